@@ -1,0 +1,112 @@
+"""Finds a counter that this board really has, and proves it by counting a known loop."""
+
+import sys
+
+import _tinyprof
+from micropython import const
+
+from . import ops
+
+# kinds, as in native_modules/counters/counters.h
+_UP = const(1)
+_DOWN = const(2)
+_INSTRET = const(3)
+_CCOUNT = const(5)
+_CLOCK = const(6)
+
+_TURNS = const(10000)  # of a loop of two instructions
+
+
+class Counter:
+    """One counter: units = ticks * num / den; wraps at mask + 1 ticks.
+
+    source is one of hw-cycles, hw-timer, emulated-icount, host-clock."""
+
+    def __init__(self, name, kind, address, source, unit, num=1, den=1):
+        self.name = name
+        self.kind = kind
+        self.address = address
+        self.mask = 0xFFFFFFFF
+        self.source = source
+        self.unit = unit
+        self.num = num
+        self.den = den
+
+    def select(self, ctl):
+        """Makes a control block use this counter."""
+        ctl[ops.COUNTER] = self.kind
+        ctl[ops.ADDRESS] = self.address
+        ctl[ops.MASK] = self.mask
+
+    def units(self, ticks):
+        return (ticks * self.num + self.den // 2) // self.den
+
+    def between(self, before, after):
+        return self.units((after - before) & self.mask)
+
+    def spin(self):
+        """Ticks of the known loop, least of three."""
+        ctl = ops.control()
+        self.select(ctl)
+        return min(_tinyprof.spin(ctl, _TURNS) for _ in range(3))
+
+    def cost(self):
+        """Units between two reads with nothing between them, least of three."""
+        ctl = ops.control()
+        self.select(ctl)
+        return self.units(min(_tinyprof.spin(ctl, 1) for _ in range(3)))
+
+
+def find():
+    """The best counter of this board that runs. Raises RuntimeError if none does."""
+    for counter in _candidates():
+        ticks = counter.spin()
+        if counter.source == "emulated-icount":
+            # Under -icount the loop takes its two instructions a turn, and a few around it.
+            if abs(counter.units(ticks) - 2 * _TURNS) <= 16:
+                return counter
+        elif ticks > 0 and ticks != counter.mask:
+            return counter
+    raise RuntimeError("no counter runs on this board")
+
+
+def _candidates():
+    machine = getattr(sys.implementation, "_machine", "")
+    if sys.platform == "qemu":
+        if "virt" in machine:
+            yield Counter("minstret", _INSTRET, 0, "emulated-icount", "instr")
+            yield Counter("minstret", _INSTRET, 0, "host-clock", "ticks")
+        else:
+            # FPGAIO's 25 MHz counter; with -icount shift=6 an instruction takes 64 ns, 1.6 ticks
+            yield Counter("fpgaio", _UP, 0x40028018, "emulated-icount", "instr", 5, 8)
+            yield Counter("fpgaio", _UP, 0x40028018, "host-clock", "ns", 40)
+    elif sys.platform in ("linux", "darwin", "win32"):
+        yield Counter("clock", _CLOCK, 0, "host-clock", "ns")
+    else:
+        yield from _on_silicon(machine)
+
+
+def _on_silicon(machine):
+    if sys.platform in ("esp32", "esp8266"):
+        yield Counter("ccount", _CCOUNT, 0, "hw-cycles", "cycles")
+    if "RP2040" in machine:
+        yield Counter("timer", _UP, 0x40054028, "hw-timer", "us")
+        return
+    arch = getattr(sys.implementation, "_mpy", 0) >> 10 & 15
+    if 4 <= arch <= 8:  # armv7m to armv7emdp: Cortex-M3 and greater have a DWT
+        import machine as m
+
+        m.mem32[0xE000EDFC] |= 1 << 24  # DEMCR.TRCENA
+        m.mem32[0xE0001000] |= 1  # DWT_CTRL.CYCCNTENA
+        yield Counter("dwt", _UP, 0xE0001004, "hw-cycles", "cycles")
+    elif "RISCV" in machine or arch == 11:
+        yield Counter("mcycle", 4, 0, "hw-cycles", "cycles")
+
+
+def info():
+    """Prints the counter in use and what one read of it costs."""
+    c = find()
+    print(
+        "%s: %s, in %s, wraps after %d ticks, a read costs %d %s"
+        % (c.name, c.source, c.unit, c.mask + 1, c.cost(), c.unit)
+    )

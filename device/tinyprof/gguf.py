@@ -1,0 +1,161 @@
+"""Reads GGUF v3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md) where it lies.
+
+Metadata values are kept as offsets and read when asked for; tensors are offsets into the file.
+Every size is checked against the end of the data before it is used: a file is not to be trusted.
+"""
+
+import struct
+
+import _tinyprof
+from micropython import const
+
+from .errors import ModelError
+
+# value types
+_BOOL = const(7)
+_STRING = const(8)
+_ARRAY = const(9)
+_FORMATS = ("<B", "<b", "<H", "<h", "<I", "<i", "<f", "<B", None, None, "<Q", "<q", "<d")
+_SIZES = (1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8)
+
+# More of either means a damaged file, not a model for a microcontroller.
+_MAX_KEYS = const(4096)
+_MAX_TENSORS = const(4096)
+_MAX_COUNT = const(0x1000000)
+
+
+class GGUF:
+    """The header of a GGUF file in data (bytes-like). Raises ModelError for what is malformed.
+
+    keys: name -> (type, offset); arrays: name -> (item type, count, offset of the first item).
+    tensors: name -> (type, cols, rows, offset in data)."""
+
+    def __init__(self, data):
+        self.data = data
+        self.end = len(data)
+        self._at = 0
+        if self.end < 24 or bytes(data[:4]) != b"GGUF":
+            raise ModelError("not a GGUF file: it does not begin with 'GGUF'")
+        self._at = 4
+        version = self._number("<I")
+        if version != 3:
+            raise ModelError("GGUF version %d is not supported: convert it to version 3" % version)
+        n_tensors = self._number("<Q")
+        n_keys = self._number("<Q")
+        if n_tensors > _MAX_TENSORS or n_keys > _MAX_KEYS:
+            raise ModelError("damaged GGUF header: %d tensors, %d keys" % (n_tensors, n_keys))
+        self.keys = {}
+        self.arrays = {}
+        for _ in range(n_keys):
+            self._key()
+        self.alignment = self.get("general.alignment", 32)
+        if self.alignment < 4 or self.alignment & (self.alignment - 1):
+            raise ModelError("general.alignment is %d: not a power of two" % self.alignment)
+        self.tensors = {}
+        for _ in range(n_tensors):
+            self._tensor()
+        self.data_offset = (self._at + self.alignment - 1) // self.alignment * self.alignment
+
+    def _need(self, n):
+        if n > self.end - self._at:
+            raise ModelError("truncated GGUF: %d bytes wanted at %d of %d" % (n, self._at, self.end))
+
+    def _number(self, form):
+        size = struct.calcsize(form)
+        self._need(size)
+        value = struct.unpack_from(form, self.data, self._at)[0]
+        self._at += size
+        return value
+
+    def _string(self):
+        size = self._number("<Q")
+        self._need(size)
+        text = bytes(self.data[self._at : self._at + size])
+        self._at += size
+        return text
+
+    def _name(self):
+        name = self._string()
+        if len(name) > 128:
+            raise ModelError("damaged GGUF: a name of %d bytes" % len(name))
+        try:
+            return name.decode()
+        except UnicodeError:
+            raise ModelError("damaged GGUF: a name that is not UTF-8")
+
+    def _key(self):
+        name = self._name()
+        type_ = self._number("<I")
+        if type_ == _ARRAY:
+            item = self._number("<I")
+            count = self._number("<Q")
+            if count > _MAX_COUNT or item > 12 or item == _ARRAY:
+                raise ModelError("array %s is damaged or of a kind not supported" % name)
+            self.arrays[name] = (item, count, self._at)
+            if item == _STRING:
+                self._at = _tinyprof.strings_skip(self.data, self._at, count)
+                if self._at < 0:
+                    self._at = self.end
+                    raise ModelError("truncated GGUF: in array %s" % name)
+            else:
+                self._need(count * _SIZES[item])
+                self._at += count * _SIZES[item]
+        elif type_ == _STRING:
+            self.keys[name] = (type_, self._at)
+            size = self._number("<Q")
+            self._need(size)
+            self._at += size
+        elif type_ <= 12:
+            self.keys[name] = (type_, self._at)
+            self._need(_SIZES[type_])
+            self._at += _SIZES[type_]
+        else:
+            raise ModelError("key %s has unknown type %d" % (name, type_))
+
+    def _tensor(self):
+        name = self._name()
+        n_dims = self._number("<I")
+        if not 1 <= n_dims <= 4:
+            raise ModelError("tensor %s has %d dimensions" % (name, n_dims))
+        cols = self._number("<Q")
+        rows = 1
+        for _ in range(n_dims - 1):
+            rows *= self._number("<Q")
+        type_ = self._number("<I")
+        offset = self._number("<Q")
+        if cols > _MAX_COUNT or rows > _MAX_COUNT or offset > self.end:
+            raise ModelError("tensor %s is damaged: %d x %d at %d" % (name, rows, cols, offset))
+        self.tensors[name] = (type_, cols, rows, offset)
+
+    def get(self, name, default=None):
+        """The value of a key (number, bool or str); default if absent, ModelError without one."""
+        found = self.keys.get(name)
+        if found is None:
+            if default is None:
+                raise ModelError("key %s is missing" % name)
+            return default
+        type_, at = found
+        if type_ == _STRING:
+            size = struct.unpack_from("<Q", self.data, at)[0]
+            try:
+                return bytes(self.data[at + 8 : at + 8 + size]).decode()
+            except UnicodeError:
+                raise ModelError("key %s is not UTF-8" % name)
+        value = struct.unpack_from(_FORMATS[type_], self.data, at)[0]
+        return bool(value) if type_ == _BOOL else value
+
+    def count(self, name, default=None):
+        """As get, for a number that counts something: an int from 1 to 2^24."""
+        value = self.get(name, default)
+        if not isinstance(value, int) or not 1 <= value <= _MAX_COUNT:
+            raise ModelError("key %s is %s: not a usable number" % (name, value))
+        return value
+
+    def float_bits(self, name, default):
+        """The bits of an f32 key, untouched by MicroPython's own float type."""
+        found = self.keys.get(name)
+        if found is None:
+            return default
+        if found[0] != 6:
+            raise ModelError("key %s is not an f32" % name)
+        return struct.unpack_from("<I", self.data, found[1])[0]

@@ -1,0 +1,230 @@
+"""Compiles a GGUF model of the llama architecture into a plan."""
+
+import _tinyprof
+
+from . import ops
+from .errors import ModelError
+from .plan import Plan
+
+ROLES = (
+    "embed",
+    "rope_table",
+    "attn_norm",
+    "attn_q8",
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "rope_q",
+    "rope_k",
+    "attention",
+    "attn_output_q8",
+    "attn_output",
+    "attn_add",
+    "ffn_norm",
+    "ffn_q8",
+    "ffn_gate",
+    "ffn_up",
+    "ffn_swiglu",
+    "ffn_down_q8",
+    "ffn_down",
+    "ffn_add",
+    "output_norm",
+    "output_q8",
+    "output",
+)
+
+_ONE = 0x3F800000  # 1.0 as float bits
+
+
+class Llama:
+    """Sizes and plan of a llama model for runs of up to batch tokens and context positions.
+
+    plan: the records; body: how many of them come before the output head; logits: Buffer of
+    vocab floats; kv_bytes; freqs: Buffer of rope frequencies to be filled once."""
+
+    def __init__(self, gguf, context, batch):
+        self._gguf = gguf
+        self._left = set(gguf.tensors)
+        self._check_keys(gguf)
+        self.dim = gguf.count("llama.embedding_length")
+        self.layers = gguf.count("llama.block_count")
+        self.hidden = gguf.count("llama.feed_forward_length")
+        self.heads = gguf.count("llama.attention.head_count")
+        self.kv_heads = gguf.count("llama.attention.head_count_kv", self.heads)
+        self.trained_context = gguf.count("llama.context_length")
+        if self.dim % self.heads or self.heads % self.kv_heads:
+            raise ModelError(
+                "llama.attention.head_count %d does not divide %d, or head_count_kv %d does not"
+                " divide it" % (self.heads, self.dim, self.kv_heads)
+            )
+        self.head_dim = self.dim // self.heads
+        for key in ("key_length", "value_length"):
+            if gguf.count("llama.attention." + key, self.head_dim) != self.head_dim:
+                raise ModelError("llama.attention.%s other than %d is not supported" % (key, self.head_dim))
+        self.rope_dims = gguf.count("llama.rope.dimension_count", self.head_dim)
+        if self.rope_dims % 2 or self.rope_dims > self.head_dim:
+            raise ModelError("llama.rope.dimension_count is %d" % self.rope_dims)
+        if "token_embd.weight" not in gguf.tensors:
+            raise ModelError("tensor token_embd.weight is missing")
+        self.vocab = gguf.tensors["token_embd.weight"][2]
+        self.context = min(context or 256, self.trained_context)
+        self.batch = min(batch, self.context)
+        self.kv_dim = self.kv_heads * self.head_dim
+        self.kv_bytes = 2 * self.layers * self.context * self.kv_dim * 4
+        self.macs = 0  # of all matrix products, per token
+        self._compile()
+        if self._left:
+            raise ModelError("tensor %s is not supported" % sorted(self._left)[0])
+        del self._gguf, self._left
+
+    def _check_keys(self, gguf):
+        architecture = gguf.get("general.architecture")
+        if architecture != "llama":
+            raise ModelError("general.architecture '%s' is not supported: only 'llama'" % architecture)
+        if gguf.get("llama.expert_count", 0):
+            raise ModelError("llama.expert_count: mixture of experts is not supported")
+        if gguf.get("llama.attention.sliding_window", 0):
+            raise ModelError("llama.attention.sliding_window is not supported")
+        scaling = gguf.get("llama.rope.scaling.type", "none")
+        if scaling not in ("none", "linear"):
+            raise ModelError("llama.rope.scaling.type '%s' is not supported: only 'linear'" % scaling)
+        factor_key = "llama.rope.scaling.factor"
+        if factor_key not in gguf.keys:
+            factor_key = "llama.rope.scale_linear"  # its name in older files
+        self.rope_scale = gguf.float_bits(factor_key, _ONE)
+        if scaling == "none" and factor_key == "llama.rope.scaling.factor":
+            self.rope_scale = _ONE
+        self.rope_base = gguf.float_bits("llama.rope.freq_base", 0x461C4000)  # 10000.0
+        self.eps = gguf.float_bits("llama.attention.layer_norm_rms_epsilon", 0x3727C5AC)  # 1e-5
+        for name, bits in (
+            (factor_key, self.rope_scale),
+            ("llama.rope.freq_base", self.rope_base),
+            ("llama.attention.layer_norm_rms_epsilon", self.eps),
+        ):
+            # a positive, normal, finite float
+            if not 0x00800000 <= bits < 0x7F800000:
+                raise ModelError("key %s is not a usable number" % name)
+
+    def _tensor(self, name, rows, cols, types=ops.TYPES):
+        """(word, type) of a tensor after checking its shape, type and place."""
+        name += ".weight"
+        found = self._gguf.tensors.get(name)
+        if found is None:
+            raise ModelError("tensor %s is missing" % name)
+        type_, has_cols, has_rows, offset = found
+        if type_ not in types:
+            raise ModelError(
+                "tensor %s has type %d: only F32, F16, Q8_0, Q4_0 are supported" % (name, type_)
+                if types is ops.TYPES
+                else "tensor %s must be F32" % name
+            )
+        if has_cols != cols or has_rows != rows:
+            raise ModelError("tensor %s is %d x %d, not %d x %d" % (name, has_rows, has_cols, rows, cols))
+        row_bytes = _tinyprof.row_bytes(type_, cols)
+        if row_bytes == 0:
+            raise ModelError("tensor %s: rows of %d are no multiple of the block" % (name, cols))
+        if offset % self._gguf.alignment:
+            raise ModelError("tensor %s is not aligned" % name)
+        offset += self._gguf.data_offset
+        if offset + rows * row_bytes > self._gguf.end:
+            raise ModelError(
+                "truncated GGUF: tensor %s ends at %d of %d" % (name, offset + rows * row_bytes, self._gguf.end)
+            )
+        self._left.discard(name)
+        return ops.WEIGHTS | offset, type_
+
+    def _norm(self, role, layer, dst, name, a, flags=0):
+        weights, _ = self._tensor(name, 1, self.dim, (ops.F32,))
+        self.plan.add(ops.RMSNORM, role, layer, dst, a, weights, cols=self.dim, p=(self.eps,), flags=flags)
+
+    def _inputs(self, role, layer, x, cols, tensors, flags=0):
+        """x itself, and x quantized where one of the tensors wants it."""
+        if all(t[1] in (ops.F32, ops.F16) for t in tensors):
+            return x, None
+        q = self.plan.buffer(self.batch * ops.q8_bytes(cols))
+        self.plan.add(ops.QUANTIZE, role, layer, q, x, cols=cols, flags=flags)
+        return x, q
+
+    def _matmul(self, role, layer, dst, inputs, tensor, rows, cols, flags=0):
+        weights, type_ = tensor
+        a = inputs[0] if type_ in (ops.F32, ops.F16) else inputs[1]
+        self.plan.add(ops.MATMUL, role, layer, dst, a, weights, rows, cols, type=type_, flags=flags)
+        self.macs += rows * cols
+
+    def _compile(self):
+        self.plan = plan = Plan(ROLES)
+        row = self.batch * 4
+        dim, kv_dim, hidden = self.dim, self.kv_dim, self.hidden
+        x = plan.buffer(row * dim)
+        table = plan.buffer(row * self.rope_dims)
+        scores = plan.buffer(4 * self.context)
+        self.freqs = plan.buffer(2 * self.rope_dims, always=True)
+        embd = self._tensor("token_embd", self.vocab, dim)
+        plan.add(ops.EMBED, "embed", 0, x, 0, embd[0], self.vocab, dim, type=embd[1])
+        plan.add(ops.ROPE_TABLE, "rope_table", 0, table, 0, self.freqs, cols=self.rope_dims)
+        for i in range(self.layers):
+            layer = i + 1
+            blk = "blk.%d." % i
+            wq = self._tensor(blk + "attn_q", dim, dim)
+            wk = self._tensor(blk + "attn_k", kv_dim, dim)
+            wv = self._tensor(blk + "attn_v", kv_dim, dim)
+            wo = self._tensor(blk + "attn_output", dim, dim)
+            gate = self._tensor(blk + "ffn_gate", hidden, dim)
+            up = self._tensor(blk + "ffn_up", hidden, dim)
+            down = self._tensor(blk + "ffn_down", dim, hidden)
+            h = plan.buffer(row * dim)
+            q = plan.buffer(row * dim)
+            k = ops.KV | 2 * i * self.context * kv_dim * 4
+            v = k + self.context * kv_dim * 4
+            self._norm("attn_norm", layer, h, blk + "attn_norm", x)
+            inputs = self._inputs("attn_q8", layer, h, dim, (wq, wk, wv))
+            self._matmul("attn_q", layer, q, inputs, wq, dim, dim)
+            self._matmul("attn_k", layer, k, inputs, wk, kv_dim, dim, ops.AT_POS)
+            self._matmul("attn_v", layer, v, inputs, wv, kv_dim, dim, ops.AT_POS)
+            rope = (self.rope_dims,)
+            plan.add(ops.ROPE, "rope_q", layer, q, table, 0, self.heads, self.head_dim, rope)
+            plan.add(ops.ROPE, "rope_k", layer, k, table, 0, self.kv_heads, self.head_dim, rope, flags=ops.AT_POS)
+            a = plan.buffer(row * dim)
+            plan.add(
+                ops.ATTENTION, "attention", layer, a, q, k, self.heads, self.head_dim, (v, scores, self.kv_heads)
+            )
+            o = plan.buffer(row * dim)
+            inputs = self._inputs("attn_output_q8", layer, a, dim, (wo,))
+            self._matmul("attn_output", layer, o, inputs, wo, dim, dim)
+            plan.add(ops.ADD, "attn_add", layer, x, o, cols=dim)
+            h = plan.buffer(row * dim)
+            self._norm("ffn_norm", layer, h, blk + "ffn_norm", x)
+            inputs = self._inputs("ffn_q8", layer, h, dim, (gate, up))
+            g = plan.buffer(row * hidden)
+            u = plan.buffer(row * hidden)
+            self._matmul("ffn_gate", layer, g, inputs, gate, hidden, dim)
+            self._matmul("ffn_up", layer, u, inputs, up, hidden, dim)
+            plan.add(ops.SWIGLU, "ffn_swiglu", layer, g, g, u, cols=hidden)
+            inputs = self._inputs("ffn_down_q8", layer, g, hidden, (down,))
+            d = plan.buffer(row * dim)
+            self._matmul("ffn_down", layer, d, inputs, down, dim, hidden)
+            plan.add(ops.ADD, "ffn_add", layer, x, d, cols=dim)
+        self.body = plan.count
+        # only the last token's logits are ever wanted
+        h = plan.buffer(4 * dim)
+        self._norm("output_norm", 0, h, "output_norm", x, ops.LAST)
+        head = "output" if "output.weight" in self._gguf.tensors else "token_embd"
+        output = self._tensor(head, self.vocab, dim)
+        inputs = self._inputs("output_q8", 0, h, dim, (output,), ops.ONE)
+        self.logits = plan.buffer(4 * self.vocab)
+        self._matmul("output", 0, self.logits, inputs, output, self.vocab, dim, ops.ONE)
+        plan.finish()
+
+    def tensor_types(self, gguf):
+        """'Q4_0:29 F32:9': how many tensors there are of each type."""
+        counts = {}
+        for type_, _, _, _ in gguf.tensors.values():
+            counts[type_] = counts.get(type_, 0) + 1
+        return " ".join("%s:%d" % (ops.TYPES[t], n) for t, n in sorted(counts.items(), key=lambda c: -c[1]))
+
+
+def fill_freqs(llama, arena):
+    """Writes the rope frequencies into their arena buffer."""
+    at = llama.plan.offset(llama.freqs)
+    freqs = memoryview(arena)[at : at + 2 * llama.rope_dims]
+    _tinyprof.rope_freqs(freqs, llama.rope_dims, llama.rope_base, llama.rope_scale)

@@ -1,0 +1,325 @@
+"""Measures a model and streams records. Nothing is allocated or printed inside a measured region.
+
+Tests are named as llama-bench names them: pp64 is prefill of 64 tokens, tg32 @ d64 decode of 32
+tokens behind 64 that are in the KV cache already."""
+
+import gc
+import sys
+from array import array
+
+import _tinyprof
+
+from . import __version__, counters
+from .records import Records
+
+_CHECK_PROMPT = 8
+_CHECK_TOKENS = 16
+
+
+def profile(model, p=(16, 64), n=(32,), d=(0,), r=5, warmup=1, run=None, out=None, meta=None):
+    """Measures prefill of each p tokens and decode of each n, behind each depth d, r times.
+
+    Prints the records with out (default print) and returns a Summary. meta: a dict that the
+    begin record carries along. Raises ValueError if a test does not fit in the context; the
+    records then end with ok false."""
+    records = Records(run or _run_id(), out)
+    try:
+        counter = counters.find()
+        summary = Summary(model, counter)
+        _Profile(model, counter, records, summary).run(p, n, d, r, warmup, meta or {})
+    except BaseException as e:
+        # Also on Ctrl-C: what was measured stands, and the reader knows that it is not all.
+        records.end(e)
+        raise
+    records.end()
+    return summary
+
+
+def _run_id():
+    """Eight hexadecimal digits that tell one run from the next on the same board."""
+    try:
+        import os
+
+        return "%08x" % int.from_bytes(os.urandom(4), "big")
+    except (ImportError, AttributeError):
+        return "%08x" % _tinyprof.crc32(str(_allocated()), 0)
+
+
+def check(model):
+    """(CRC-32, prompt length, tokens) of a fixed prompt and what follows it greedily.
+
+    The CRC is over all logits on the way: it tells a right kernel from a wrong one."""
+    prompt = min(_CHECK_PROMPT, model.arch.context // 2)
+    count = min(_CHECK_TOKENS, model.arch.context - prompt)
+    model.pos = 0
+    model.prefill([model.tokenizer.bos] + [(i * 31 + 7) % model.arch.vocab for i in range(1, prompt)])
+    tokens = []
+    crc = _tinyprof.crc32(model.logits, 0)
+    token = _tinyprof.argmax(model.logits)
+    for _ in range(count):
+        tokens.append(token)
+        token = model.step(token)
+        crc = _tinyprof.crc32(model.logits, crc)
+    return "%08x" % crc, prompt, tokens
+
+
+class _Profile:
+    def __init__(self, model, counter, records, summary):
+        self.model = model
+        self.counter = counter
+        self.records = records
+        self.summary = summary
+        self.heap_peak = 0
+        self.allocated = 0
+
+    def run(self, p, n, d, r, warmup, meta):
+        model, arch = self.model, self.model.arch
+        longest = max(d) + max(max(p or (0,)), max(n or (0,)))
+        if longest > arch.context:
+            raise ValueError("needs a context of %d, the model is loaded with %d" % (longest, arch.context))
+        if r < 1 or warmup < 0 or not (p or n) or min(tuple(p) + tuple(n) + (1,)) < 1 or min(d) < 0:
+            raise ValueError("p, n and r must be positive, d and warmup not negative")
+        self._begin(r, warmup, meta)
+        self.counter.select(model.ctl)
+        self._check()
+        self.stamps = array("I", bytes(4 * (max(max(n or (0,)), 2) + 1)))
+        self.acc = array("Q", bytes(8 * arch.plan.count))
+        # token ids spread over the vocabulary, the same in every run
+        self.tokens = array("I", ((i * 7919 + 13) % arch.vocab for i in range(max(max(p or (1,)), max(d), 1))))
+        gc.collect()
+        for depth in d:
+            for length in p:
+                self._test("pp", length, depth, r, warmup)
+            for length in n:
+                self._test("tg", length, depth, r, warmup)
+        self._overhead(min(n or (4,)), max(r, 3))
+        self._memory()
+
+    def _begin(self, r, warmup, meta):
+        model, arch, write = self.model, self.model.arch, self.records.write
+        implementation = sys.implementation
+        abi, variant, compiler = _tinyprof.build()
+        write(
+            "begin",
+            tinyprof=__version__,
+            machine=getattr(implementation, "_machine", "?"),
+            platform=sys.platform,
+            micropython=".".join(str(v) for v in implementation[1][:3]),
+            build=sys.version,
+            mpy=getattr(implementation, "_mpy", 0),
+            clock_hz=_clock(),
+            native={"abi": abi, "kernels": variant, "compiler": compiler},
+            repetitions=r,
+            warmup=warmup,
+            meta=meta,
+        )
+        c = self.counter
+        write(
+            "counter",
+            name=c.name,
+            source=c.source,
+            unit=c.unit,
+            resolution=[c.num, c.den],
+            wrap=c.mask + 1,
+            read_cost=c.cost(),
+        )
+        write(
+            "model",
+            name=model.name,
+            sha256=_sha256(model.data),
+            bytes=len(model.data),
+            placement=model.placement,
+            types=model.tensor_types,
+            architecture="llama",
+            layers=arch.layers,
+            dim=arch.dim,
+            hidden=arch.hidden,
+            heads=arch.heads,
+            kv_heads=arch.kv_heads,
+            vocab=arch.vocab,
+            context=arch.context,
+            batch=arch.batch,
+            macs_per_token=arch.macs,
+        )
+        for i in range(arch.plan.count):
+            op, role, layer, type_, rows, cols, p2 = arch.plan.describe(i)
+            write("op", i=i, op=op, role=role, layer=layer, type=type_, rows=rows, cols=cols, p2=p2)
+
+    def _check(self):
+        crc, prompt, tokens = check(self.model)
+        self.summary.logits = crc
+        self.records.write("check", logits_crc32=crc, prompt=prompt, tokens=tokens)
+
+    def _fill(self, depth):
+        """Puts depth tokens into the KV cache."""
+        self.model.pos = 0
+        if depth:
+            self.model.prefill(self.tokens[:depth], None, False)
+
+    def _test(self, kind, length, depth, r, warmup):
+        name = "%s%d" % (kind, length) + (" @ d%d" % depth if depth else "")
+        measure = self._prefill if kind == "pp" else self._decode
+        tokens = self.tokens[:length] if kind == "pp" else length
+        self._fill(depth)
+        for i in range(len(self.acc)):
+            self.acc[i] = 0
+        cold = 0
+        for i in range(warmup):
+            spent = measure(tokens, depth, None)
+            cold = cold or spent
+        self.records.write(
+            "test", test=name, phase="prefill" if kind == "pp" else "decode", tokens=length, depth=depth, cold=cold
+        )
+        for rep in range(r):
+            gc.collect()
+            spent = measure(tokens, depth, self.acc)
+            self._samples(name, kind, rep, length)
+            self.summary.add(name, length, spent)
+        costs = [self.counter.units(v) for v in self.acc]
+        self.records.chunks("cost", costs, test=name, runs=r)
+        if kind == "tg" and self.summary.share is None:
+            self.summary.share = (costs, r * length)
+
+    def _samples(self, name, kind, rep, length):
+        between, stamps = self.counter.between, self.stamps
+        if kind == "pp":
+            self.records.write(
+                "samples",
+                test=name,
+                rep=rep,
+                at=0,
+                v=[between(stamps[0], stamps[1])],
+                first_token=between(stamps[0], stamps[2]),
+            )
+            return
+        values = [between(stamps[i], stamps[i + 1]) for i in range(length)]
+        self.records.chunks("samples", values, test=name, rep=rep)
+
+    def _prefill(self, tokens, depth, acc):
+        """Stamps: begin, end of prefill, first token chosen. Returns units of prefill."""
+        model, stamps, stamp = self.model, self.stamps, _tinyprof.stamp
+        model.pos = depth
+        ctl = model.ctl
+        before = _allocated()
+        stamp(ctl, stamps, 0)
+        model.prefill(tokens, acc)
+        stamp(ctl, stamps, 1)
+        _tinyprof.argmax(model.logits)
+        stamp(ctl, stamps, 2)
+        self._heap(before)
+        return self.counter.between(stamps[0], stamps[1])
+
+    def _decode(self, length, depth, acc):
+        """One stamp before each token and one at the end. Returns units of all."""
+        model, stamps, stamp, step = self.model, self.stamps, _tinyprof.stamp, self.model.step
+        model.pos = depth
+        ctl = model.ctl
+        token = 1
+        before = _allocated()
+        stamp(ctl, stamps, 0)
+        for i in range(1, length + 1):
+            token = step(token, acc)
+            stamp(ctl, stamps, i)
+        self._heap(before)
+        spent = 0
+        for i in range(length):
+            spent += self.counter.between(stamps[i], stamps[i + 1])
+        return spent
+
+    def _heap(self, before):
+        after = _allocated()
+        self.heap_peak = max(self.heap_peak, after)
+        self.allocated = max(self.allocated, after - before)
+
+    def _overhead(self, length, r):
+        """The profiler's own cost: decode with operator stamps and without, in turns."""
+        length = min(length, 8)
+        on, off = [], []
+        for _ in range(r):
+            on.append(self._decode(length, 0, self.acc))
+            off.append(self._decode(length, 0, None))
+        self.records.write("overhead", tokens=length, on=on, off=off)
+        self.summary.overhead = (sorted(on)[r // 2] - sorted(off)[r // 2], sorted(off)[r // 2])
+
+    def _memory(self):
+        model = self.model
+        gc.collect()
+        live = _allocated()
+        total = live + gc.mem_free() if hasattr(gc, "mem_free") else 0
+        self.records.write(
+            "memory",
+            arena=model.arena_bytes,
+            kv=model.arch.kv_bytes,
+            plan=len(model.arch.plan.words) * 4,
+            model_ram=len(model.data) if model.placement == "ram" else 0,
+            model_storage=len(model.data),
+            heap_total=total,
+            heap_live=live,
+            heap_peak=max(self.heap_peak, live),
+            allocated_in_region=self.allocated,
+        )
+
+
+class Summary:
+    """What a run found, as text for the REPL: tests by name, the logits' CRC, the overhead."""
+
+    def __init__(self, model, counter):
+        self._model = repr(model)
+        self._counter = counter
+        self.logits = ""
+        self.overhead = (0, 0)
+        self.share = None
+        self._plan = model.arch.plan
+        self.tests = []  # [name, tokens, [units of each repetition]]
+
+    def add(self, name, tokens, spent):
+        if not self.tests or self.tests[-1][0] != name:
+            self.tests.append([name, tokens, []])
+        self.tests[-1][2].append(spent)
+
+    def __repr__(self):
+        c = self._counter
+        lines = [self._model, "counted by %s (%s)" % (c.name, c.source)]
+        for name, tokens, spent in self.tests:
+            per_token = sorted(spent)[len(spent) // 2] // tokens
+            line = "%-14s %12d %s/token" % (name, per_token, c.unit)
+            if c.source in ("hw-timer", "host-clock") and c.unit in ("ns", "us") and per_token:
+                line += "  %.2f tok/s" % ((1e9 if c.unit == "ns" else 1e6) / per_token)
+            lines.append(line)
+        if self.share:
+            roles = {}
+            for i, cost in enumerate(self.share[0]):
+                role = self._plan.describe(i)[1]
+                roles[role] = roles.get(role, 0) + cost
+            total = sum(roles.values()) or 1
+            for role, cost in sorted(roles.items(), key=lambda r: -r[1])[:8]:
+                lines.append("  %-14s %5.1f %%  %d" % (role, 100 * cost / total, cost // self.share[1]))
+        lines.append("profiler: %d %s of %d; logits %s" % (self.overhead[0], c.unit, self.overhead[1], self.logits))
+        return "\n".join(lines)
+
+
+def _allocated():
+    return gc.mem_alloc() if hasattr(gc, "mem_alloc") else 0
+
+
+def _clock():
+    try:
+        import machine
+
+        freq = machine.freq()
+        return freq[0] if isinstance(freq, tuple) else freq
+    except (ImportError, AttributeError):
+        return 0
+
+
+def _sha256(data):
+    """Hexadecimal SHA-256, or None on a board without hashlib."""
+    try:
+        import hashlib
+
+        digest = hashlib.sha256()
+    except (ImportError, AttributeError):
+        return None
+    for at in range(0, len(data), 4096):
+        digest.update(data[at : at + 4096])
+    return "".join("%02x" % b for b in digest.digest())

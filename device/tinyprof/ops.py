@@ -1,0 +1,90 @@
+"""Operators of a plan, as native_modules/executor/executor.h numbers them, and calling one alone."""
+
+from array import array
+
+import _tinyprof
+from micropython import const
+
+ABI = const(1)
+WORDS = const(12)
+
+EMBED = const(1)
+RMSNORM = const(2)
+QUANTIZE = const(3)
+MATMUL = const(4)
+ROPE_TABLE = const(5)
+ROPE = const(6)
+ATTENTION = const(7)
+ADD = const(8)
+SWIGLU = const(9)
+NAMES = (
+    "",
+    "embed",
+    "rmsnorm",
+    "quantize",
+    "matmul",
+    "rope_table",
+    "rope",
+    "attention",
+    "add",
+    "swiglu",
+)
+
+LAST = const(1)
+AT_POS = const(2)
+ONE = const(4)
+
+ARENA = const(0)
+KV = const(0x40000000)
+WEIGHTS = const(0x80000000)
+
+# words of the control block
+POS = const(0)
+N = const(1)
+COUNTER = const(2)
+ADDRESS = const(3)
+MASK = const(4)
+TOKENS = const(5)
+
+F32 = const(0)
+F16 = const(1)
+Q4_0 = const(2)
+Q8_0 = const(8)
+TYPES = {F32: "F32", F16: "F16", Q4_0: "Q4_0", Q8_0: "Q8_0"}
+
+
+def check_native():
+    """Raises ImportError if the native module and this package do not belong together."""
+    abi = _tinyprof.build()[0]
+    if abi != ABI:
+        raise ImportError("_tinyprof has ABI %d, this package needs %d: deploy again" % (abi, ABI))
+
+
+def q8_bytes(cols):
+    """Bytes of one token's quantized activations."""
+    return cols + cols // 8
+
+
+def control(batch=1):
+    """A control block for runs of up to batch tokens; no counter."""
+    ctl = array("I", bytes(4 * (TOKENS + batch)))
+    ctl[N] = 1
+    ctl[MASK] = 0xFFFFFFFF
+    return ctl
+
+
+def call(op, dst, a, b, rows, cols, type=F32, n=1, pos=0, p=(0, 0, 0, 0), flags=0, tokens=()):
+    """Runs one operator on buffers of the caller: dst and a are written and read as laid out in
+    executor.h; b is weights (read only). Further operands (p) may point into b's buffer only.
+
+    For a kernel at the REPL, or to hold one against a reference."""
+    plan = array("I", (op | type << 8 | flags << 16, ARENA, KV, WEIGHTS, rows, cols))
+    plan.extend(array("I", p))
+    plan.extend(array("I", (0, 0)))
+    ctl = control(max(n, len(tokens)))
+    ctl[POS] = pos
+    ctl[N] = n
+    for i, token in enumerate(tokens):
+        ctl[TOKENS + i] = token
+    _tinyprof.run(plan, 0, 1, ctl, dst, a, b, None)
+    return dst

@@ -1,0 +1,86 @@
+"""Builds a plan: records for the executor, and the places of their buffers in one arena.
+
+A buffer lives from the first record that names it to the last; buffers whose lives do not meet
+share memory. Placement: greatest first, at the lowest offset that is free over its life."""
+
+from array import array
+
+from . import ops
+
+
+class Plan:
+    """Records (32-bit words, see executor.h) under construction; then words and arena_bytes.
+
+    roles: what each role number in a record's tag is called."""
+
+    def __init__(self, roles):
+        self.roles = roles
+        self.words = array("I")
+        self.count = 0
+        self.arena_bytes = 0
+        self._buffers = []  # [bytes, first record, last record, offset]
+        self._uses = []  # (word, buffer)
+
+    def buffer(self, size, always=False):
+        """A new arena buffer of size bytes; with always it keeps its content between runs."""
+        life = [size + 15 & ~15, 0 if always else 1 << 24, 1 << 24 if always else -1, 0]
+        self._buffers.append(life)
+        return Buffer(len(self._buffers) - 1)
+
+    def add(self, op, role, layer, dst, a=0, b=0, rows=1, cols=0, p=(), type=0, flags=0):
+        """Appends a record. Operands are Buffers, or words: region | byte offset."""
+        words = [op | type << 8 | flags << 16, dst, a, b, rows, cols]
+        words.extend(p)
+        words.extend([0] * (10 - len(words)))
+        words.append(layer << 8 | self.roles.index(role))
+        words.append(0)
+        for i, word in enumerate(words):
+            if isinstance(word, Buffer):
+                life = self._buffers[word.index]
+                life[1] = min(life[1], self.count)
+                life[2] = max(life[2], self.count)
+                self._uses.append((len(self.words) + i, word.index))
+                words[i] = 0
+        self.words.extend(array("I", words))
+        self.count += 1
+
+    def finish(self):
+        """Places the buffers and writes their offsets into the records."""
+        placed = []
+        for life in sorted(self._buffers, key=lambda b: -b[0]):
+            others = sorted((o for o in placed if o[1] <= life[2] and life[1] <= o[2]), key=lambda b: b[3])
+            offset = 0
+            for other in others:
+                if other[3] - offset >= life[0]:
+                    break
+                offset = max(offset, other[3] + other[0])
+            life[3] = offset
+            placed.append(life)
+            self.arena_bytes = max(self.arena_bytes, offset + life[0])
+        for at, index in self._uses:
+            self.words[at] = self._buffers[index][3]
+        self._uses = None
+
+    def offset(self, buffer):
+        """Byte offset of a buffer in the arena, after finish."""
+        return self._buffers[buffer.index][3]
+
+    def describe(self, i):
+        """(operator, role, layer or -1, tensor type, rows, cols, p2) of record i."""
+        w = self.words
+        at = i * ops.WORDS
+        layer = w[at + 10] >> 8
+        return (
+            ops.NAMES[w[at] & 0xFF],
+            self.roles[w[at + 10] & 0xFF],
+            layer - 1,
+            ops.TYPES[w[at] >> 8 & 0xFF],
+            w[at + 4],
+            w[at + 5],
+            w[at + 8],
+        )
+
+
+class Buffer:
+    def __init__(self, index):
+        self.index = index

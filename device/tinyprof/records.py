@@ -1,0 +1,39 @@
+"""Records out: one JSON object a line, numbered, each with the CRC-32 of its own text.
+
+    {"tp":1,"run":"5f3a","seq":7,"kind":"samples",...,"crc":"1c291ca3"}
+
+The CRC is of the bytes before ',"crc"'. Records stream; nothing piles up on the board."""
+
+import json
+
+import _tinyprof
+
+SCHEMA = 1
+CHUNK = 16  # values in one record at most, so that lines stay short
+
+
+class Records:
+    """Writes records with out (a function of one line without its end; default print)."""
+
+    def __init__(self, run, out=None):
+        self._head = '{"tp":%d,"run":"%s","seq":' % (SCHEMA, run)
+        self._out = out or print
+        self.count = 0
+
+    def write(self, kind, **fields):
+        body = json.dumps(fields, separators=(",", ":"))[1:-1]
+        line = '%s%d,"kind":"%s"%s%s' % (self._head, self.count, kind, "," if fields else "", body)
+        self._out('%s,"crc":"%08x"}' % (line, _tinyprof.crc32(line, 0)))
+        self.count += 1
+
+    def chunks(self, kind, values, **fields):
+        """Writes a long sequence of values as records of CHUNK each, with their place in 'at'."""
+        for at in range(0, len(values), CHUNK):
+            self.write(kind, at=at, v=list(values[at : at + CHUNK]), **fields)
+
+    def end(self, error=None):
+        """The last record; error: the exception that ended the run early."""
+        if error is None:
+            self.write("end", records=self.count + 1, ok=True)
+        else:
+            self.write("end", records=self.count + 1, ok=False, error=type(error).__name__, reason=str(error))

@@ -1,0 +1,25 @@
+"""What tinyprof-bridge runs on a board: load, profile, and every failure told as a record."""
+
+import gc
+
+from .records import Records
+
+
+def main(source, run, load, profile):
+    """source, load and profile: as for tinyprof.load and tinyprof.profile; run: the run's id.
+
+    Ends with an end record in any case; raises only KeyboardInterrupt."""
+    from . import measure, session
+
+    gc.collect()
+    try:
+        model = session.load(source, **load)
+    except BaseException as e:
+        Records(run).end(e)
+        if isinstance(e, KeyboardInterrupt):
+            raise
+        return
+    try:
+        measure.profile(model, run=run, **profile)
+    except Exception:
+        pass  # told by the end record

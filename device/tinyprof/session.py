@@ -1,0 +1,207 @@
+"""A model in use: loading, prefill, decode, sampling."""
+
+import gc
+import sys
+
+import _tinyprof
+
+from . import llama, ops
+from .errors import ModelError
+from .gguf import GGUF
+from .tokenizer import Tokenizer
+
+_PLACES = ("/rom/model.gguf", "/model.gguf", "/flash/model.gguf", "/sd/model.gguf", "model.gguf")
+
+
+def find_model():
+    for path in _PLACES:
+        try:
+            open(path, "rb").close()
+            return path
+        except OSError:
+            pass
+    raise ModelError("no model found: none of " + ", ".join(_PLACES))
+
+
+def load(source, size=0, context=None, batch=8):
+    """A Model from source: a path; an address in mapped memory, with size in bytes; or bytes.
+
+    A file in ROMFS is used where it lies, from any other filesystem it is read into RAM.
+    context: positions to make room for (default: the model's own, at most 256); batch: tokens
+    that prefill takes at once. Raises ModelError if the file or the board does not allow it."""
+    ops.check_native()
+    if isinstance(source, int):
+        import uctypes
+
+        return Model(uctypes.bytearray_at(source, size), "mapped", context, batch)
+    if isinstance(source, str):
+        data, placement = _open(source)
+        return Model(data, placement, context, batch)
+    return Model(source, "ram", context, batch)
+
+
+def _open(path):
+    try:
+        f = open(path, "rb")
+    except OSError:
+        raise ModelError("cannot open %s" % path)
+    try:
+        return memoryview(f), "mapped"  # ROMFS files lend their memory
+    except TypeError:
+        pass
+    with f:
+        size = f.seek(0, 2)
+        f.seek(0)
+        gc.collect()
+        if hasattr(gc, "mem_free") and size > gc.mem_free():
+            raise ModelError(
+                "%s needs %d bytes of RAM, %d are free: put it into ROMFS, or use a smaller model"
+                % (path, size, gc.mem_free())
+            )
+        data = _allocate(size, "the model file")
+        if f.readinto(data) != size:
+            raise ModelError("cannot read the whole of %s" % path)
+    return data, "ram"
+
+
+def _allocate(size, what):
+    gc.collect()
+    try:
+        return bytearray(size)
+    except MemoryError:
+        free = gc.mem_free() if hasattr(gc, "mem_free") else 0
+        raise ModelError("%s needs %d bytes of RAM in one piece, %d are free" % (what, size, free))
+
+
+class Model:
+    """A loaded model. tokens and positions are ints; logits: memoryview of vocab float32.
+
+    arch: sizes and plan; pos: the next position in the KV cache."""
+
+    def __init__(self, data, placement, context, batch):
+        self.data = memoryview(data)
+        self.placement = placement
+        gguf = GGUF(self.data)
+        self.name = gguf.get("general.name", "?")
+        self.arch = arch = llama.Llama(gguf, context, batch)
+        self.tensor_types = arch.tensor_types(gguf)
+        self.tokenizer = Tokenizer(gguf, arch.vocab)
+        del gguf
+        self._check_alignment()
+        self.arena_bytes = arch.plan.arena_bytes
+        gc.collect()
+        need = self.arena_bytes + arch.kv_bytes
+        if hasattr(gc, "mem_free") and need > gc.mem_free():
+            raise ModelError(
+                "needs %d bytes of RAM (arena %d, KV cache %d for context %d), %d are free:"
+                " take a shorter context, a smaller batch or a smaller model"
+                % (need, self.arena_bytes, arch.kv_bytes, arch.context, gc.mem_free())
+            )
+        self.kv = _allocate(arch.kv_bytes, "the KV cache for context %d" % arch.context)
+        self.arena = _allocate(self.arena_bytes, "the arena")
+        llama.fill_freqs(arch, self.arena)
+        at = arch.plan.offset(arch.logits)
+        self.logits = memoryview(self.arena)[at : at + 4 * arch.vocab]
+        self.ctl = ops.control(arch.batch)
+        self.pos = 0
+
+    def _check_alignment(self):
+        try:
+            import uctypes
+
+            address = uctypes.addressof(self.data)
+        except ImportError:
+            return
+        if address & 3:
+            raise ModelError("the model does not lie on a multiple of 4 bytes: deploy it with tinyprof-bridge")
+
+    def __repr__(self):
+        a = self.arch
+        return "<%s: %d layers, dim %d, vocab %d, context %d, %s>" % (
+            self.name,
+            a.layers,
+            a.dim,
+            a.vocab,
+            a.context,
+            self.tensor_types,
+        )
+
+    def prefill(self, tokens, acc=None, logits=True):
+        """Runs tokens (a sequence) from pos on; the logits are those of the last one.
+
+        acc: array('Q') of plan.count entries to which the counts of each record are added."""
+        arch, ctl = self.arch, self.ctl
+        left = len(tokens)
+        if self.pos + left > arch.context:
+            raise ModelError("%d tokens do not fit in the context of %d" % (self.pos + left, arch.context))
+        at = 0
+        while left:
+            n = min(left, arch.batch)
+            for i in range(n):
+                ctl[ops.TOKENS + i] = tokens[at + i]
+            ctl[ops.POS] = self.pos
+            ctl[ops.N] = n
+            at += n
+            left -= n
+            count = arch.plan.count if logits and not left else arch.body
+            _tinyprof.run(arch.plan.words, 0, count, ctl, self.arena, self.kv, self.data, acc)
+            self.pos += n
+
+    def step(self, token, acc=None):
+        """Decodes one token and returns the most probable next one. Allocates nothing."""
+        ctl, pos = self.ctl, self.pos
+        if pos >= self.arch.context:
+            raise ModelError("the context is full")
+        ctl[ops.TOKENS] = token
+        ctl[ops.POS] = pos
+        ctl[ops.N] = 1
+        plan = self.arch.plan
+        _tinyprof.run(plan.words, 0, plan.count, ctl, self.arena, self.kv, self.data, acc)
+        self.pos = pos + 1
+        return _tinyprof.argmax(self.logits)
+
+    def generate(self, prompt="", n=64, temperature=0, seed=1, write=None):
+        """Writes up to n tokens that follow prompt (write: takes bytes; default the terminal).
+
+        temperature 0 takes the most probable token each time. Stops at the end of the context
+        or at the model's end token. Returns the number of tokens written."""
+        write = write or _to_terminal
+        tokens = self.tokenizer.encode(prompt)
+        if not tokens:
+            raise ModelError("an empty prompt for a model that wants no BOS token")
+        self.pos = 0
+        self.prefill(tokens)
+        write(prompt.encode())
+        written = 0
+        while written < n:
+            token = self._choose(temperature, seed)
+            seed = (seed * 1664525 + 1013904223) & 0xFFFFFFFF
+            if token == self.tokenizer.eos or token == self.tokenizer.bos:
+                break
+            text = self.tokenizer.decode(token)
+            # the space that encode puts before the first piece is not part of the text
+            write(text[1:] if not prompt and not written and text[:1] == b" " else text)
+            written += 1
+            if self.pos >= self.arch.context:
+                break
+            if written < n:
+                self.step(token)
+        write(b"\n")
+        return written
+
+    def _choose(self, temperature, seed):
+        if not temperature:
+            return _tinyprof.argmax(self.logits)
+        return _tinyprof.sample(self.logits, int(temperature * 1000), seed >> 8)
+
+
+def _to_terminal(data):
+    out = getattr(sys.stdout, "buffer", None)
+    if out is not None:
+        out.write(data)
+    else:
+        try:
+            text = str(data, "utf-8")
+        except UnicodeError:  # one byte of a longer character
+            text = "?"
+        print(text, end="")

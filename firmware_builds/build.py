@@ -1,0 +1,586 @@
+#!/usr/bin/env python3
+"""Builds what tinyprof runs on without hardware: emulated boards and the unix port.
+
+    build.py tools            install the compilers and emulators that are missing
+    build.py source           get MicroPython's source, verified
+    build.py boards [NAME..]  build the named boards, all of them by default
+
+Everything is written below build/, or below $TINYPROF_BUILD. $MICROPY_DIR names a
+MicroPython tree to use instead of the pinned release; that tree is only read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+REPO = Path(__file__).resolve().parent.parent
+BUILD = Path(os.environ.get("TINYPROF_BUILD") or REPO / "build").resolve()
+SOURCE = BUILD / "micropython"
+SOURCE_INFO = BUILD / "micropython.json"
+UPSTREAM = "https://github.com/micropython/micropython"
+
+
+@dataclass(frozen=True)
+class Release:
+    """A pinned MicroPython release. The tarball is the distribution's, without submodules."""
+
+    version: str
+    tarball: str
+    sha256: str
+    commit: str  # what the tag v<version> points to
+    date: int  # of that commit, as seconds since 1970
+
+
+# The tarball of 1.26.1 holds the same files as that commit, but for one prebuilt binary of
+# another port.
+RELEASES = [
+    Release(
+        "1.26.1",
+        "micropython_1.26.1+ds.orig.tar.xz",
+        "f5ad2ec89d3e921f753d448955af98b6005655f84ba26087dde6ba0e8d062f34",
+        "647c8b96cae7e202c7a020395b7cfe65e5b8ce04",
+        1757564472,
+    ),
+    Release(
+        "1.25.0",
+        "micropython_1.25.0+ds.orig.tar.xz",
+        "7b25be99a502f070b2de81dafc08da7051d992325d6e67daa9045a918fffdbea",
+        "f498a16c7db6d4b2de200b3e0856528dfe0613c3",
+        1744727310,
+    ),
+]
+
+# Where each distribution may carry those source packages.
+SUITES = {
+    "debian": (["forky", "sid", "trixie"], "main"),
+    "ubuntu": (["resolute", "questing", "plucky"], "main universe"),
+}
+
+
+@dataclass(frozen=True)
+class Board:
+    """How one board is built."""
+
+    machine: str  # QEMU's machine, or "host"
+    cross: str  # prefix of the compiler
+    port: str
+    image: str
+    make_args: tuple[str, ...]
+
+
+def qemu_board(name: str, machine: str, cross: str) -> Board:
+    """A board of MicroPython's qemu port, defined in firmware_builds/qemu/boards."""
+    board_dir = REPO / "firmware_builds/qemu/boards" / name
+    args = (f"BOARD={name}", f"BOARD_DIR={board_dir}")
+    return Board(machine, cross, "ports/qemu", "firmware.elf", args)
+
+
+def unix_board(*extra: str) -> Board:
+    """The unix port with the options in firmware_builds/unix."""
+    args = (f"VARIANT_DIR={REPO / 'firmware_builds/unix'}", "VARIANT=tinyprof", *extra)
+    return Board("host", "", "ports/unix", "micropython", args)
+
+
+ARM = "arm-none-eabi-"
+RISCV = "riscv64-unknown-elf-"
+BOARDS = {
+    "m3": qemu_board("TP_M3", "mps2-an385", ARM),
+    "m4": qemu_board("TP_M4", "mps2-an386", ARM),
+    "m7": qemu_board("TP_M7", "mps2-an500", ARM),
+    "rv32": qemu_board("TP_RV32", "virt", RISCV),
+    "unix": unix_board(),
+    "unix-asan": unix_board("SANITIZE=1"),
+}
+DEFAULT_BOARDS = ["m3", "m4", "m7", "rv32", "unix"]
+MPY_CROSS = Board("host", "", "mpy-cross", "mpy-cross", ())
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Ends the program with a message."""
+    print(f"build.py: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def run(what: str, command: list[str], log: Path, env: dict[str, str] | None = None) -> bool:
+    """Runs a command into a log file; says what it does once that takes over 2 seconds."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    with log.open("ab") as out:
+        try:
+            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=env)
+        except OSError as error:
+            out.write(f"{error}\n".encode())
+            return False
+    try:
+        process.wait(2)
+    except subprocess.TimeoutExpired:
+        print(f"{what} ...", end="", flush=True)
+        process.wait()
+        print(f" {time.monotonic() - start:.0f} s", flush=True)
+    return process.returncode == 0
+
+
+def output(command: list[str], env: dict[str, str] | None = None) -> str | None:
+    """What a command prints, or None if it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def fail_with_log(message: str, log: Path) -> NoReturn:
+    """Ends the program with the end of a log."""
+    for line in log.read_text(errors="replace").splitlines()[-15:]:
+        print(line, file=sys.stderr)
+    fail(f"{message}; the whole log: {log}")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# Tools
+
+
+def has_command(*names: str) -> bool:
+    """Whether all these programs are installed."""
+    return all(shutil.which(name) for name in names)
+
+
+def has_header(compiler: str, header: str) -> bool:
+    """Whether a compiler finds a header of its C library."""
+    code = f'echo "#include <{header}>" | {compiler} -E - '
+    return output(["sh", "-c", code]) is not None
+
+
+def has_picolibc() -> bool:
+    """Whether the RISC-V compiler finds picolibc."""
+    path = output([RISCV + "gcc", "--print-file-name=picolibc.specs"]) or ""
+    return path.startswith("/")
+
+
+# (what must hold, packages that give it: the first that the distribution has)
+TOOLS: list[tuple[Callable[[], bool], list[str]]] = [
+    (lambda: has_command("make"), ["make"]),
+    (lambda: has_command("git"), ["git"]),
+    (lambda: output([sys.executable, "-c", "import ensurepip"]) is not None, ["python3-venv"]),
+    (lambda: has_command("gcc"), ["gcc"]),
+    (lambda: has_header("gcc", "stdio.h"), ["libc6-dev"]),
+    (lambda: has_command(ARM + "gcc"), ["gcc-arm-none-eabi"]),
+    (lambda: has_header(ARM + "gcc", "stdint.h"), ["libnewlib-arm-none-eabi"]),
+    (lambda: has_command(RISCV + "gcc"), ["gcc-riscv64-unknown-elf"]),
+    (has_picolibc, ["picolibc-riscv64-unknown-elf"]),
+    (lambda: has_command("qemu-system-arm"), ["qemu-system-arm"]),
+    (lambda: has_command("qemu-system-riscv32"), ["qemu-system-riscv", "qemu-system-misc"]),
+]
+
+
+def missing_tools() -> list[list[str]]:
+    """The packages, with their alternatives, of the tools that are not there."""
+    return [packages for present, packages in TOOLS if not present()]
+
+
+def available(packages: list[str]) -> str:
+    """The first of these packages that can be installed."""
+    for package in packages:
+        found = output(["apt-cache", "policy", package]) or ""
+        if re.search(r"Candidate: (?!\(none\))", found):
+            return package
+    return packages[-1]
+
+
+def tools() -> None:
+    """Installs the missing tools, or says which they are."""
+    missing = missing_tools()
+    if not missing:
+        return
+    if not has_command("apt-get"):
+        fail("please install these tools: " + " ".join(packages[-1] for packages in missing), 2)
+    if os.geteuid() == 0:
+        sudo = ["env"]
+    elif output(["sudo", "-n", "true"]) is not None:
+        sudo = ["sudo", "-n", "env"]
+    else:
+        names = " ".join(available(packages) for packages in missing)
+        fail(f"tools are missing; please run: sudo apt-get install {names}", 2)
+    apt = [*sudo, "DEBIAN_FRONTEND=noninteractive", "apt-get"]
+    log = BUILD / "log/tools.txt"
+    log.unlink(missing_ok=True)
+    run("reading package lists", [*apt, "update"], log)  # a stale list may still do
+    names_list = [available(packages) for packages in missing]
+    install = [*apt, "install", "-y", "--no-install-recommends", *names_list]
+    if not run("installing " + " ".join(names_list), install, log):
+        fail_with_log("apt-get install failed", log)
+    if missing := missing_tools():
+        fail("still missing: " + " ".join(packages[-1] for packages in missing), 2)
+
+
+# MicroPython's source
+
+
+def os_release() -> dict[str, str]:
+    """The fields of /etc/os-release."""
+    try:
+        text = Path("/etc/os-release").read_text()
+    except OSError:
+        return {}
+    return {k: v.strip("\"'") for k, v in re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)}
+
+
+def apt_mirrors(codename: str) -> list[tuple[str, str]]:
+    """The archives this machine takes its release from: (address, Signed-By or "")."""
+    folder = Path("/etc/apt")
+    files = [folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))]
+    mirrors = []
+    for path in files:
+        try:
+            text = path.read_text()
+        except OSError:
+            continue
+        if path.suffix == ".sources":
+            mirrors += deb822_mirrors(text, codename)
+        elif path.suffix == ".list":
+            mirrors += one_line_mirrors(text, codename)
+    return list(dict.fromkeys(mirrors))
+
+
+def deb822_mirrors(text: str, codename: str) -> Iterable[tuple[str, str]]:
+    """Mirrors of a release in the stanzas of a .sources file."""
+    text = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE)
+    for stanza in re.split(r"\n\s*\n", text):
+        pairs = re.findall(r"^([\w-]+):[ \t]*(.*(?:\n[ \t].*)*)", stanza, re.MULTILINE)
+        fields = {key.lower(): value.strip() for key, value in pairs}
+        if codename in fields.get("suites", "").split() and fields.get("enabled", "yes") != "no":
+            for uri in fields.get("uris", "").split():
+                yield uri, fields.get("signed-by", "")
+
+
+def one_line_mirrors(text: str, codename: str) -> Iterable[tuple[str, str]]:
+    """Mirrors of a release in the lines of a .list file."""
+    line = r"^\s*deb(?:-src)?\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)\s"
+    for options, uri, suite in re.findall(line, text, re.MULTILINE):
+        if suite == codename and not uri.startswith("cdrom:"):
+            key = re.search(r"signed-by=(\S+)", options)
+            yield uri, key[1] if key else ""
+
+
+def apt_options(folder: Path) -> list[str]:
+    """Makes apt use its own source list and folders, and leave the system's alone."""
+    for name in ("lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    settings = {
+        "Dir::Etc::sourcelist": folder / "mirror.sources",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::State::Lists": folder / "lists",
+        "Dir::Cache": folder / "cache",
+        "Acquire::Languages": "none",
+        "Acquire::http::Timeout": "20",
+        "Acquire::https::Timeout": "20",
+        "APT::Sandbox::User": "root",
+    }
+    return [f"-o{key}={value}" for key, value in settings.items()]
+
+
+def source_versions(options: list[str]) -> list[str]:
+    """Versions of MicroPython's source package in the lists."""
+    text = output(["apt-cache", *options, "showsrc", "micropython"]) or ""
+    return re.findall(r"^Version: (\S+)", text, re.MULTILINE)
+
+
+def from_distribution() -> tuple[Release, Path] | None:
+    """Downloads the source package of a pinned release; None if there is none to be had."""
+    system = os_release()
+    suites, components = SUITES.get(system.get("ID", ""), ([], ""))
+    if not has_command("apt-get", "apt-cache") or not suites:
+        return None
+    log = BUILD / "log/source.txt"
+    log.unlink(missing_ok=True)
+    seen: dict[str, tuple[list[str], str, Path]] = {}  # release -> apt's options, version
+    for uri, signed_by in apt_mirrors(system.get("VERSION_CODENAME", "")):
+        for suite in suites:
+            folder = BUILD / "apt" / suite
+            options = apt_options(folder)
+            fields = f"Types: deb-src\nURIs: {uri}\nSuites: {suite}\nComponents: {components}\n"
+            if signed_by:
+                fields += f"Signed-By: {signed_by}\n"
+            (folder / "mirror.sources").write_text(fields)
+            command = ["apt-get", *options, "update"]
+            if not run(f"reading the package lists of {suite}", command, log):
+                continue
+            for version in source_versions(options):
+                seen.setdefault(version.split("+")[0], (options, version, folder))
+            if RELEASES[0].version in seen:
+                break
+    for release in RELEASES:
+        if release.version in seen:
+            options, version, _ = seen[release.version]
+            if tarball := download(release, options, version, log):
+                return release, tarball
+    return None
+
+
+def download(release: Release, options: list[str], version: str, log: Path) -> Path | None:
+    """Downloads and verifies one source package."""
+    folder = BUILD / "download"
+    folder.mkdir(parents=True, exist_ok=True)
+    tarball = folder / release.tarball
+    fetch = ["env", "-C", str(folder), "apt-get", *options]
+    fetch += ["source", "--download-only", f"micropython={version}"]
+    if not run(f"downloading MicroPython {release.version}", fetch, log) or not tarball.exists():
+        return None
+    return tarball
+
+
+def unpack(release: Release, tarball: Path) -> None:
+    """Unpacks a tarball into SOURCE, if its contents are what they should be."""
+    digest = sha256(tarball)
+    if digest != release.sha256:
+        tarball.unlink()
+        fail(f"{tarball.name}: SHA-256 is {digest}, not {release.sha256}", 2)
+    temporary = BUILD / "unpack.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    with tarfile.open(tarball) as archive:
+        if hasattr(tarfile, "data_filter"):
+            archive.extractall(temporary, filter="data")
+        else:
+            archive.extractall(temporary)
+    (top,) = temporary.iterdir()
+    top.rename(SOURCE)
+    temporary.rmdir()
+
+
+def clone(release: Release) -> bool:
+    """Clones a release from upstream into SOURCE; False if that cannot be reached."""
+    log = BUILD / "log/source.txt"
+    temporary = BUILD / "clone.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    command = ["git", "-c", "advice.detachedHead=false", "clone", "--depth", "1"]
+    command += ["--branch", f"v{release.version}", UPSTREAM, str(temporary)]
+    env = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
+    if not run(f"cloning MicroPython {release.version}", command, log, env):
+        return False
+    commit = (output(["git", "-C", str(temporary), "rev-parse", "HEAD"]) or "").strip()
+    if commit != release.commit:
+        shutil.rmtree(temporary)
+        fail(f"tag v{release.version} is commit {commit}, not {release.commit}", 2)
+    temporary.rename(SOURCE)
+    return True
+
+
+def remove(path: Path) -> None:
+    """Removes a tree, or a link to one."""
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+
+
+def tree_version(tree: Path) -> str:
+    """The version that a MicroPython tree says it is."""
+    try:
+        text = (tree / "py/mpconfig.h").read_text()
+        (tree / "ports/qemu/Makefile").stat()
+    except OSError:
+        fail(f"{tree} is no MicroPython tree of version 1.25 or later", 2)
+    parts = re.findall(r"^#define MICROPY_VERSION_(?:MAJOR|MINOR|MICRO) (\d+)", text, re.MULTILINE)
+    return ".".join(parts)
+
+
+def source() -> dict[str, str]:
+    """Makes SOURCE MicroPython's source and says where it is from."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    own_tree = os.environ.get("MICROPY_DIR")
+    try:
+        info = dict(json.loads(SOURCE_INFO.read_text()))
+    except (OSError, ValueError):
+        info = {}
+    if own_tree:
+        tree = Path(own_tree).resolve()
+        info = {"version": tree_version(tree), "origin": "MICROPY_DIR", "tree": str(tree)}
+        remove(SOURCE)
+        SOURCE.symlink_to(tree)
+    elif info and info["origin"] != "MICROPY_DIR" and (SOURCE / "py").is_dir():
+        return info
+    else:
+        remove(SOURCE)
+        if found := from_distribution():
+            release, tarball = found
+            unpack(release, tarball)
+            info = {"version": release.version, "origin": release.tarball}
+        elif clone(RELEASES[0]):
+            info = {"version": RELEASES[0].version, "origin": "git " + RELEASES[0].commit}
+        else:
+            log = BUILD / "log/source.txt"
+            fail(f"no source of MicroPython {RELEASES[0].version}: set MICROPY_DIR; log: {log}")
+    SOURCE_INFO.write_text(json.dumps(info, indent=1) + "\n")
+    return info
+
+
+# Boards
+
+
+def build_files() -> list[Path]:
+    """The files of this repository that go into an image."""
+    kinds = {".c", ".h", ".S", ".s", ".inc", ".mk", ".ld"}
+    folders = [REPO / "native_modules", REPO / "firmware_builds"]
+    return sorted(p for d in folders for p in d.rglob("*") if p.suffix in kinds)
+
+
+def digest_of(parts: Iterable[str], files: Iterable[Path]) -> str:
+    """One hash over strings and files."""
+    total = hashlib.sha256(repr(list(parts)).encode())
+    for path in files:
+        total.update(f"{path.relative_to(REPO)}\0{sha256(path)}\0".encode())
+    return total.hexdigest()
+
+
+def make_environment(info: dict[str, str]) -> dict[str, str]:
+    """A small environment: a stray CFLAGS, or a date, must not change the image."""
+    env = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR")}
+    env |= {"LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1"}
+    for release in RELEASES:
+        if release.version == info["version"] and info["origin"] != "MICROPY_DIR":
+            # Without these MicroPython would take its version from our git repository.
+            env["MICROPY_GIT_TAG"] = f"v{release.version}"
+            env["MICROPY_GIT_HASH"] = release.commit[:10]
+            env["SOURCE_DATE_EPOCH"] = str(release.date)
+    return env
+
+
+def compiler_version(board: Board) -> str:
+    """The first line that the board's compiler says about itself."""
+    text = output([board.cross + "gcc", "--version"])
+    if not text:
+        fail(f"{board.cross}gcc is missing; run: make tools", 2)
+    return text.splitlines()[0]
+
+
+def compiler_flags(command: list[str], env: dict[str, str]) -> list[str]:
+    """The flags that decide the code, as make knows them after reading all its files."""
+    rule = "tinyprof-flags: ; @echo 'FLAGS:' $(CFLAGS)"
+    text = output([*command, f"--eval={rule}", "tinyprof-flags"], env) or ""
+    flags = re.findall(r"^FLAGS: (.*)$", text, re.MULTILINE)
+    matters = re.compile(r"-(m|O|f|std=|D(NDEBUG|MICROPY|QEMU|TP_|TINYPROF))")
+    return [f for f in (flags[-1].split() if flags else []) if matters.match(f)]
+
+
+def build(name: str, board: Board, info: dict[str, str], env: dict[str, str]) -> None:
+    """Builds one image, unless the one that is there has the same inputs."""
+    objects = BUILD / "obj" / name
+    result = BUILD / "firmware" / name
+    image, record = result / board.image, result / "build.json"
+    command = ["make", "-C", str(SOURCE / board.port), f"BUILD={objects}", *board.make_args]
+    command += [f"-j{os.cpu_count() or 1}"]
+    files: list[Path] = []
+    if name != "mpy-cross":
+        command += [f"USER_C_MODULES={REPO}"]
+        files = build_files()
+    compiler = compiler_version(board)
+    how = [*command[:-2], compiler, json.dumps(info), json.dumps(env.get("MICROPY_GIT_HASH"))]
+    inputs = digest_of(how, files)
+    if info["origin"] != "MICROPY_DIR" and is_current(image, record, inputs):
+        return
+
+    # make does not see a change of flags, so that starts afresh.
+    flags_stamp = objects / "tinyprof.flags"
+    recipe = digest_of(how, [p for p in files if p.suffix in (".mk", ".ld")])
+    if not flags_stamp.exists() or flags_stamp.read_text() != recipe:
+        shutil.rmtree(objects, ignore_errors=True)
+        objects.mkdir(parents=True)
+        flags_stamp.write_text(recipe)
+    (objects / board.image).unlink(missing_ok=True)  # link again: a file may have gone
+    log = BUILD / "log" / f"{name}.txt"
+    log.unlink(missing_ok=True)
+    if not run(f"building {name}", command, log, env):
+        fail_with_log(f"building {name} failed", log)
+
+    result.mkdir(parents=True, exist_ok=True)
+    temporary = result / "image.tmp"
+    shutil.copy(objects / board.image, temporary)
+    temporary.replace(image)
+    facts = {
+        "board": name,
+        "machine": board.machine,
+        "micropython": info["version"],
+        "source": info["origin"],
+        "compiler": compiler,
+        "cflags": compiler_flags(command, env),
+        "sha256": sha256(image),
+        "inputs": inputs,
+    }
+    record.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def is_current(image: Path, record: Path, inputs: str) -> bool:
+    """Whether an image is there and was built from these inputs."""
+    try:
+        facts = json.loads(record.read_text())
+        return facts["inputs"] == inputs and facts["sha256"] == sha256(image)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+@functools.cache
+def lock() -> object:
+    """Keeps a second build.py out until this one ends."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    file = (BUILD / "lock").open("w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def boards(names: list[str]) -> None:
+    """Builds mpy-cross and the named boards."""
+    if any(c.isspace() for c in f"{REPO}{BUILD}"):
+        fail(f"make cannot build in a folder with a space in its name: {REPO}", 2)
+    if os.environ.get("SANITIZE") == "1":
+        names = ["unix-asan" if name == "unix" else name for name in names]
+    info = source()
+    env = make_environment(info)
+    build("mpy-cross", MPY_CROSS, info, env)
+    for name in names:
+        build(name, BOARDS[name], info, env)
+
+
+def main() -> None:
+    """The command line."""
+    if sys.version_info < (3, 11):
+        fail("Python 3.11 or later is needed", 2)
+    summary, _, details = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        description=summary, epilog=details, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("command", choices=["tools", "source", "boards"])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=" ".join(BOARDS))
+    args = parser.parse_args()
+    if unknown := [name for name in args.names if name not in BOARDS]:
+        fail(f"no board {unknown[0]!r}; there are: {' '.join(BOARDS)}", 2)
+    lock()
+    if args.command == "tools":
+        tools()
+    elif args.command == "source":
+        source()
+    else:
+        boards(args.names or DEFAULT_BOARDS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+# The unix port without what needs other libraries or submodules.
+
+FROZEN_MANIFEST =
+MICROPY_PY_SSL = 0
+MICROPY_SSL_MBEDTLS = 0
+MICROPY_PY_BTREE = 0
+MICROPY_PY_FFI = 0
+MICROPY_PY_BLUETOOTH = 0
+
+ifeq ($(SANITIZE),1)
+# The garbage collector scans the whole stack, so locals must stay on it; and MicroPython
+# hands null pointers with zero lengths to memcpy and its like.
+TP_SANITIZE = -fsanitize=address,undefined -fno-sanitize=nonnull-attribute \
+	-fno-sanitize-recover=undefined --param asan-use-after-return=0
+CFLAGS += $(TP_SANITIZE) -fno-omit-frame-pointer
+LDFLAGS += $(TP_SANITIZE)
+STRIP =
+endif

@@ -1,0 +1,139 @@
+"""Boards by name: emulated ones, the unix port, and those on a serial port."""
+
+import os
+import re
+import select
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import BadInput, RunFailed
+
+
+@dataclass(frozen=True)
+class Emulated:
+    """How QEMU runs one of our firmware images. rom: where the ROMFS segment lies."""
+
+    description: str
+    qemu: str
+    arguments: tuple[str, ...]
+    rom: int
+    rom_bytes: int = 12 << 20
+
+
+EMULATED = {
+    "m3": Emulated(
+        "Cortex-M3, no FPU (QEMU mps2-an385)",
+        "qemu-system-arm",
+        ("-machine", "mps2-an385", "-icount", "shift=6"),
+        0x21000000,
+    ),
+    "m4": Emulated(
+        "Cortex-M4F (QEMU mps2-an386)",
+        "qemu-system-arm",
+        ("-machine", "mps2-an386", "-icount", "shift=6"),
+        0x21000000,
+    ),
+    "m7": Emulated(
+        "Cortex-M7 with FPU (QEMU mps2-an500)",
+        "qemu-system-arm",
+        ("-machine", "mps2-an500", "-icount", "shift=6"),
+        0x21000000,
+    ),
+    "rv32": Emulated(
+        "RV32IMAC, no FPU (QEMU virt)",
+        "qemu-system-riscv32",
+        ("-machine", "virt", "-bios", "none", "-icount", "shift=0"),
+        0x81000000,
+    ),
+}
+NAMES = (*EMULATED, "unix")
+
+_PTY = re.compile(rb"char device redirected to (\S+)")
+
+
+def build_folder() -> Path:
+    """Where `make firmware` puts its images."""
+    root = os.environ.get("TINYPROF_BUILD")
+    return Path(root) if root else Path(__file__).resolve().parents[2] / "build"
+
+
+def firmware(board: str) -> Path:
+    """The image of an emulated board or the unix port. Raises BadInput if it is not built."""
+    name = "micropython" if board.startswith("unix") else "firmware.elf"
+    path = build_folder() / "firmware" / board / name
+    if not path.is_file():
+        raise BadInput(
+            f"no firmware for board '{board}': run `make firmware` in a checkout of tinyprof"
+            " (or set TINYPROF_BUILD to its build folder)"
+        )
+    return path
+
+
+class Emulator:
+    """A running emulated board; device is the pty of its REPL. Use as a context manager."""
+
+    def __init__(self, board: str, romfs: Path | None = None) -> None:
+        """romfs: an image that lies in the board's flash when it starts."""
+        self.spec = EMULATED[board]
+        program = shutil.which(self.spec.qemu)
+        if program is None:
+            raise BadInput(f"{self.spec.qemu} is not installed: run `make setup` in a checkout of tinyprof")
+        self.command = [program, *self.spec.arguments, "-nographic", "-monitor", "null", "-semihosting"]
+        self.command += ["-serial", "pty", "-kernel", str(firmware(board))]
+        if romfs is not None:
+            loader = f"loader,file={str(romfs).replace(',', ',,')},addr={self.spec.rom:#x},force-raw=on"
+            self.command += ["-device", loader]
+        self._process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for us: we tell the board, and stop it afterwards
+        )
+        self.device = self._wait_for_pty()
+
+    def _wait_for_pty(self) -> str:
+        stdout = self._process.stdout
+        assert stdout is not None
+        output, deadline = b"", time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if select.select([stdout], [], [], 0.2)[0]:
+                chunk = os.read(stdout.fileno(), 4096)
+                output += chunk
+                match = _PTY.search(output)
+                if match:
+                    return match[1].decode()
+                if not chunk:
+                    break
+        self.close()
+        raise RunFailed(f"the emulator did not start: {output.decode(errors='replace').strip()[-300:]}")
+
+    def close(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> "Emulator":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def find_serial() -> str:
+    """The serial port of the only board attached. Raises BadInput for none or several."""
+    from serial.tools.list_ports import comports
+
+    ports = [p for p in comports() if p.vid is not None]
+    if not ports:
+        raise BadInput("no board found on USB: attach one, name its port, or use --board m4 (emulated)")
+    if len(ports) > 1:
+        names = ", ".join(p.device for p in ports)
+        raise BadInput(f"several boards found ({names}): name one with --board")
+    return str(ports[0].device)

@@ -1,0 +1,231 @@
+"""tinyprof-bridge: the command line. Each verb is thin; the work is in the module of its name."""
+
+import os
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from . import __version__, boards, report, table
+from .collect import Request, read_model
+from .collect import collect as run_collect
+from .errors import BadInput, RunFailed
+from .progress import Progress
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+DEMO_MODEL = Path(__file__).parent / "demo" / "demo-q4_0.gguf"
+
+BoardOption = Annotated[
+    str,
+    typer.Option("--board", "-b", help=f"{', '.join(boards.NAMES)}, a port such as /dev/ttyACM0, or auto"),
+]
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="a GGUF file, or 'demo'")]
+OutputOption = Annotated[str, typer.Option("-o", help="table, md, csv, json or jsonl")]
+
+
+def _lengths(option: str, text: str, least: int = 1) -> tuple[int, ...]:
+    try:
+        values = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise BadInput(f"{option} takes whole numbers with commas between, not '{text}'") from None
+    if any(v < least or v > 1_000_000 for v in values):
+        raise BadInput(f"{option} takes numbers from {least} to 1000000, not '{text}'")
+    return values
+
+
+def _model(name: str) -> Path:
+    return DEMO_MODEL if name == "demo" else Path(name)
+
+
+def _default_out(board: str, model: Path) -> Path:
+    place = Path(board).name if "/" in board else board
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in f"{place}-{model.stem}")
+    return Path("results") / f"{datetime.now():%Y-%m-%dT%H%M%S}-{safe}.jsonl"
+
+
+def _print(run: table.Run, form: str) -> None:
+    match form:
+        case "table":
+            report.terminal(run, Console(width=None if sys.stdout.isatty() else 150))
+        case "md":
+            print(report.markdown(run), end="")
+        case "csv":
+            print(report.csv(run), end="")
+        case "json":
+            print(report.as_json(run))
+        case "jsonl":
+            print(Path(run.path).read_text(encoding="utf-8"), end="")
+
+
+def _check_form(form: str) -> None:
+    if form not in (*report.FORMATS, "jsonl"):
+        raise BadInput(f"-o takes table, md, csv, json or jsonl, not '{form}'")
+
+
+@app.command()
+def collect(
+    board: BoardOption = "m4",
+    model: ModelOption = "demo",
+    p: Annotated[str, typer.Option("-p", help="prefill lengths, e.g. 16,64")] = "16,64",
+    n: Annotated[str, typer.Option("-n", help="decode lengths, e.g. 32")] = "32",
+    d: Annotated[str, typer.Option("-d", help="depths: tokens already in the KV cache")] = "0",
+    r: Annotated[int, typer.Option("-r", help="repetitions")] = 5,
+    warmup: Annotated[int, typer.Option(help="unmeasured runs before each test")] = 1,
+    context: Annotated[int | None, typer.Option("-c", help="positions in the KV cache")] = None,
+    batch: Annotated[int, typer.Option(help="tokens that prefill takes at once")] = 8,
+    timeout: Annotated[float, typer.Option(help="seconds of silence after which a board is given up")] = 120,
+    out: Annotated[Path | None, typer.Option("--out", help="file for the records (default results/…)")] = None,
+    o: OutputOption = "table",
+) -> None:
+    """Profile a model on a board and keep the records."""
+    _check_form(o)
+    if r < 1 or warmup < 0 or batch < 1 or timeout <= 0 or (context is not None and context < 1):
+        raise BadInput("-r, --batch, --timeout and -c must be positive, --warmup not negative")
+    request = Request(
+        board=board,
+        model=_model(model),
+        p=_lengths("-p", p),
+        n=_lengths("-n", n),
+        d=_lengths("-d", d, 0) or (0,),
+        r=r,
+        warmup=warmup,
+        context=context,
+        batch=batch,
+        timeout=timeout,
+    )
+    if not request.p and not request.n:
+        raise BadInput("nothing to measure: give -p or -n")
+    run, path = run_collect(request, out or _default_out(board, request.model), Progress())
+    _print(run, o)
+    print(f"records in {path}", file=sys.stderr)
+    if run.correctness == "WRONG":
+        raise RunFailed("the logits differ from those of the unix port: the figures are of a wrong kernel")
+
+
+@app.command("report")
+def report_(
+    file: Annotated[Path, typer.Argument(help="a saved run (results/….jsonl)")],
+    o: OutputOption = "table",
+) -> None:
+    """Show a saved run."""
+    _check_form(o)
+    _print(table.load(file), o)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="a llama2.c checkpoint (legacy format)")],
+    out: Annotated[Path, typer.Option("-o", help="the GGUF file to write")],
+    tokenizer: Annotated[Path, typer.Option(help="the checkpoint's tokenizer.bin")],
+    type_: Annotated[str, typer.Option("--type", help="F32, F16, Q8_0 or Q4_0")] = "Q4_0",
+    name: Annotated[str | None, typer.Option(help="name to write into the file")] = None,
+) -> None:
+    """Make a GGUF file from another format."""
+    from .convert import convert as run_convert
+
+    summary = run_convert(source, tokenizer, out, type_.upper(), name)
+    print(f"{out}: {summary.parameters:,} parameters, {summary.bytes:,} bytes", end="")
+    if summary.padded_to != summary.padded_from:
+        print(f"; hidden size padded with zeros from {summary.padded_from} to {summary.padded_to}", end="")
+    print()
+
+
+@app.command()
+def emulate(
+    board: Annotated[str, typer.Argument(help=", ".join(boards.EMULATED))],
+    model: ModelOption = "demo",
+    bare: Annotated[bool, typer.Option(help="start with empty flash")] = False,
+) -> None:
+    """Start an emulated board with package and model in its flash, and keep it running."""
+    import tempfile
+
+    from . import deploy
+
+    if board not in boards.EMULATED:
+        raise BadInput(f"no emulated board '{board}': there are {', '.join(boards.EMULATED)}")
+    with tempfile.TemporaryDirectory() as scratch:
+        image = Path(scratch) / "image.romfs"
+        if not bare:
+            image.write_bytes(deploy.romfs_image(deploy.compiled_package(), read_model(_model(model))))
+        with boards.Emulator(board, None if bare else image) as emulator:
+            print(f"{boards.EMULATED[board].description} at {emulator.device}; Ctrl-C stops it", flush=True)
+            print(f"  mpremote connect {emulator.device} repl", flush=True)
+            while True:
+                time.sleep(1)
+
+
+@app.command("deploy")
+def deploy_(
+    board: Annotated[str, typer.Option("--board", "-b", help="a port such as /dev/ttyACM0, or auto")] = "auto",
+    model: ModelOption = "demo",
+) -> None:
+    """Put the device package and a model onto a board."""
+    from . import deploy
+    from .transport import SerialBoard
+
+    data = read_model(_model(model))
+    device = boards.find_serial() if board == "auto" else board
+    if device in boards.NAMES:
+        raise BadInput("an emulated board gets its package when it starts: see collect and emulate")
+    link = SerialBoard(device)
+    try:
+        place = deploy.deploy(link, deploy.compiled_package(), data)
+    finally:
+        link.close()
+    print(f"{device}: package in place, model at {place}")
+
+
+@app.command()
+def demo(
+    board: BoardOption = "m4",
+    out: Annotated[Path, typer.Option("--out", help="folder for records and report")] = Path("results"),
+) -> None:
+    """Profile the demo model on an emulated Cortex-M4F: the first thing to try."""
+    request = Request(board=board, model=DEMO_MODEL, p=(16, 64), n=(32,), d=(0, 64), r=2)
+    run, path = run_collect(request, out / f"demo-{Path(board).name}.jsonl", Progress())
+    _print(run, "table")
+    text = path.with_suffix(".md")
+    text.write_text(report.markdown(run), encoding="utf-8")
+    print(f"records in {path}, report in {text}", file=sys.stderr)
+    if run.correctness == "WRONG":
+        raise RunFailed("the logits differ from those of the unix port: the figures are of a wrong kernel")
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    """Profile quantized language models on microcontrollers."""
+    if version:
+        print(f"tinyprof-bridge {__version__}")
+        raise typer.Exit
+
+
+def _fail(code: int, message: str) -> NoReturn:
+    print(f"tinyprof-bridge: {' '.join(message.split())}", file=sys.stderr)
+    sys.stderr.flush()
+    raise SystemExit(code)
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0, 1 the run failed, 2 bad input."""
+    try:
+        app(standalone_mode=False)
+    except BadInput as error:
+        _fail(2, str(error))
+    except RunFailed as error:
+        _fail(1, str(error))
+    except KeyboardInterrupt as error:
+        _fail(1, str(error) or "interrupted")
+    except typer.Abort:
+        _fail(1, "interrupted")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _fail(1, f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
+
+
+if __name__ == "__main__":
+    main()

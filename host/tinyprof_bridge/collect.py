@@ -1,0 +1,215 @@
+"""Runs a profile on a board and keeps what it says, line by line as it comes."""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from . import __version__, boards, deploy, wire
+from .boards import EMULATED, Emulator
+from .errors import BadInput, RunFailed
+from .progress import Progress
+from .schema import SCHEMA
+from .table import Run, from_stream
+from .transport import SerialBoard, Transport, UnixBoard
+
+UNIX_HEAP_SPARE = 64 << 20
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure, in llama-bench's terms. p, n, d: lengths of prefill, decode, depth."""
+
+    board: str
+    model: Path
+    p: tuple[int, ...] = (16, 64)
+    n: tuple[int, ...] = (32,)
+    d: tuple[int, ...] = (0,)
+    r: int = 5
+    warmup: int = 1
+    context: int | None = None
+    batch: int = 8
+    timeout: float = 120.0
+
+    @property
+    def needed_context(self) -> int:
+        return max(self.context or 0, max(self.d) + max((*self.p, *self.n)), 32)
+
+
+@dataclass
+class _Place:
+    """A board that is ready: its link, where the model is on it, what runs it."""
+
+    transport: Transport
+    source: str
+    firmware_sha256: str | None
+    emulator: str | None
+
+
+def read_model(path: Path) -> bytes:
+    """The bytes of a model file. Raises BadInput if it is no GGUF file at all."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"cannot read the model {path}: {error.strerror}") from None
+    if data[:4] != b"GGUF":
+        raise BadInput(f"{path} is not a GGUF file: convert it first (tinyprof-bridge convert)")
+    return data
+
+
+@contextlib.contextmanager
+def _prepare(request: Request, model: bytes, progress: Progress) -> Iterator[_Place]:
+    """Starts or opens the board and puts package and model on it."""
+    with contextlib.ExitStack() as stack:
+        if request.board == "unix":
+            program = boards.firmware("unix")
+            heap = len(model) + UNIX_HEAP_SPARE
+            unix = UnixBoard(program, deploy.device_package().parent, heap)
+            stack.callback(unix.close)
+            yield _Place(unix, str(request.model.resolve()), _sha256_of(program), None)
+        elif request.board in EMULATED:
+            spec = EMULATED[request.board]
+            progress.step(f"starting {spec.description}")
+            image = deploy.romfs_image(deploy.compiled_package(), model)
+            if len(image) > spec.rom_bytes:
+                raise BadInput(
+                    f"package and model need {len(image)} bytes of flash, board {request.board} has {spec.rom_bytes}"
+                )
+            file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "image.romfs"
+            file.write_bytes(image)
+            emulator = stack.enter_context(Emulator(request.board, file))
+            serial_board = SerialBoard(emulator.device)
+            stack.callback(serial_board.close)
+            arguments = " ".join((spec.qemu, *spec.arguments))
+            yield _Place(serial_board, "/rom/model.gguf", _sha256_of(boards.firmware(request.board)), arguments)
+        else:
+            device = boards.find_serial() if request.board == "auto" else request.board
+            progress.step(f"opening {device}")
+            serial_board = SerialBoard(device)
+            stack.callback(serial_board.close)
+            progress.step(f"deploying to {device}")
+            source = deploy.deploy(serial_board, deploy.compiled_package(), model)
+            yield _Place(serial_board, source, None, None)
+
+
+def _sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _reference_logits(request: Request, model: bytes) -> str | None:
+    """The CRC of the model's logits on the unix port, None where that is not built."""
+    try:
+        program = boards.firmware("unix")
+    except BadInput:
+        return None
+    unix = UnixBoard(program, deploy.device_package().parent, len(model) + UNIX_HEAP_SPARE)
+    code = (
+        "import tinyprof\nfrom tinyprof.measure import check\n"
+        f"print(check(tinyprof.load({str(request.model.resolve())!r}, context={request.needed_context}))[0])"
+    )
+    try:
+        return b"".join(unix.run(code, request.timeout)).decode().strip()
+    except RunFailed:
+        return None  # the board itself will say what is wrong with the model
+    finally:
+        unix.close()
+
+
+def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]:
+    """Measures and writes out (JSON lines); returns the run and the file that holds it.
+
+    While it runs, and for good if it does not end well, the file is named *.partial.jsonl.
+    Raises BadInput for what the board cannot do, RunFailed (naming the partial file) if the
+    run broke; KeyboardInterrupt after the board is back at its REPL."""
+    model = read_model(request.model)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_suffix(".partial.jsonl")
+    stream = wire.Stream(secrets.token_hex(4))
+    failure: BaseException | None = None
+    with _prepare(request, model, progress) as place, partial.open("wb") as file:
+        header = _host_line(stream.run or "", request, model, place)
+        file.write(header + b"\n")
+        stream.feed(header)
+        progress.begin(len(request.d) * (len(request.p) + len(request.n)) * request.r)
+        try:
+            for line in place.transport.run(_code(request, place, stream.run or ""), request.timeout):
+                _take(line, stream, file, progress)
+        except (RunFailed, KeyboardInterrupt) as error:
+            failure = error
+            for line in place.transport.interrupt():
+                _take(line, stream, file, progress)
+        finally:
+            progress.end()
+    run = from_stream(stream, str(partial))
+    _judge(run, failure, partial)
+    os.replace(partial, out)
+    run.path = str(out)
+    return run, out
+
+
+def _take(line: bytes, stream: wire.Stream, file: object, progress: Progress) -> None:
+    """Keeps a line that is an intact, new record of this run; written out at once."""
+    record = stream.feed(line)
+    if record is not None:
+        write = getattr(file, "write")  # noqa: B009
+        write(line[line.find(b'{"tp":') :].strip(b"\r\n \x00") + b"\n")
+        getattr(file, "flush")()  # noqa: B009
+        progress.record(record)
+
+
+def _judge(run: Run, failure: BaseException | None, partial: Path) -> None:
+    """Raises what is wrong with a run, if anything is."""
+    kept = f"what was measured so far is in {partial}"
+    if run.begin is None:
+        partial.unlink()
+        kept = "nothing was measured"
+    if isinstance(failure, KeyboardInterrupt):
+        raise KeyboardInterrupt(f"interrupted: {kept}")
+    if run.end is not None and not run.end.ok:
+        if run.end.error in ("ModelError", "ValueError"):
+            raise BadInput(f"{run.end.reason}")
+        raise RunFailed(f"the board stopped with {run.end.error}: {run.end.reason}; {kept}")
+    if failure is not None:
+        raise RunFailed(f"{failure}; {kept}")
+    if not run.complete:
+        lost = f"{run.missing} records missing, {run.torn} damaged"
+        raise RunFailed(f"the run is incomplete ({lost}); {kept}")
+
+
+def _code(request: Request, place: _Place, run: str) -> str:
+    load = {"context": request.needed_context, "batch": request.batch}
+    profile = {
+        "p": request.p,
+        "n": request.n,
+        "d": request.d,
+        "r": request.r,
+        "warmup": request.warmup,
+        "meta": {"via": "collect"},
+    }
+    return f"from tinyprof.remote import main\nmain({place.source!r},{run!r},{load!r},{profile!r})\n"
+
+
+def _host_line(run: str, request: Request, model: bytes, place: _Place) -> bytes:
+    fields: dict[str, object] = {
+        "tp": SCHEMA,
+        "run": run,
+        "seq": -1,
+        "kind": "host",
+        "tinyprof": __version__,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "board": request.board,
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "model_file": request.model.name,
+        "model_sha256": hashlib.sha256(model).hexdigest(),
+        "reference_logits": _reference_logits(request, model) if request.board != "unix" else None,
+        "firmware_sha256": place.firmware_sha256,
+        "emulator": place.emulator,
+    }
+    return wire.encode(fields)

@@ -1,0 +1,205 @@
+"""A run for people: terminal, Markdown, CSV, JSON. All from the same two tables."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from .table import Run, operators, profiler_overhead, tests
+
+FORMATS = ("table", "md", "csv", "json")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a printed table: heading, field, how to write a value."""
+
+    heading: str
+    field: str
+    show: Callable[[float], str]
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:,.2f}"
+
+
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{100 * value:.2f} %"
+
+
+def _ratio(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
+def _test_columns(run: Run) -> list[Column]:
+    unit = run.unit
+    columns = [Column("test", "test", str)]
+    if run.per_second:
+        columns += [Column("tok/s", "tok_s", _ratio), Column("± stddev", "tok_s_stddev", _ratio)]
+    columns += [Column(f"{unit}/token", "per_token", _number)]
+    if not run.per_second:
+        columns += [Column("± stddev", "stddev", _number)]
+    return [
+        *columns,
+        Column("p50", "p50", _number),
+        Column("p95", "p95", _number),
+        Column("p99", "p99", _number),
+        Column(f"first token ({unit})", "first_token", _number),
+        Column(f"{unit}/MAC", "per_mac", _ratio),
+        Column("interpreter", "interpreter", _percent),
+    ]
+
+
+def _operator_columns(run: Run) -> list[Column]:
+    return [
+        Column("operator", "role", str),
+        Column("kernel", "op", str),
+        Column("type", "type", str),
+        Column("calls/token", "calls", _number),
+        Column(f"{run.unit}/token", "units", _number),
+        Column("share", "share", _percent),
+        Column("MAC/token", "macs", _number),
+        Column(f"{run.unit}/MAC", "per_mac", _ratio),
+        Column("bytes/token", "bytes", _number),
+    ]
+
+
+def main_test(run: Run) -> str | None:
+    """The test whose operators are shown first: the first decode, else the first of all."""
+    for test in run.tests.values():
+        if test.phase == "decode" and test.costs:
+            return test.name
+    return next((t.name for t in run.tests.values() if t.costs), None)
+
+
+def facts(run: Run) -> list[tuple[str, str]]:
+    """What decides the result, as (name, text) lines."""
+    lines: list[tuple[str, str]] = []
+    if run.model:
+        m = run.model
+        lines.append(
+            (
+                "model",
+                f"{m.name}, {m.types}, {m.bytes:,} bytes, {m.macs_per_token:,} MAC/token in matrix products",
+            )
+        )
+        lines.append(("weights", f"{m.placement}; context {m.context}, batch {m.batch}"))
+    if run.begin:
+        b = run.begin
+        clock = f", {b.clock_hz / 1e6:g} MHz" if b.clock_hz else ""
+        lines.append(("board", f"{b.machine}{clock}; MicroPython {b.micropython}"))
+        lines.append(("kernels", f"{b.native.kernels}, compiler {b.native.compiler}"))
+    if run.counter:
+        c = run.counter
+        lines.append(("counted by", f"{c.name}: {c.source}, in {c.unit}, a read costs {c.read_cost}"))
+    if run.check:
+        against = {
+            "match": "the same bits as the unix port",
+            "WRONG": "NOT the bits of the unix port: this result is wrong",
+            "not checked": "not checked against another board",
+        }[run.correctness]
+        lines.append(("logits", f"{run.check.logits_crc32}, {against}"))
+    if run.memory:
+        m2 = run.memory
+        lines.append(
+            (
+                "RAM",
+                f"arena {m2.arena:,}, KV cache {m2.kv:,}, plan {m2.plan:,}, model {m2.model_ram:,} bytes;"
+                f" heap peak {m2.heap_peak:,} of {m2.heap_total:,};"
+                f" allocated while measuring {m2.allocated_in_region:,}",
+            )
+        )
+        lines.append(("storage", f"{m2.model_storage:,} bytes of model"))
+    overhead = profiler_overhead(run)
+    if overhead:
+        lines.append(("profiler", f"{overhead[0]:,.0f} {run.unit}/token, {100 * overhead[1]:.3f} % of a token"))
+    if not run.complete:
+        lines.append(("INCOMPLETE", f"{run.missing} records missing, {run.torn} damaged: not for comparison"))
+    if run.source == "emulated-icount":
+        lines.append(("note", "instructions counted by an emulator; they are not the cycles or seconds of a chip"))
+    return lines
+
+
+def terminal(run: Run, console: Console) -> None:
+    for name, text in facts(run):
+        style = "bold red" if name == "INCOMPLETE" or "NOT the bits" in text else ""
+        console.print(f"[bold]{name:>12}[/]  {text}", style=style, highlight=False)
+    console.print(_rich(tests(run), _test_columns(run), f"tests ({run.source})"))
+    main = main_test(run)
+    if main:
+        console.print(_rich(operators(run, main), _operator_columns(run), f"operators in {main} ({run.source})"))
+
+
+def _rich(frame: pd.DataFrame, columns: list[Column], title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        numeric = i > 0 and column.show is not str
+        table.add_column(column.heading, justify="right" if numeric else "left", no_wrap=not numeric)
+    for _, row in frame.iterrows():
+        table.add_row(*(column.show(row[column.field]) for column in columns))
+    return table
+
+
+def markdown(run: Run) -> str:
+    title = f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}"
+    parts = [f"# {title}\n", "\n".join(f"- **{n}**: {t}" for n, t in facts(run))]
+    parts += [f"\n## Tests ({run.source})\n", _markdown_table(tests(run), _test_columns(run))]
+    for test in run.tests.values():
+        if test.costs:
+            parts += [
+                f"\n## Operators in {test.name} ({run.source})\n",
+                _markdown_table(operators(run, test.name), _operator_columns(run)),
+            ]
+    return "\n".join(parts) + "\n"
+
+
+def _markdown_table(frame: pd.DataFrame, columns: list[Column]) -> str:
+    def cell(text: str) -> str:
+        return text.replace("|", "\\|").replace("\n", " ")
+
+    lines = ["| " + " | ".join(c.heading for c in columns) + " |"]
+    lines.append("|" + "|".join("---" if c.show is str else "---:" for c in columns) + "|")
+    for _, row in frame.iterrows():
+        lines.append("| " + " | ".join(cell(c.show(row[c.field])) for c in columns) + " |")
+    return "\n".join(lines)
+
+
+def csv(run: Run) -> str:
+    """The tests, one row each, with what decides them in the first columns."""
+    frame = tests(run)
+    frame.insert(0, "unit", run.unit)
+    frame.insert(0, "model_sha256", run.model.sha256 if run.model else None)
+    frame.insert(0, "model", run.model.name if run.model else None)
+    frame.insert(0, "machine", run.begin.machine if run.begin else None)
+    frame.insert(0, "board", run.host.board if run.host else None)
+    return str(frame.to_csv(index=False))
+
+
+def as_json(run: Run) -> str:
+    """Everything: provenance records as they came, tests, operators of every test."""
+
+    def rows(frame: pd.DataFrame) -> list[dict[str, object]]:
+        table: list[dict[str, object]] = json.loads(frame.to_json(orient="records"))
+        return table
+
+    whole = {
+        "complete": run.complete,
+        "source": run.source,
+        "unit": run.unit,
+        "logits": run.correctness,
+        "host": run.host.model_dump() if run.host else None,
+        "begin": run.begin.model_dump() if run.begin else None,
+        "counter": run.counter.model_dump() if run.counter else None,
+        "model": run.model.model_dump() if run.model else None,
+        "memory": run.memory.model_dump() if run.memory else None,
+        "overhead_per_token": (profiler_overhead(run) or (None,))[0],
+        "tests": rows(tests(run)),
+        "operators": {t.name: rows(operators(run, t.name)) for t in run.tests.values() if t.costs},
+    }
+    return json.dumps(whole, indent=1, ensure_ascii=False)

@@ -1,0 +1,45 @@
+#if defined(__unix__) && !defined(_POSIX_C_SOURCE)
+#define _POSIX_C_SOURCE 199309L // clock_gettime under -std=c99
+#endif
+
+#include "counters.h"
+
+#if defined(__unix__) && !defined(MICROPY_ENABLE_DYNRUNTIME)
+#include <time.h>
+#define TP_HAVE_CLOCK (1)
+#endif
+
+uint32_t tp_counter_read(uint32_t kind, uintptr_t address) {
+    uint32_t value = 0;
+    if (kind == TP_COUNTER_UP) {
+        value = *(volatile uint32_t *)address;
+    } else if (kind == TP_COUNTER_DOWN) {
+        value = 0u - *(volatile uint32_t *)address;
+    #if defined(__riscv)
+    } else if (kind == TP_COUNTER_INSTRET) {
+        __asm volatile (".option push\n.option arch, +zicsr\ncsrr %0, minstret\n.option pop" : "=r" (value));
+    } else if (kind == TP_COUNTER_CYCLE) {
+        __asm volatile (".option push\n.option arch, +zicsr\ncsrr %0, mcycle\n.option pop" : "=r" (value));
+    #elif defined(__XTENSA__)
+    } else if (kind == TP_COUNTER_CCOUNT) {
+        __asm volatile ("rsr.ccount %0" : "=r" (value));
+    #elif defined(TP_HAVE_CLOCK)
+    } else if (kind == TP_COUNTER_CLOCK) {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        value = (uint32_t)((uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec);
+    #endif
+    }
+    return value;
+}
+
+void tp_counter_spin(uint32_t turns) {
+    #if defined(__arm__)
+    __asm volatile (".syntax unified\n1: subs %0, #1\nbne 1b" : "+l" (turns) : : "cc");
+    #elif defined(__riscv)
+    __asm volatile ("1: addi %0, %0, -1\nbnez %0, 1b" : "+r" (turns));
+    #else
+    for (volatile uint32_t i = turns; i != 0; --i) {
+    }
+    #endif
+}

@@ -1,0 +1,100 @@
+#include "executor.h"
+
+#include <stddef.h>
+
+#include "../counters/counters.h"
+#include "../kernels/kernels.h"
+#include "../kernels/tp_math.h"
+
+static inline void *operand(uint8_t *const *regions, uint32_t word) {
+    return regions[word >> 30] + (word & 0x3fffffffu);
+}
+
+static int run_one(const uint32_t *op, const uint32_t *ctl, uint8_t *const *regions) {
+    uint32_t type = op[TP_W_OP] >> 8 & 0xff;
+    uint32_t flags = op[TP_W_OP] >> 16;
+    uint32_t rows = op[TP_W_ROWS];
+    uint32_t cols = op[TP_W_COLS];
+    uint32_t pos = ctl[TP_CTL_POS];
+    uint32_t n = flags & (TP_FLAG_LAST | TP_FLAG_ONE) ? 1 : ctl[TP_CTL_N];
+    float *dst = operand(regions, op[TP_W_DST]);
+    uint8_t *a = operand(regions, op[TP_W_A]);
+    uint8_t *b = operand(regions, op[TP_W_B]);
+
+    switch (op[TP_W_OP] & 0xff) {
+        case TP_OP_EMBED:
+            for (uint32_t t = 0; t < n; ++t) {
+                tp_dequantize_row(type, dst + (size_t)t * cols,
+                    b + tp_row_bytes(type, cols) * ctl[TP_CTL_TOKENS + t], cols);
+            }
+            return 1;
+        case TP_OP_RMSNORM:
+            if (flags & TP_FLAG_LAST) {
+                a += (size_t)(ctl[TP_CTL_N] - 1) * cols * sizeof(float);
+            }
+            for (uint32_t t = 0; t < n; ++t) {
+                tp_rmsnorm(dst + (size_t)t * cols, (float *)a + (size_t)t * cols, (float *)b, cols,
+                    tp_from_bits(op[TP_W_P0]));
+            }
+            return 1;
+        case TP_OP_QUANTIZE:
+            for (uint32_t t = 0; t < n; ++t) {
+                tp_quantize_q8((uint8_t *)dst + t * tp_q8_bytes(cols), (float *)a + (size_t)t * cols, cols);
+            }
+            return 1;
+        case TP_OP_MATMUL:
+            if (flags & TP_FLAG_AT_POS) {
+                dst += (size_t)pos * rows;
+            }
+            tp_matmul(type, dst, b, a, rows, cols, n);
+            return 1;
+        case TP_OP_ROPE_TABLE:
+            for (uint32_t t = 0; t < n; ++t) {
+                tp_rope_table(dst + (size_t)t * cols, (float *)b, cols, pos + t);
+            }
+            return 1;
+        case TP_OP_ROPE:
+            if (flags & TP_FLAG_AT_POS) {
+                dst += (size_t)pos * rows * cols;
+            }
+            for (uint32_t t = 0; t < n; ++t) {
+                tp_rope(dst + (size_t)t * rows * cols, (float *)a + (size_t)t * op[TP_W_P0], rows, cols,
+                    op[TP_W_P0]);
+            }
+            return 1;
+        case TP_OP_ATTENTION:
+            for (uint32_t t = 0; t < n; ++t) {
+                size_t at = (size_t)t * rows * cols;
+                tp_attention(dst + at, (float *)a + at, (float *)b, operand(regions, op[TP_W_P0]),
+                    operand(regions, op[TP_W_P1]), rows, op[TP_W_P2], cols, pos + t + 1);
+            }
+            return 1;
+        case TP_OP_ADD:
+            tp_add(dst, (float *)a, n * cols);
+            return 1;
+        case TP_OP_SWIGLU:
+            tp_swiglu(dst, (float *)a, (float *)b, n * cols);
+            return 1;
+        default:
+            return 0;
+    }
+}
+
+uint32_t tp_run(const uint32_t *plan, uint32_t count, const uint32_t *ctl,
+    uint8_t *const *regions, uint64_t *acc) {
+    uint32_t kind = ctl[TP_CTL_COUNTER];
+    uintptr_t address = ctl[TP_CTL_ADDRESS];
+    uint32_t mask = ctl[TP_CTL_MASK];
+    uint32_t before = acc == NULL ? 0 : tp_counter_read(kind, address);
+    for (uint32_t i = 0; i < count; ++i, plan += TP_OP_WORDS) {
+        if (!run_one(plan, ctl, regions)) {
+            return i + 1;
+        }
+        if (acc != NULL) {
+            uint32_t now = tp_counter_read(kind, address);
+            acc[i] += (now - before) & mask;
+            before = now;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,61 @@
+// Runs a slice of a plan: a flat table of operator records, twelve 32-bit words each. The plan is
+// written by device/tinyprof/plan.py and is the same words on every target.
+#ifndef TP_EXECUTOR_H
+#define TP_EXECUTOR_H
+
+#include <stdint.h>
+
+#define TP_OP_WORDS 12
+
+// Words of a record. An operand is region << 30 | byte offset.
+enum {
+    TP_W_OP = 0,    // operator | tensor type << 8 | flags << 16
+    TP_W_DST = 1,   // operand
+    TP_W_A = 2,     // operand
+    TP_W_B = 3,     // operand, mostly weights
+    TP_W_ROWS = 4,
+    TP_W_COLS = 5,
+    TP_W_P0 = 6,    // parameters of the operator
+    TP_W_P1 = 7,
+    TP_W_P2 = 8,
+    TP_W_P3 = 9,
+    TP_W_TAG = 10,  // for the reader of a profile: layer << 8 | role
+    TP_W_SPARE = 11,
+};
+
+enum {
+    TP_OP_EMBED = 1,      // dst[n][cols] = row tokens[t] of b[rows][cols]
+    TP_OP_RMSNORM = 2,    // dst[n][cols] = rmsnorm(a[n][cols]) * b[cols]; p0 = eps, float bits
+    TP_OP_QUANTIZE = 3,   // dst = quantized activations of a[n][cols]
+    TP_OP_MATMUL = 4,     // dst[n][rows] = a[n][cols] . b[rows][cols]
+    TP_OP_ROPE_TABLE = 5, // dst[n][cols] = cos, sin pairs at the tokens' positions; b = frequencies
+    TP_OP_ROPE = 6,       // rotates dst[n][rows][cols] in place by table a[n][p0]
+    TP_OP_ATTENTION = 7,  // dst[n][rows][cols] = attention of a over K b, V p0; p1 scores, p2 KV heads
+    TP_OP_ADD = 8,        // dst[n][cols] += a[n][cols]
+    TP_OP_SWIGLU = 9,     // dst[n][cols] = silu(a) * b
+};
+
+enum {
+    TP_FLAG_LAST = 1,   // from the last of the n tokens of a to one token of dst
+    TP_FLAG_AT_POS = 2, // dst is a cache: token t goes to row pos + t
+    TP_FLAG_ONE = 4,    // one token, whatever n is
+};
+
+enum { TP_REGION_ARENA = 0, TP_REGION_KV = 1, TP_REGION_WEIGHTS = 2, TP_REGIONS = 4 };
+
+// Words of the control block, which MicroPython fills before each run.
+enum {
+    TP_CTL_POS = 0,     // position of the first token
+    TP_CTL_N = 1,       // tokens in this run
+    TP_CTL_COUNTER = 2, // kind, see counters.h
+    TP_CTL_ADDRESS = 3,
+    TP_CTL_MASK = 4,
+    TP_CTL_TOKENS = 5,
+};
+
+// Runs count records of plan. Where acc is not NULL, acc[i] += counts spent in record i of the
+// slice. Returns 0, or 1 + the index of a record with an unknown operator.
+uint32_t tp_run(const uint32_t *plan, uint32_t count, const uint32_t *ctl,
+    uint8_t *const *regions, uint64_t *acc);
+
+#endif

@@ -1,0 +1,76 @@
+// The operators of a plan. Nothing here knows of MicroPython or of transformers.
+// Shapes in comments: [n][cols] is n tokens of cols values, row after row.
+#ifndef TP_KERNELS_H
+#define TP_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define TP_BLOCK 32 // values that share one scale in Q8_0, Q4_0 and quantized activations
+
+// Tensor types, numbered as in GGUF.
+enum {
+    TP_F32 = 0,
+    TP_F16 = 1,
+    TP_Q4_0 = 2, // fp16 scale, 16 bytes; byte j holds values j (low nibble) and j + 16, offset 8
+    TP_Q8_0 = 8, // fp16 scale, 32 int8
+};
+
+// Bytes of one row of cols values; 0 if the type is unknown or cols does not fit it.
+size_t tp_row_bytes(uint32_t type, uint32_t cols);
+
+// Bytes of one token's quantized activations: cols int8, then cols / 32 float scales.
+static inline size_t tp_q8_bytes(uint32_t cols) {
+    return cols + cols / TP_BLOCK * sizeof(float);
+}
+
+// Which file of fast kernels was compiled in; "portable" is the reference.
+extern const char tp_kernels_variant[];
+
+// One dot product of a weight row with one token's activations. x is float for F32 and F16,
+// quantized activations for Q8_0 and Q4_0.
+float tp_dot(uint32_t type, const uint8_t *w, const void *x, uint32_t cols);
+
+// y[n][rows] = x[n][cols] . w[rows][cols].
+void tp_matmul(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
+    uint32_t cols, uint32_t n);
+
+// One row of a weight matrix as floats.
+void tp_dequantize_row(uint32_t type, float *y, const uint8_t *w, uint32_t cols);
+
+// Floats to quantized activations: per block of 32 scale = max|x| / 127, round half away from 0.
+void tp_quantize_q8(uint8_t *q, const float *x, uint32_t cols);
+
+// y = x * w / sqrt(mean(x^2) + eps)
+void tp_rmsnorm(float *y, const float *x, const float *w, uint32_t cols, float eps);
+
+// Frequencies of rotary embedding: freqs[i] = base^(-2 i / dims) / scale, i < dims / 2.
+void tp_rope_freqs(float *freqs, uint32_t dims, float base, float scale);
+
+// table[2 i] = cos(pos * freqs[i]), table[2 i + 1] = sin(...), i < dims / 2.
+void tp_rope_table(float *table, const float *freqs, uint32_t dims, uint32_t pos);
+
+// Rotates neighbouring pairs of the first dims values of each head in place.
+void tp_rope(float *x, const float *table, uint32_t heads, uint32_t head_dim, uint32_t dims);
+
+// Causal attention of one token over positions 0..length-1. q and y: [heads][head_dim];
+// k and v: [length][kv_heads][head_dim]; scores: scratch of length floats.
+void tp_attention(float *y, const float *q, const float *k, const float *v, float *scores,
+    uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t length);
+
+// y += x
+void tp_add(float *y, const float *x, uint32_t n);
+
+// y = silu(gate) * up
+void tp_swiglu(float *y, const float *gate, const float *up, uint32_t n);
+
+// Index of the greatest value, the first of equals; NaN never wins.
+uint32_t tp_argmax(const float *x, uint32_t n);
+
+// Draws from softmax(x / temperature) with coin in [0, 1). Overwrites x with probabilities.
+uint32_t tp_sample(float *x, uint32_t n, float temperature, float coin);
+
+// CRC-32 (IEEE 802.3, as zlib's), seeded with the CRC so far.
+uint32_t tp_crc32(uint32_t crc, const uint8_t *data, size_t len);
+
+#endif

@@ -1,0 +1,115 @@
+// Scalar functions whose results are the same bits on every target: only IEEE single-precision
+// add, subtract, multiply, divide and integer work, in a fixed order. Compile with
+// -ffp-contract=off and without -ffast-math.
+#ifndef TP_MATH_H
+#define TP_MATH_H
+
+#include <stdint.h>
+
+static inline float tp_from_bits(uint32_t bits) {
+    union { uint32_t u; float f; } v = { .u = bits };
+    return v.f;
+}
+
+static inline uint32_t tp_to_bits(float x) {
+    union { float f; uint32_t u; } v = { .f = x };
+    return v.u;
+}
+
+// IEEE binary16 to binary32, exact.
+static inline float tp_from_f16(uint32_t h) {
+    uint32_t sign = (h & 0x8000u) << 16;
+    uint32_t exponent = (h >> 10) & 31u;
+    uint32_t mantissa = h & 1023u;
+    if (exponent == 0) {
+        float x = (float)(int32_t)mantissa * 0x1p-24f;
+        return sign ? -x : x;
+    }
+    if (exponent == 31) {
+        return tp_from_bits(sign | 0x7f800000u | mantissa << 13);
+    }
+    return tp_from_bits(sign | (exponent + 112u) << 23 | mantissa << 13);
+}
+
+// e^x, relative error below 3e-7 for -87 < x <= 88; 0 below, e^88 above, NaN stays.
+static inline float tp_exp(float x) {
+    if (!(x > -87.0f)) {
+        return x != x ? x : 0.0f;
+    }
+    if (x > 88.0f) {
+        x = 88.0f;
+    }
+    float scaled = x * 1.44269504f;
+    int32_t k = (int32_t)(scaled + (scaled < 0.0f ? -0.5f : 0.5f));
+    float kf = (float)k;
+    float r = (x - kf * 0.693359375f) + kf * 2.12194440e-4f; // ln 2 in two parts
+    float p = 1.0f / 720.0f;
+    p = p * r + 1.0f / 120.0f;
+    p = p * r + 1.0f / 24.0f;
+    p = p * r + 1.0f / 6.0f;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    return p * tp_from_bits((uint32_t)(k + 127) << 23);
+}
+
+// ln x for normal x > 0, absolute error below 2e-7 near 1, relative elsewhere.
+static inline float tp_log(float x) {
+    uint32_t bits = tp_to_bits(x);
+    int32_t e = (int32_t)(bits >> 23) - 127;
+    float m = tp_from_bits((bits & 0x7fffffu) | 0x3f800000u);
+    if (m > 1.41421356f) {
+        m *= 0.5f;
+        e += 1;
+    }
+    float s = (m - 1.0f) / (m + 1.0f);
+    float z = s * s;
+    float p = 1.0f / 9.0f;
+    p = p * z + 1.0f / 7.0f;
+    p = p * z + 0.2f;
+    p = p * z + 1.0f / 3.0f;
+    p = p * z + 1.0f;
+    return 2.0f * s * p + (float)e * 0.69314718f;
+}
+
+// 1/sqrt(x) for x >= 0 by Newton's method, relative error below 3e-7; finite at 0.
+static inline float tp_rsqrt(float x) {
+    float half = 0.5f * x;
+    float y = tp_from_bits(0x5f3759dfu - (tp_to_bits(x) >> 1));
+    for (int i = 0; i < 4; ++i) {
+        y = y * (1.5f - half * y * y);
+    }
+    return y;
+}
+
+// cos x and sin x, absolute error below 2e-6 for 0 <= x <= 8192. Reduction by pi/2 in three
+// parts; the polynomials are those of Cephes' sinf and cosf (S. Moshier).
+static inline void tp_cos_sin(float x, float *cos_out, float *sin_out) {
+    int32_t k = (int32_t)(x * 0.636619772f + 0.5f);
+    float kf = (float)k;
+    float r = ((x - kf * 1.5703125f) - kf * 4.837512969970703125e-4f) - kf * 7.549789954891e-8f;
+    float z = r * r;
+    float s = ((-1.9515295891e-4f * z + 8.3321608736e-3f) * z - 1.6666654611e-1f) * z * r + r;
+    float c = ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z + 4.166664568298827e-2f) * z * z
+        - 0.5f * z + 1.0f;
+    switch (k & 3) {
+        case 0:
+            *cos_out = c;
+            *sin_out = s;
+            break;
+        case 1:
+            *cos_out = -s;
+            *sin_out = c;
+            break;
+        case 2:
+            *cos_out = -c;
+            *sin_out = -s;
+            break;
+        default:
+            *cos_out = s;
+            *sin_out = -c;
+            break;
+    }
+}
+
+#endif

@@ -1,0 +1,14 @@
+# User C module for CMake ports: -DUSER_C_MODULES=<...>/native_modules/micropython.cmake
+add_library(usermod_tinyprof INTERFACE)
+set(TINYPROF_CORE
+    ${CMAKE_CURRENT_LIST_DIR}/counters/counters.c
+    ${CMAKE_CURRENT_LIST_DIR}/executor/executor.c
+    ${CMAKE_CURRENT_LIST_DIR}/gguf/strings.c
+    ${CMAKE_CURRENT_LIST_DIR}/kernels/dot_portable.c
+    ${CMAKE_CURRENT_LIST_DIR}/kernels/matmul.c
+    ${CMAKE_CURRENT_LIST_DIR}/kernels/ops.c
+)
+target_sources(usermod_tinyprof INTERFACE ${CMAKE_CURRENT_LIST_DIR}/module.c ${TINYPROF_CORE})
+# Fused multiply-adds would round differently from core to core.
+set_source_files_properties(${TINYPROF_CORE} PROPERTIES COMPILE_OPTIONS "-ffp-contract=off;-O3")
+target_link_libraries(usermod INTERFACE usermod_tinyprof)

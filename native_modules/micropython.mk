@@ -1,0 +1,11 @@
+# User C module for Make ports: make USER_C_MODULES=<folder that holds native_modules>
+TINYPROF_DIR := $(USERMOD_DIR)
+
+SRC_USERMOD_C += $(TINYPROF_DIR)/module.c
+SRC_USERMOD_LIB_C += $(addprefix $(TINYPROF_DIR)/, \
+	counters/counters.c executor/executor.c gguf/strings.c \
+	kernels/dot_portable.c kernels/matmul.c kernels/ops.c)
+
+# Fused multiply-adds would round differently from core to core; -O3 where the time goes.
+$(BUILD)/native_modules/%.o: CFLAGS += -ffp-contract=off
+$(BUILD)/native_modules/kernels/%.o: CFLAGS += -O3

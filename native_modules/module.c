@@ -1,0 +1,191 @@
+// The MicroPython face of the native code: module _tinyprof. One source for both packagings, a
+// native .mpy for stock firmware (MICROPY_ENABLE_DYNRUNTIME) and a user C module.
+#if defined(MICROPY_ENABLE_DYNRUNTIME)
+#include "py/dynruntime.h"
+#else
+#include "py/runtime.h"
+#endif
+
+#include "counters/counters.h"
+#include "executor/executor.h"
+#include "gguf/strings.h"
+#include "kernels/kernels.h"
+#include "kernels/tp_math.h"
+
+// Raised whenever the Python package and this module could misunderstand each other.
+#define TP_ABI (1)
+
+static void *get_buffer(mp_obj_t obj, size_t min_len, int flags) {
+    mp_buffer_info_t info;
+    mp_get_buffer_raise(obj, &info, flags);
+    if (info.len < min_len) {
+        mp_raise_ValueError(MP_ERROR_TEXT("buffer too small"));
+    }
+    return info.buf;
+}
+
+// run(plan, first, count, ctl, arena, kv, weights, acc or None): runs records of a plan.
+static mp_obj_t tinyprof_run(size_t n_args, const mp_obj_t *args) {
+    (void)n_args;
+    size_t first = mp_obj_get_int(args[1]);
+    size_t count = mp_obj_get_int(args[2]);
+    const uint32_t *plan = get_buffer(args[0], (first + count) * TP_OP_WORDS * 4, MP_BUFFER_READ);
+    const uint32_t *ctl = get_buffer(args[3], TP_CTL_TOKENS * 4, MP_BUFFER_READ);
+    get_buffer(args[3], (TP_CTL_TOKENS + ctl[TP_CTL_N]) * 4, MP_BUFFER_READ);
+    uint8_t *regions[TP_REGIONS];
+    regions[TP_REGION_ARENA] = get_buffer(args[4], 0, MP_BUFFER_RW);
+    regions[TP_REGION_KV] = get_buffer(args[5], 0, MP_BUFFER_RW);
+    regions[TP_REGION_WEIGHTS] = get_buffer(args[6], 0, MP_BUFFER_READ);
+    regions[3] = NULL;
+    uint64_t *acc = args[7] == mp_const_none ? NULL : get_buffer(args[7], count * 8, MP_BUFFER_RW);
+    if (tp_run(plan + first * TP_OP_WORDS, count, ctl, regions, acc) != 0) {
+        mp_raise_ValueError(MP_ERROR_TEXT("unknown operator in plan"));
+    }
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_run_obj, 8, 8, tinyprof_run);
+
+// stamp(ctl, buffer, i): buffer[i] = the counter now. Allocates nothing.
+static mp_obj_t tinyprof_stamp(mp_obj_t ctl_in, mp_obj_t buffer, mp_obj_t index) {
+    const uint32_t *ctl = get_buffer(ctl_in, TP_CTL_TOKENS * 4, MP_BUFFER_READ);
+    size_t i = mp_obj_get_int(index);
+    uint32_t *stamps = get_buffer(buffer, (i + 1) * 4, MP_BUFFER_RW);
+    stamps[i] = tp_counter_read(ctl[TP_CTL_COUNTER], ctl[TP_CTL_ADDRESS]);
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_3(tinyprof_stamp_obj, tinyprof_stamp);
+
+// spin(ctl, turns): counts spent in a loop of two instructions a turn (Arm, RISC-V).
+static mp_obj_t tinyprof_spin(mp_obj_t ctl_in, mp_obj_t turns) {
+    const uint32_t *ctl = get_buffer(ctl_in, TP_CTL_TOKENS * 4, MP_BUFFER_READ);
+    uint32_t before = tp_counter_read(ctl[TP_CTL_COUNTER], ctl[TP_CTL_ADDRESS]);
+    tp_counter_spin(mp_obj_get_int(turns));
+    uint32_t after = tp_counter_read(ctl[TP_CTL_COUNTER], ctl[TP_CTL_ADDRESS]);
+    return mp_obj_new_int_from_uint((after - before) & ctl[TP_CTL_MASK]);
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_spin_obj, tinyprof_spin);
+
+// row_bytes(type, cols): bytes of a row of weights, 0 where type and cols do not fit.
+static mp_obj_t tinyprof_row_bytes(mp_obj_t type, mp_obj_t cols) {
+    return mp_obj_new_int_from_uint(tp_row_bytes(mp_obj_get_int(type), mp_obj_get_int(cols)));
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_row_bytes_obj, tinyprof_row_bytes);
+
+// rope_freqs(buffer, dims, base, scale): fills dims / 2 floats; base and scale as float bits, so
+// that no arithmetic of MicroPython's own float type comes between.
+static mp_obj_t tinyprof_rope_freqs(size_t n_args, const mp_obj_t *args) {
+    (void)n_args;
+    uint32_t dims = mp_obj_get_int(args[1]);
+    float *freqs = get_buffer(args[0], dims / 2 * sizeof(float), MP_BUFFER_RW);
+    tp_rope_freqs(freqs, dims, tp_from_bits(mp_obj_get_int_truncated(args[2])),
+        tp_from_bits(mp_obj_get_int_truncated(args[3])));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_rope_freqs_obj, 4, 4, tinyprof_rope_freqs);
+
+// argmax(logits): index of the greatest float.
+static mp_obj_t tinyprof_argmax(mp_obj_t logits) {
+    mp_buffer_info_t info;
+    mp_get_buffer_raise(logits, &info, MP_BUFFER_READ);
+    return MP_OBJ_NEW_SMALL_INT(tp_argmax(info.buf, info.len / sizeof(float)));
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(tinyprof_argmax_obj, tinyprof_argmax);
+
+// sample(logits, temperature in 1/1000, coin in 0..2^24-1): overwrites the logits.
+static mp_obj_t tinyprof_sample(mp_obj_t logits, mp_obj_t milli, mp_obj_t coin) {
+    mp_buffer_info_t info;
+    mp_get_buffer_raise(logits, &info, MP_BUFFER_RW);
+    float temperature = (float)mp_obj_get_int(milli) / 1000.0f;
+    float c = (float)mp_obj_get_int(coin) * 0x1p-24f;
+    return MP_OBJ_NEW_SMALL_INT(tp_sample(info.buf, info.len / sizeof(float), temperature, c));
+}
+static MP_DEFINE_CONST_FUN_OBJ_3(tinyprof_sample_obj, tinyprof_sample);
+
+// crc32(data, crc so far)
+static mp_obj_t tinyprof_crc32(mp_obj_t data, mp_obj_t crc) {
+    mp_buffer_info_t info;
+    mp_get_buffer_raise(data, &info, MP_BUFFER_READ);
+    return mp_obj_new_int_from_uint(tp_crc32(mp_obj_get_int_truncated(crc), info.buf, info.len));
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_crc32_obj, tinyprof_crc32);
+
+// strings_skip(data, offset, count): offset after an array of strings, -1 if it leaves the data.
+static mp_obj_t tinyprof_strings_skip(mp_obj_t data, mp_obj_t offset, mp_obj_t count) {
+    mp_buffer_info_t info;
+    mp_get_buffer_raise(data, &info, MP_BUFFER_READ);
+    size_t end = tp_strings_skip(info.buf, info.len, mp_obj_get_int(offset), mp_obj_get_int(count));
+    return mp_obj_new_int((mp_int_t)end);
+}
+static MP_DEFINE_CONST_FUN_OBJ_3(tinyprof_strings_skip_obj, tinyprof_strings_skip);
+
+// strings_find(data, offset, count, text): index of text, -1 if it is not there.
+static mp_obj_t tinyprof_strings_find(size_t n_args, const mp_obj_t *args) {
+    (void)n_args;
+    mp_buffer_info_t info, text;
+    mp_get_buffer_raise(args[0], &info, MP_BUFFER_READ);
+    mp_get_buffer_raise(args[3], &text, MP_BUFFER_READ);
+    size_t index = tp_strings_find(info.buf, info.len, mp_obj_get_int(args[1]), mp_obj_get_int(args[2]),
+        text.buf, text.len);
+    return mp_obj_new_int((mp_int_t)index);
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_strings_find_obj, 4, 4, tinyprof_strings_find);
+
+// build(): (ABI, kernel variant, compiler)
+static mp_obj_t tinyprof_build(void) {
+    static const char compiler[] = __VERSION__;
+    size_t variant_len = 0;
+    while (tp_kernels_variant[variant_len] != 0) {
+        ++variant_len;
+    }
+    mp_obj_t items[3] = {
+        MP_OBJ_NEW_SMALL_INT(TP_ABI),
+        mp_obj_new_str(tp_kernels_variant, variant_len),
+        mp_obj_new_str(compiler, sizeof(compiler) - 1),
+    };
+    return mp_obj_new_tuple(3, items);
+}
+static MP_DEFINE_CONST_FUN_OBJ_0(tinyprof_build_obj, tinyprof_build);
+
+#if defined(MICROPY_ENABLE_DYNRUNTIME)
+
+mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *args) {
+    MP_DYNRUNTIME_INIT_ENTRY
+    mp_store_global(MP_QSTR_run, MP_OBJ_FROM_PTR(&tinyprof_run_obj));
+    mp_store_global(MP_QSTR_stamp, MP_OBJ_FROM_PTR(&tinyprof_stamp_obj));
+    mp_store_global(MP_QSTR_spin, MP_OBJ_FROM_PTR(&tinyprof_spin_obj));
+    mp_store_global(MP_QSTR_row_bytes, MP_OBJ_FROM_PTR(&tinyprof_row_bytes_obj));
+    mp_store_global(MP_QSTR_rope_freqs, MP_OBJ_FROM_PTR(&tinyprof_rope_freqs_obj));
+    mp_store_global(MP_QSTR_argmax, MP_OBJ_FROM_PTR(&tinyprof_argmax_obj));
+    mp_store_global(MP_QSTR_sample, MP_OBJ_FROM_PTR(&tinyprof_sample_obj));
+    mp_store_global(MP_QSTR_crc32, MP_OBJ_FROM_PTR(&tinyprof_crc32_obj));
+    mp_store_global(MP_QSTR_strings_skip, MP_OBJ_FROM_PTR(&tinyprof_strings_skip_obj));
+    mp_store_global(MP_QSTR_strings_find, MP_OBJ_FROM_PTR(&tinyprof_strings_find_obj));
+    mp_store_global(MP_QSTR_build, MP_OBJ_FROM_PTR(&tinyprof_build_obj));
+    MP_DYNRUNTIME_INIT_EXIT
+}
+
+#else
+
+static const mp_rom_map_elem_t tinyprof_globals_table[] = {
+    { MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR__tinyprof) },
+    { MP_ROM_QSTR(MP_QSTR_run), MP_ROM_PTR(&tinyprof_run_obj) },
+    { MP_ROM_QSTR(MP_QSTR_stamp), MP_ROM_PTR(&tinyprof_stamp_obj) },
+    { MP_ROM_QSTR(MP_QSTR_spin), MP_ROM_PTR(&tinyprof_spin_obj) },
+    { MP_ROM_QSTR(MP_QSTR_row_bytes), MP_ROM_PTR(&tinyprof_row_bytes_obj) },
+    { MP_ROM_QSTR(MP_QSTR_rope_freqs), MP_ROM_PTR(&tinyprof_rope_freqs_obj) },
+    { MP_ROM_QSTR(MP_QSTR_argmax), MP_ROM_PTR(&tinyprof_argmax_obj) },
+    { MP_ROM_QSTR(MP_QSTR_sample), MP_ROM_PTR(&tinyprof_sample_obj) },
+    { MP_ROM_QSTR(MP_QSTR_crc32), MP_ROM_PTR(&tinyprof_crc32_obj) },
+    { MP_ROM_QSTR(MP_QSTR_strings_skip), MP_ROM_PTR(&tinyprof_strings_skip_obj) },
+    { MP_ROM_QSTR(MP_QSTR_strings_find), MP_ROM_PTR(&tinyprof_strings_find_obj) },
+    { MP_ROM_QSTR(MP_QSTR_build), MP_ROM_PTR(&tinyprof_build_obj) },
+};
+static MP_DEFINE_CONST_DICT(tinyprof_globals, tinyprof_globals_table);
+
+const mp_obj_module_t tinyprof_user_cmodule = {
+    .base = { &mp_type_module },
+    .globals = (mp_obj_dict_t *)&tinyprof_globals,
+};
+MP_REGISTER_MODULE(MP_QSTR__tinyprof, tinyprof_user_cmodule);
+
+#endif

@@ -1,0 +1,45 @@
+"""Running code on the boards that can be here: emulated ones and the unix port."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+from tinyprof_bridge import boards, deploy
+from tinyprof_bridge.boards import EMULATED, Emulator
+from tinyprof_bridge.transport import SerialBoard, UnixBoard
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data"
+ALL = (*EMULATED, "unix")
+ON_BOARDS = ("unix", "m4")  # where tests of device code run by default
+
+
+class Board:
+    """source: where the model is on the board, None without one."""
+
+    def __init__(self, transport, source):
+        self.transport = transport
+        self.source = source
+
+    def run(self, code, timeout=120):
+        """What the code prints."""
+        return b"\n".join(self.transport.run(code, timeout)).replace(b"\r", b"").decode()
+
+
+@contextlib.contextmanager
+def board(name, model=None):
+    """A running board with the device package and, at .source, the model file."""
+    if name.startswith("unix"):
+        unix = UnixBoard(boards.firmware(name), deploy.device_package().parent, 64 << 20)
+        yield Board(unix, model and str(model))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        image = Path(scratch) / "image.romfs"
+        data = Path(model).read_bytes() if model else None
+        image.write_bytes(deploy.romfs_image(deploy.compiled_package(), data))
+        with Emulator(name, image) as emulator:
+            link = SerialBoard(emulator.device)
+            try:
+                yield Board(link, model and "/rom/model.gguf")
+            finally:
+                link.close()

@@ -1,0 +1,112 @@
+"""Small random models for tests, made with the gguf package alone."""
+
+import string
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFWriter, RopeScalingType, TokenType
+from gguf.quants import quantize
+
+# The smallest vocabulary: 3 specials, 256 bytes and these, with scores falling in this order.
+PIECES = ["▁t", "he", "▁a", "in", "▁the", "er", "re", "on", "▁b", "an", "at", "lo", "▁c", "ou"]
+PIECES += list("▁etaonihsrldcub")
+SMALLEST_VOCAB = 3 + 256 + len(PIECES)
+
+
+def tokenizer(vocab):
+    """(tokens, scores, types) of a SentencePiece vocabulary of `vocab` tokens."""
+    if vocab < SMALLEST_VOCAB:
+        raise ValueError(f"a vocabulary has {SMALLEST_VOCAB} tokens or more")
+    letters = string.ascii_letters + string.digits
+    spare = [c for c in letters if c not in PIECES]
+    spare += [a + b for a in letters for b in letters if a + b not in PIECES]
+    spare += [a + b + c for a in letters for b in letters for c in letters]
+    pieces = PIECES + spare[: vocab - SMALLEST_VOCAB]
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), *pieces]
+    scores = [0.0] * 259 + [-float(i) for i in range(len(pieces))]
+    types = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL]
+    types += [TokenType.BYTE] * 256 + [TokenType.NORMAL] * len(pieces)
+    return tokens, scores, types
+
+
+def make_model(
+    path,
+    *,
+    type_="F32",
+    dim=64,
+    layers=2,
+    heads=4,
+    kv_heads=2,
+    hidden=96,
+    vocab=SMALLEST_VOCAB,
+    context=64,
+    tied=True,
+    rope_base=10000.0,
+    rope_scale=None,
+    eps=1e-5,
+    seed=1,
+):
+    """Write a random llama to `path` and return `path`.
+
+    type_: any type of the matrices that gguf can quantize to; norms are F32.
+    rope_scale: factor of linear RoPE scaling; None for none.
+    """
+    rng = np.random.default_rng(seed)
+    writer = GGUFWriter(path, "llama")
+    writer.add_name(f"random-{seed}")
+    writer.add_context_length(context)
+    writer.add_embedding_length(dim)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(hidden)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_vocab_size(vocab)
+    writer.add_layer_norm_rms_eps(eps)
+    writer.add_rope_dimension_count(dim // heads)
+    writer.add_rope_freq_base(rope_base)
+    if rope_scale is not None:
+        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope_scale)
+    add_tokenizer(writer, vocab)
+
+    def add_norm(name):
+        writer.add_tensor(name, rng.normal(1, 0.1, dim).astype(np.float32))
+
+    def add_matrix(name, rows, cols):
+        # Large enough that tokens and positions matter to the logits.
+        weights = rng.normal(0, cols**-0.5, (rows, cols)).astype(np.float32)
+        type_id = GGMLQuantizationType[type_]
+        writer.add_tensor(name, quantize(weights, type_id), raw_dtype=type_id)
+
+    kv_dim = dim // heads * kv_heads
+    add_matrix("token_embd.weight", vocab, dim)
+    for i in range(layers):
+        add_norm(f"blk.{i}.attn_norm.weight")
+        add_matrix(f"blk.{i}.attn_q.weight", dim, dim)
+        add_matrix(f"blk.{i}.attn_k.weight", kv_dim, dim)
+        add_matrix(f"blk.{i}.attn_v.weight", kv_dim, dim)
+        add_matrix(f"blk.{i}.attn_output.weight", dim, dim)
+        add_norm(f"blk.{i}.ffn_norm.weight")
+        add_matrix(f"blk.{i}.ffn_gate.weight", hidden, dim)
+        add_matrix(f"blk.{i}.ffn_down.weight", dim, hidden)
+        add_matrix(f"blk.{i}.ffn_up.weight", hidden, dim)
+    add_norm("output_norm.weight")
+    if not tied:
+        add_matrix("output.weight", vocab, dim)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def add_tokenizer(writer, vocab):
+    tokens, scores, types = tokenizer(vocab)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores(scores)
+    writer.add_token_types(types)
+    writer.add_unk_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_add_bos_token(True)
+    writer.add_add_space_prefix(True)
