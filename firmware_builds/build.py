@@ -249,7 +249,7 @@ def apt_mirrors(codename: str) -> list[tuple[str, str]]:
     """The archives this machine takes its release from: (address, Signed-By or "")."""
     folder = Path("/etc/apt")
     files = [folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))]
-    mirrors = []
+    mirrors: list[tuple[str, str]] = []
     for path in files:
         try:
             text = path.read_text()
@@ -516,13 +516,16 @@ def build(name: str, board: Board, info: dict[str, str], env: dict[str, str]) ->
     temporary = result / "image.tmp"
     shutil.copy(objects / board.image, temporary)
     temporary.replace(image)
+    flags = compiler_flags(command, env)
+    romfs = next((f.partition("=")[2] for f in flags if f.startswith("-DTP_ROMFS_BASE=")), None)
     facts = {
         "board": name,
         "machine": board.machine,
         "micropython": info["version"],
         "source": info["origin"],
         "compiler": compiler,
-        "cflags": compiler_flags(command, env),
+        "cflags": flags,
+        "romfs_address": romfs,  # where QEMU's loader device puts an image for /rom
         "sha256": sha256(image),
         "inputs": inputs,
     }
@@ -533,7 +536,7 @@ def is_current(image: Path, record: Path, inputs: str) -> bool:
     """Whether an image is there and was built from these inputs."""
     try:
         facts = json.loads(record.read_text())
-        return facts["inputs"] == inputs and facts["sha256"] == sha256(image)
+        return (facts["inputs"], facts["sha256"]) == (inputs, sha256(image))
     except (OSError, ValueError, KeyError):
         return False
 

@@ -30,7 +30,7 @@ static mp_obj_t tinyprof_run(size_t n_args, const mp_obj_t *args) {
     size_t first = mp_obj_get_int(args[1]);
     size_t count = mp_obj_get_int(args[2]);
     const uint32_t *plan = get_buffer(args[0], (first + count) * TP_OP_WORDS * 4, MP_BUFFER_READ);
-    const uint32_t *ctl = get_buffer(args[3], TP_CTL_TOKENS * 4, MP_BUFFER_READ);
+    uint32_t *ctl = get_buffer(args[3], TP_CTL_TOKENS * 4, MP_BUFFER_RW);
     get_buffer(args[3], (TP_CTL_TOKENS + ctl[TP_CTL_N]) * 4, MP_BUFFER_READ);
     uint8_t *regions[TP_REGIONS];
     regions[TP_REGION_ARENA] = get_buffer(args[4], 0, MP_BUFFER_RW);
@@ -55,11 +55,15 @@ static mp_obj_t tinyprof_stamp(mp_obj_t ctl_in, mp_obj_t buffer, mp_obj_t index)
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(tinyprof_stamp_obj, tinyprof_stamp);
 
-// spin(ctl, turns): counts spent in a loop of two instructions a turn (Arm, RISC-V).
+// spin(ctl, turns): counts spent in a loop of two instructions a turn (Arm, RISC-V); with turns 0
+// between two reads of the counter.
 static mp_obj_t tinyprof_spin(mp_obj_t ctl_in, mp_obj_t turns) {
     const uint32_t *ctl = get_buffer(ctl_in, TP_CTL_TOKENS * 4, MP_BUFFER_READ);
+    uint32_t n = mp_obj_get_int(turns);
     uint32_t before = tp_counter_read(ctl[TP_CTL_COUNTER], ctl[TP_CTL_ADDRESS]);
-    tp_counter_spin(mp_obj_get_int(turns));
+    if (n != 0) {
+        tp_counter_spin(n);
+    }
     uint32_t after = tp_counter_read(ctl[TP_CTL_COUNTER], ctl[TP_CTL_ADDRESS]);
     return mp_obj_new_int_from_uint((after - before) & ctl[TP_CTL_MASK]);
 }
@@ -82,14 +86,6 @@ static mp_obj_t tinyprof_rope_freqs(size_t n_args, const mp_obj_t *args) {
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_rope_freqs_obj, 4, 4, tinyprof_rope_freqs);
-
-// argmax(logits): index of the greatest float.
-static mp_obj_t tinyprof_argmax(mp_obj_t logits) {
-    mp_buffer_info_t info;
-    mp_get_buffer_raise(logits, &info, MP_BUFFER_READ);
-    return MP_OBJ_NEW_SMALL_INT(tp_argmax(info.buf, info.len / sizeof(float)));
-}
-static MP_DEFINE_CONST_FUN_OBJ_1(tinyprof_argmax_obj, tinyprof_argmax);
 
 // sample(logits, temperature in 1/1000, coin in 0..2^24-1): overwrites the logits.
 static mp_obj_t tinyprof_sample(mp_obj_t logits, mp_obj_t milli, mp_obj_t coin) {
@@ -155,7 +151,6 @@ mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *a
     mp_store_global(MP_QSTR_spin, MP_OBJ_FROM_PTR(&tinyprof_spin_obj));
     mp_store_global(MP_QSTR_row_bytes, MP_OBJ_FROM_PTR(&tinyprof_row_bytes_obj));
     mp_store_global(MP_QSTR_rope_freqs, MP_OBJ_FROM_PTR(&tinyprof_rope_freqs_obj));
-    mp_store_global(MP_QSTR_argmax, MP_OBJ_FROM_PTR(&tinyprof_argmax_obj));
     mp_store_global(MP_QSTR_sample, MP_OBJ_FROM_PTR(&tinyprof_sample_obj));
     mp_store_global(MP_QSTR_crc32, MP_OBJ_FROM_PTR(&tinyprof_crc32_obj));
     mp_store_global(MP_QSTR_strings_skip, MP_OBJ_FROM_PTR(&tinyprof_strings_skip_obj));
@@ -173,7 +168,6 @@ static const mp_rom_map_elem_t tinyprof_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_spin), MP_ROM_PTR(&tinyprof_spin_obj) },
     { MP_ROM_QSTR(MP_QSTR_row_bytes), MP_ROM_PTR(&tinyprof_row_bytes_obj) },
     { MP_ROM_QSTR(MP_QSTR_rope_freqs), MP_ROM_PTR(&tinyprof_rope_freqs_obj) },
-    { MP_ROM_QSTR(MP_QSTR_argmax), MP_ROM_PTR(&tinyprof_argmax_obj) },
     { MP_ROM_QSTR(MP_QSTR_sample), MP_ROM_PTR(&tinyprof_sample_obj) },
     { MP_ROM_QSTR(MP_QSTR_crc32), MP_ROM_PTR(&tinyprof_crc32_obj) },
     { MP_ROM_QSTR(MP_QSTR_strings_skip), MP_ROM_PTR(&tinyprof_strings_skip_obj) },

@@ -44,28 +44,26 @@ class Counter:
     def between(self, before, after):
         return self.units((after - before) & self.mask)
 
-    def spin(self):
-        """Ticks of the known loop, least of three."""
+    def spin(self, turns):
+        """Ticks of a known loop, two instructions a turn; least of three."""
         ctl = ops.control()
         self.select(ctl)
-        return min(_tinyprof.spin(ctl, _TURNS) for _ in range(3))
+        return min(_tinyprof.spin(ctl, turns) for _ in range(3))
 
     def cost(self):
-        """Units between two reads with nothing between them, least of three."""
-        ctl = ops.control()
-        self.select(ctl)
-        return self.units(min(_tinyprof.spin(ctl, 1) for _ in range(3)))
+        """Units between two reads with nothing between them."""
+        return self.units(self.spin(0))
 
 
 def find():
     """The best counter of this board that runs. Raises RuntimeError if none does."""
     for counter in _candidates():
-        ticks = counter.spin()
+        ticks = counter.spin(2 * _TURNS) - counter.spin(_TURNS)
         if counter.source == "emulated-icount":
-            # Under -icount the loop takes its two instructions a turn, and a few around it.
-            if abs(counter.units(ticks) - 2 * _TURNS) <= 16:
+            # under -icount the longer loop takes exactly so many instructions more
+            if abs(counter.units(ticks) - 2 * _TURNS) <= 1:
                 return counter
-        elif ticks > 0 and ticks != counter.mask:
+        elif ticks > 0:
             return counter
     raise RuntimeError("no counter runs on this board")
 

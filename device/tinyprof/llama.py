@@ -31,6 +31,7 @@ ROLES = (
     "output_norm",
     "output_q8",
     "output",
+    "argmax",
 )
 
 _ONE = 0x3F800000  # 1.0 as float bits
@@ -213,6 +214,7 @@ class Llama:
         inputs = self._inputs("output_q8", 0, h, dim, (output,), ops.ONE)
         self.logits = plan.buffer(4 * self.vocab)
         self._matmul("output", 0, self.logits, inputs, output, self.vocab, dim, ops.ONE)
+        plan.add(ops.ARGMAX, "argmax", 0, 0, self.logits, cols=self.vocab)
         plan.finish()
 
     def tensor_types(self, gguf):

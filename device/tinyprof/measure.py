@@ -9,7 +9,7 @@ from array import array
 
 import _tinyprof
 
-from . import __version__, counters
+from . import __version__, counters, ops
 from .records import Records
 
 _CHECK_PROMPT = 8
@@ -55,7 +55,7 @@ def check(model):
     model.prefill([model.tokenizer.bos] + [(i * 31 + 7) % model.arch.vocab for i in range(1, prompt)])
     tokens = []
     crc = _tinyprof.crc32(model.logits, 0)
-    token = _tinyprof.argmax(model.logits)
+    token = model.ctl[ops.NEXT]
     for _ in range(count):
         tokens.append(token)
         token = model.step(token)
@@ -82,7 +82,7 @@ class _Profile:
         self._begin(r, warmup, meta)
         self.counter.select(model.ctl)
         self._check()
-        self.stamps = array("I", bytes(4 * (max(max(n or (0,)), 2) + 1)))
+        self.stamps = array("I", bytes(4 * (max(max(n or (0,)), 1) + 1)))
         self.acc = array("Q", bytes(8 * arch.plan.count))
         # token ids spread over the vocabulary, the same in every run
         self.tokens = array("I", ((i * 7919 + 13) % arch.vocab for i in range(max(max(p or (1,)), max(d), 1))))
@@ -182,21 +182,12 @@ class _Profile:
 
     def _samples(self, name, kind, rep, length):
         between, stamps = self.counter.between, self.stamps
-        if kind == "pp":
-            self.records.write(
-                "samples",
-                test=name,
-                rep=rep,
-                at=0,
-                v=[between(stamps[0], stamps[1])],
-                first_token=between(stamps[0], stamps[2]),
-            )
-            return
+        length = 1 if kind == "pp" else length
         values = [between(stamps[i], stamps[i + 1]) for i in range(length)]
         self.records.chunks("samples", values, test=name, rep=rep)
 
     def _prefill(self, tokens, depth, acc):
-        """Stamps: begin, end of prefill, first token chosen. Returns units of prefill."""
+        """Stamps before and after; the first new token is chosen by then. Returns units."""
         model, stamps, stamp = self.model, self.stamps, _tinyprof.stamp
         model.pos = depth
         ctl = model.ctl
@@ -204,8 +195,6 @@ class _Profile:
         stamp(ctl, stamps, 0)
         model.prefill(tokens, acc)
         stamp(ctl, stamps, 1)
-        _tinyprof.argmax(model.logits)
-        stamp(ctl, stamps, 2)
         self._heap(before)
         return self.counter.between(stamps[0], stamps[1])
 

@@ -17,6 +17,7 @@ ROPE = const(6)
 ATTENTION = const(7)
 ADD = const(8)
 SWIGLU = const(9)
+ARGMAX = const(10)
 NAMES = (
     "",
     "embed",
@@ -28,6 +29,7 @@ NAMES = (
     "attention",
     "add",
     "swiglu",
+    "argmax",
 )
 
 LAST = const(1)
@@ -44,7 +46,8 @@ N = const(1)
 COUNTER = const(2)
 ADDRESS = const(3)
 MASK = const(4)
-TOKENS = const(5)
+NEXT = const(5)
+TOKENS = const(6)
 
 F32 = const(0)
 F16 = const(1)

@@ -158,7 +158,7 @@ class Model:
         plan = self.arch.plan
         _tinyprof.run(plan.words, 0, plan.count, ctl, self.arena, self.kv, self.data, acc)
         self.pos = pos + 1
-        return _tinyprof.argmax(self.logits)
+        return ctl[ops.NEXT]
 
     def generate(self, prompt="", n=64, temperature=0, seed=1, write=None):
         """Writes up to n tokens that follow prompt (write: takes bytes; default the terminal).
@@ -191,7 +191,7 @@ class Model:
 
     def _choose(self, temperature, seed):
         if not temperature:
-            return _tinyprof.argmax(self.logits)
+            return self.ctl[ops.NEXT]
         return _tinyprof.sample(self.logits, int(temperature * 1000), seed >> 8)
 
 

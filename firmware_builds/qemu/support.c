@@ -26,8 +26,6 @@ int __wrap_uart_rx_chr(void);
 
 #if defined(QEMU_SOC_MPS2)
 
-#define ROMFS_BASE (0x21000000) // PSRAM, 16 MB
-
 #define CPACR REG32(0xe000ed88)
 #define NVIC_ISER0 REG32(0xe000e100)
 #define NVIC_ICER0 REG32(0xe000e180)
@@ -65,8 +63,6 @@ static void wait_for_input(void) {
 }
 
 #elif defined(QEMU_SOC_VIRT)
-
-#define ROMFS_BASE (0x81000000) // RAM that the linker script leaves alone
 
 #define UART_IRQ (10)
 #define UART_IER REG8(0x10000001)
@@ -155,13 +151,13 @@ uint64_t mp_hal_time_ns(void) {
 }
 
 /******************************************************************************/
-// ROMFS: one segment of plain memory. QEMU's loader device can fill it before the start,
+// ROMFS: one segment of plain memory, whose address the board's makefile gives. QEMU's loader device can fill it before the start,
 // and the commands below write it as they would a flash.
 
 #define ROMFS_SIZE (12 * 1024 * 1024)
 #define ROMFS_WRITE_ALIGN (4)
 
-static const MP_DEFINE_MEMORYVIEW_OBJ(romfs_segment, 'B', 0, ROMFS_SIZE, (void *)ROMFS_BASE);
+static const MP_DEFINE_MEMORYVIEW_OBJ(romfs_segment, 'B', 0, ROMFS_SIZE, (void *)TP_ROMFS_BASE);
 
 mp_obj_t mp_vfs_rom_ioctl(size_t n_args, const mp_obj_t *args) {
     const mp_obj_t error = MP_OBJ_NEW_SMALL_INT(-MP_EINVAL);
@@ -183,7 +179,7 @@ mp_obj_t mp_vfs_rom_ioctl(size_t n_args, const mp_obj_t *args) {
             if (len > ROMFS_SIZE) {
                 return error;
             }
-            memset((void *)ROMFS_BASE, 0xff, len);
+            memset((void *)TP_ROMFS_BASE, 0xff, len);
             return MP_OBJ_NEW_SMALL_INT(ROMFS_WRITE_ALIGN);
         }
 
@@ -197,7 +193,7 @@ mp_obj_t mp_vfs_rom_ioctl(size_t n_args, const mp_obj_t *args) {
             if (offset > ROMFS_SIZE || data.len > ROMFS_SIZE - offset) {
                 return error;
             }
-            memcpy((uint8_t *)ROMFS_BASE + offset, data.buf, data.len);
+            memcpy((uint8_t *)TP_ROMFS_BASE + offset, data.buf, data.len);
             return MP_OBJ_NEW_SMALL_INT(0);
         }
 

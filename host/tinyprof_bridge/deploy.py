@@ -40,25 +40,37 @@ def romfs_image(package: dict[str, bytes], model: bytes | None) -> bytes:
 
     The model's bytes lie on a multiple of MODEL_ALIGNMENT from the image's begin: the format
     itself does not align, so a padding record of the right length goes before them."""
-    for padding in range(2 * MODEL_ALIGNMENT):
-        writer = VfsRomWriter()
-        # a padding record, and the model as a data record that its file record points to
-        if model is not None:
-            writer._extend(writer._pack(VfsRomWriter.ROMFS_RECORD_KIND_PADDING, bytes(padding)))
-            offset = writer.mkdata(model)
-        writer.opendir("lib")
-        writer.opendir("tinyprof")
-        for name, data in package.items():
-            writer.mkfile(name, data)
-        writer.closedir()
-        writer.closedir()
-        if model is None:
-            return bytes(writer.finalise())
-        writer.mkfile("model.gguf", (len(model), offset))
-        image = bytes(writer.finalise())
-        if image.find(model[:64]) % MODEL_ALIGNMENT == 0:
-            return image
+    if model is None:
+        return _image(package, None, 0, 0)
+    # the format makes the whole even by its header, so the end may need a byte as well
+    for tail in range(2):
+        for padding in range(MODEL_ALIGNMENT):
+            image = _image(package, model, padding, tail)
+            if image.find(model[:64]) % MODEL_ALIGNMENT == 0:
+                return image
     raise AssertionError("no padding aligns the model")
+
+
+def _image(package: dict[str, bytes], model: bytes | None, padding: int, tail: int) -> bytes:
+    """An image with so many bytes of padding before the model's data and at the end."""
+    writer = VfsRomWriter()
+    if model is not None:
+        _pad(writer, padding)
+        offset = writer.mkdata(model)
+    writer.opendir("lib")
+    writer.opendir("tinyprof")
+    for name, data in package.items():
+        writer.mkfile(name, data)
+    writer.closedir()
+    writer.closedir()
+    if model is not None:
+        writer.mkfile("model.gguf", (len(model), offset))
+        _pad(writer, tail)
+    return bytes(writer.finalise())
+
+
+def _pad(writer: VfsRomWriter, size: int) -> None:
+    writer._extend(writer._pack(VfsRomWriter.ROMFS_RECORD_KIND_PADDING, bytes(size)))
 
 
 def deploy(board: SerialBoard, package: dict[str, bytes], model: bytes | None) -> str:

@@ -121,16 +121,14 @@ class Test(Record):
 
 
 class Samples(Record):
-    """Units of each token from token 'at' on (decode), or of the whole prompt (prefill).
-
-    first_token: units until the first new token is chosen (prefill)."""
+    """Units of each token from token 'at' on (decode), or of the whole prompt (prefill), each
+    with the choice of the next token."""
 
     kind: Literal["samples"]
     test: str
     rep: Count
     at: Count
     v: list[Count]
-    first_token: Count | None = None
 
 
 class Cost(Record):

@@ -27,7 +27,6 @@ class Test:
     depth: int
     cold: int
     samples: dict[int, dict[int, int]] = field(default_factory=dict)
-    first_token: list[int] = field(default_factory=list)
     costs: dict[int, int] = field(default_factory=dict)
     runs: int = 0
 
@@ -123,8 +122,6 @@ def from_stream(stream: Stream, path: str) -> Run:
                 test = run.tests[record.test]
                 values = test.samples.setdefault(record.rep, {})
                 values.update(enumerate(record.v, record.at))
-                if record.first_token is not None:
-                    test.first_token.append(record.first_token)
             case schema.Cost() if record.test in run.tests:
                 test = run.tests[record.test]
                 test.runs = record.runs
@@ -157,7 +154,7 @@ def tests(run: Run) -> pd.DataFrame:
             "p95": p95,
             "p99": p99,
             "cold": test.cold / test.tokens,
-            "first_token": np.mean(test.first_token) if test.first_token else math.nan,
+            "first_token": totals.mean() if test.phase == "prefill" else math.nan,
             "tok_s": math.nan,
             "tok_s_stddev": math.nan,
             "per_mac": math.nan,
@@ -219,7 +216,7 @@ def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
     Bytes: weights once a call, activations read and written, keys and values once a token."""
     assert run.model is not None
     n, batch = test.tokens, run.model.batch if test.phase == "prefill" else 1
-    head = op.role in ("output_norm", "output_q8", "output")
+    head = op.role in ("output_norm", "output_q8", "output", "argmax")
     calls = 1 if head and test.phase == "prefill" else math.ceil(n / batch)
     if head:
         n = calls
@@ -241,6 +238,7 @@ def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
         "rope": op.rows * op.cols * 8,
         "add": op.cols * 12,
         "swiglu": op.cols * 12,
+        "argmax": op.cols * 4,
     }
     return 0, per_token.get(op.op, 0) * n, calls
 

@@ -10,7 +10,7 @@ static inline void *operand(uint8_t *const *regions, uint32_t word) {
     return regions[word >> 30] + (word & 0x3fffffffu);
 }
 
-static int run_one(const uint32_t *op, const uint32_t *ctl, uint8_t *const *regions) {
+static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
     uint32_t type = op[TP_W_OP] >> 8 & 0xff;
     uint32_t flags = op[TP_W_OP] >> 16;
     uint32_t rows = op[TP_W_ROWS];
@@ -75,12 +75,15 @@ static int run_one(const uint32_t *op, const uint32_t *ctl, uint8_t *const *regi
         case TP_OP_SWIGLU:
             tp_swiglu(dst, (float *)a, (float *)b, n * cols);
             return 1;
+        case TP_OP_ARGMAX:
+            ctl[TP_CTL_NEXT] = tp_argmax((float *)a, cols);
+            return 1;
         default:
             return 0;
     }
 }
 
-uint32_t tp_run(const uint32_t *plan, uint32_t count, const uint32_t *ctl,
+uint32_t tp_run(const uint32_t *plan, uint32_t count, uint32_t *ctl,
     uint8_t *const *regions, uint64_t *acc) {
     uint32_t kind = ctl[TP_CTL_COUNTER];
     uintptr_t address = ctl[TP_CTL_ADDRESS];

@@ -33,6 +33,7 @@ enum {
     TP_OP_ATTENTION = 7,  // dst[n][rows][cols] = attention of a over K b, V p0; p1 scores, p2 KV heads
     TP_OP_ADD = 8,        // dst[n][cols] += a[n][cols]
     TP_OP_SWIGLU = 9,     // dst[n][cols] = silu(a) * b
+    TP_OP_ARGMAX = 10,    // ctl[TP_CTL_NEXT] = index of the greatest of a[cols]
 };
 
 enum {
@@ -43,19 +44,20 @@ enum {
 
 enum { TP_REGION_ARENA = 0, TP_REGION_KV = 1, TP_REGION_WEIGHTS = 2, TP_REGIONS = 4 };
 
-// Words of the control block, which MicroPython fills before each run.
+// Words of the control block, which MicroPython fills before each run and reads after it.
 enum {
     TP_CTL_POS = 0,     // position of the first token
     TP_CTL_N = 1,       // tokens in this run
     TP_CTL_COUNTER = 2, // kind, see counters.h
     TP_CTL_ADDRESS = 3,
     TP_CTL_MASK = 4,
-    TP_CTL_TOKENS = 5,
+    TP_CTL_NEXT = 5,    // written by TP_OP_ARGMAX
+    TP_CTL_TOKENS = 6,
 };
 
 // Runs count records of plan. Where acc is not NULL, acc[i] += counts spent in record i of the
 // slice. Returns 0, or 1 + the index of a record with an unknown operator.
-uint32_t tp_run(const uint32_t *plan, uint32_t count, const uint32_t *ctl,
+uint32_t tp_run(const uint32_t *plan, uint32_t count, uint32_t *ctl,
     uint8_t *const *regions, uint64_t *acc);
 
 #endif

@@ -5,4 +5,6 @@ include $(BOARD_DIR)/../../mps2.mk
 QEMU_MACHINE = mps2-an500
 CFLAGS += -mcpu=cortex-m7 -mfpu=fpv5-sp-d16 -mfloat-abi=hard
 CFLAGS += -DMICROPY_HW_MCU_NAME='"Cortex-M7F"'
+# The PSRAM.
+CFLAGS += -DTP_ROMFS_BASE=0x60000000
 MPY_CROSS_FLAGS += -march=armv7emsp

@@ -4,6 +4,8 @@ QEMU_ARCH = riscv32
 QEMU_MACHINE = virt
 CFLAGS += -DQEMU_SOC_VIRT -DMICROPY_HW_MCU_NAME='"$(RV32_ARCH)"'
 MPY_CROSS_FLAGS += -march=rv32imc
+# RAM that the linker script leaves alone.
+CFLAGS += -DTP_ROMFS_BASE=0x81000000
 MICROPY_HEAP_SIZE = 1800000
 
 # The C library comes built for rv32imac, without _zicsr in the name; the older ISA
