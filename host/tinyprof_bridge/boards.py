@@ -40,7 +40,7 @@ EMULATED = {
         "Cortex-M7 with FPU (QEMU mps2-an500)",
         "qemu-system-arm",
         ("-machine", "mps2-an500", "-icount", "shift=6"),
-        0x21000000,
+        0x60000000,
     ),
     "rv32": Emulated(
         "RV32IMAC, no FPU (QEMU virt)",

@@ -91,6 +91,9 @@ class SerialBoard:
         self._pending = b""
         yield from self._lines(timeout)
         error = b"".join(self._until_eot(10))
+        # we may have read the next prompt too, which mpremote waits for: ask for another
+        self._port.timeout = 5
+        self._quietly(self._link.enter_raw_repl, soft_reset=False)
         if error.strip():
             raise RunFailed(f"{self.device}: {_last_line(error.decode('utf-8', 'replace'))}")
 

@@ -1,0 +1,128 @@
+"""The reader on the board: what it accepts, and that no damaged file gets past it or crashes it."""
+
+import random
+import struct
+
+import pytest
+from device import ON_BOARDS, board
+from gguf import GGUFReader
+from models import make_model
+
+LOAD = """
+import tinyprof
+try:
+    print("loaded", tinyprof.load({source!r}, context=16))
+except ValueError as e:
+    print(type(e).__name__, e)
+"""
+
+# Many files in one run: each is good.gguf with patches, a list of (offset, bytes), cut to size.
+FUZZ = """
+import tinyprof, gc
+with open({source!r}, "rb") as f:
+    good = f.read()
+for size, patches in {cases!r}:
+    data = bytearray(good[:size])
+    for at, new in patches:
+        data[at:at + len(new)] = new
+    try:
+        m = tinyprof.load(data[:size], context=8, batch=2)
+        m.prefill([1, 2, 3])
+        print("ok")
+    except ValueError as e:
+        print(type(e).__name__, e)
+    m = data = None
+    gc.collect()
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("reader") / "good.gguf", type_="Q4_0", context=32)
+
+
+def load_patched(tmp_path, model, old, new, name="unix"):
+    data = model.read_bytes()
+    assert data.count(old) >= 1, old
+    bad = tmp_path / "bad.gguf"
+    bad.write_bytes(data.replace(old, new, 1))
+    with board(name, bad) as b:
+        return b.run(LOAD.format(source=b.source))
+
+
+@pytest.mark.parametrize("name", ON_BOARDS)
+def test_loads(name, model):
+    with board(name, model) as b:
+        assert "loaded <random-1: 2 layers" in b.run(LOAD.format(source=b.source))
+
+
+def key(name, value):
+    """The bytes of an u32 key."""
+    return struct.pack("<Q", len(name)) + name.encode() + struct.pack("<II", 4, value)
+
+
+@pytest.mark.parametrize(
+    "old,new,message",
+    [
+        (b"GGUF\x03", b"GGUX\x03", "not a GGUF file"),
+        (b"GGUF\x03", b"GGUF\x02", "GGUF version 2 is not supported"),
+        (b"\x05\x00\x00\x00\x00\x00\x00\x00llama", b"\x05\x00\x00\x00\x00\x00\x00\x00gemma",
+         "general.architecture 'gemma' is not supported"),
+        (key("llama.block_count", 2), key("llama.block_count", 3), "tensor blk.2.attn_q.weight is missing"),
+        (key("llama.block_count", 2), key("llama.block_count", 1), "tensor blk.1.attn_k.weight is not supported"),
+        (key("llama.attention.head_count", 4), key("llama.attention.head_count", 5), "does not divide"),
+        (key("llama.embedding_length", 64), key("llama.embedding_length", 128), "is 288 x 64, not 288 x 128"),
+        (b"llama.context_length", b"llama.context_lengtX", "key llama.context_length is missing"),
+        (b"tokenizer.ggml.scores", b"tokenizer.ggml.scoreX", "array tokenizer.ggml.scores is missing"),
+        (b"blk.1.ffn_up.weight", b"blk.1.ffn_up.biased", "tensor blk.1.ffn_up.weight is missing"),
+    ],
+)  # fmt: skip
+def test_says_what_is_not_supported(old, new, message, model, tmp_path):
+    text = load_patched(tmp_path, model, old, new)
+    assert text.startswith("ModelError") and message in text and text.count("\n") <= 1
+
+
+def test_unknown_tensor_type(model, tmp_path):
+    tensor = next(t for t in GGUFReader(model).tensors if t.name == "blk.0.attn_q.weight")
+    data = bytearray(model.read_bytes())
+    at = data.find(b"blk.0.attn_q.weight") + len("blk.0.attn_q.weight") + 4 + 16
+    assert struct.unpack_from("<I", data, at)[0] == int(tensor.tensor_type)
+    struct.pack_into("<I", data, at, 12)
+    (tmp_path / "bad.gguf").write_bytes(data)
+    with board("unix", tmp_path / "bad.gguf") as b:
+        assert "blk.0.attn_q.weight has type 12: only F32" in b.run(LOAD.format(source=b.source))
+
+
+def test_every_truncation_is_noticed(model):
+    size = model.stat().st_size
+    used = max(int(t.data_offset + t.n_bytes) for t in GGUFReader(model).tensors)
+    cuts = [*range(0, 64), *range(64, used, used // 150), used - 1]
+    with board("unix", model) as b:
+        lines = b.run(FUZZ.format(source=b.source, cases=[(c, []) for c in cuts])).splitlines()
+    assert len(lines) == len(cuts) and size >= used
+    assert all(line.startswith("ModelError") for line in lines), [x for x in lines if x == "ok"]
+
+
+@pytest.mark.parametrize("name,count", [("unix", 1500), ("unix-asan", 1500), ("m4", 60)])
+def test_damaged_files_are_refused_or_run(name, count, model):
+    """Mutations of the header: an answer for each, no crash, no other exception."""
+    header = min(int(t.data_offset) for t in GGUFReader(model).tensors)
+    size = model.stat().st_size
+    rng = random.Random(5)
+    hostile = [b"\xff" * 8, b"\xff" * 4, b"\x00" * 8, b"\x7f", b"\x80", b"\x01", b"\xff\xff\xff\x7f", b"\x00"]
+    cases = []
+    for _ in range(count):
+        patches = [(rng.randrange(header), rng.choice(hostile)) for _ in range(rng.choice((1, 1, 2, 4)))]
+        cases.append((rng.choice((size, size, size, rng.randrange(size))), patches))
+    try:
+        with board(name, model) as b:
+            lines = []
+            for at in range(0, count, 20):
+                lines += b.run(FUZZ.format(source=b.source, cases=cases[at : at + 20])).splitlines()
+    except Exception as error:
+        if name == "unix-asan" and "no firmware" in str(error):
+            pytest.skip("the unix port with sanitizers is not built (SANITIZE=1 make firmware BOARDS=unix)")
+        raise
+    assert len(lines) == count
+    assert all(line == "ok" or line.startswith("ModelError") for line in lines)
+    assert any(line == "ok" for line in lines) and any(line != "ok" for line in lines)
