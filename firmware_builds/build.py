@@ -565,12 +565,10 @@ def boards(names: list[str]) -> None:
 
 def main() -> None:
     """The command line."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 (before the venv, any Python may run this)
         fail("Python 3.11 or later is needed", 2)
     summary, _, details = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=summary, epilog=details, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("command", choices=["tools", "source", "boards"])
     parser.add_argument("names", nargs="*", metavar="NAME", help=" ".join(BOARDS))
     args = parser.parse_args()

@@ -65,7 +65,7 @@ static mp_obj_t tinyprof_spin(mp_obj_t ctl_in, mp_obj_t turns) {
         tp_counter_spin(n);
     }
     uint32_t after = tp_counter_read(ctl[TP_CTL_COUNTER], ctl[TP_CTL_ADDRESS]);
-    return mp_obj_new_int_from_uint((after - before) & ctl[TP_CTL_MASK]);
+    return mp_obj_new_int_from_uint(tp_counter_between(before, after, ctl[TP_CTL_MODULUS]));
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_spin_obj, tinyprof_spin);
 
@@ -104,6 +104,21 @@ static mp_obj_t tinyprof_crc32(mp_obj_t data, mp_obj_t crc) {
     return mp_obj_new_int_from_uint(tp_crc32(mp_obj_get_int_truncated(crc), info.buf, info.len));
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_crc32_obj, tinyprof_crc32);
+
+// crc32_hex(data): the CRC as eight digits. Text always takes the same room on the heap; a number
+// would be a small int or a long one by chance, and the heap's state shows in the last digits of
+// what is measured.
+static mp_obj_t tinyprof_crc32_hex(mp_obj_t data) {
+    mp_buffer_info_t info;
+    mp_get_buffer_raise(data, &info, MP_BUFFER_READ);
+    uint32_t crc = tp_crc32(0, info.buf, info.len);
+    char text[8];
+    for (int i = 7; i >= 0; --i, crc >>= 4) {
+        text[i] = "0123456789abcdef"[crc & 15];
+    }
+    return mp_obj_new_str(text, sizeof(text));
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(tinyprof_crc32_hex_obj, tinyprof_crc32_hex);
 
 // strings_skip(data, offset, count): offset after an array of strings, -1 if it leaves the data.
 static mp_obj_t tinyprof_strings_skip(mp_obj_t data, mp_obj_t offset, mp_obj_t count) {
@@ -153,6 +168,7 @@ mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *a
     mp_store_global(MP_QSTR_rope_freqs, MP_OBJ_FROM_PTR(&tinyprof_rope_freqs_obj));
     mp_store_global(MP_QSTR_sample, MP_OBJ_FROM_PTR(&tinyprof_sample_obj));
     mp_store_global(MP_QSTR_crc32, MP_OBJ_FROM_PTR(&tinyprof_crc32_obj));
+    mp_store_global(MP_QSTR_crc32_hex, MP_OBJ_FROM_PTR(&tinyprof_crc32_hex_obj));
     mp_store_global(MP_QSTR_strings_skip, MP_OBJ_FROM_PTR(&tinyprof_strings_skip_obj));
     mp_store_global(MP_QSTR_strings_find, MP_OBJ_FROM_PTR(&tinyprof_strings_find_obj));
     mp_store_global(MP_QSTR_build, MP_OBJ_FROM_PTR(&tinyprof_build_obj));
@@ -170,6 +186,7 @@ static const mp_rom_map_elem_t tinyprof_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_rope_freqs), MP_ROM_PTR(&tinyprof_rope_freqs_obj) },
     { MP_ROM_QSTR(MP_QSTR_sample), MP_ROM_PTR(&tinyprof_sample_obj) },
     { MP_ROM_QSTR(MP_QSTR_crc32), MP_ROM_PTR(&tinyprof_crc32_obj) },
+    { MP_ROM_QSTR(MP_QSTR_crc32_hex), MP_ROM_PTR(&tinyprof_crc32_hex_obj) },
     { MP_ROM_QSTR(MP_QSTR_strings_skip), MP_ROM_PTR(&tinyprof_strings_skip_obj) },
     { MP_ROM_QSTR(MP_QSTR_strings_find), MP_ROM_PTR(&tinyprof_strings_find_obj) },
     { MP_ROM_QSTR(MP_QSTR_build), MP_ROM_PTR(&tinyprof_build_obj) },

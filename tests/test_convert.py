@@ -461,9 +461,7 @@ LLAMA_CPP_SAMPLES = ("", " ", "the cat in a boat", "Zoë 日", "a\nb  c")
 def llama_cpp_logits(path, tokens):
     """Logits (n, vocab) of llama.cpp, with its KV cache in float32; checks its tokenizer too."""
     llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
-    model = llama_cpp.Llama(
-        str(path), n_ctx=256, logits_all=True, verbose=False, type_k=0, type_v=0, flash_attn=False
-    )
+    model = llama_cpp.Llama(str(path), n_ctx=256, logits_all=True, verbose=False, type_k=0, type_v=0, flash_attn=False)
     reader = GGUFReader(path)
     for text in LLAMA_CPP_SAMPLES:
         assert model.tokenize(text.encode()) == encode(reader, text)

@@ -4,9 +4,9 @@ import random
 import struct
 
 import pytest
-from device import ON_BOARDS, board
 from gguf import GGUFReader
 from models import make_model
+from on_board import ON_BOARDS, board
 
 LOAD = """
 import tinyprof

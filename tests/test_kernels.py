@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
+from on_board import board
 from reference import round_q8
-
-from device import board
 
 TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 8}
 EXTREMES = ("random", "max", "zero", "tiny", "alternating")

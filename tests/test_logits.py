@@ -4,8 +4,8 @@ import binascii
 
 import numpy as np
 import pytest
-from device import ALL, DATA, board
 from models import make_model
+from on_board import ALL, DATA, board
 from reference import Reference, decode, encode
 from tinyprof_bridge.cli import DEMO_MODEL
 from tinyprof_bridge.convert import convert

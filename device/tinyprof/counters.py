@@ -1,6 +1,7 @@
 """Finds a counter that this board really has, and proves it by counting a known loop."""
 
 import sys
+from array import array
 
 import _tinyprof
 from micropython import const
@@ -13,20 +14,21 @@ _DOWN = const(2)
 _INSTRET = const(3)
 _CCOUNT = const(5)
 _CLOCK = const(6)
+_ICOUNT = const(7)
 
 _TURNS = const(10000)  # of a loop of two instructions
 
 
 class Counter:
-    """One counter: units = ticks * num / den; wraps at mask + 1 ticks.
+    """One counter: units = ticks * num / den; wraps at modulus ticks.
 
     source is one of hw-cycles, hw-timer, emulated-icount, host-clock."""
 
-    def __init__(self, name, kind, address, source, unit, num=1, den=1):
+    def __init__(self, name, kind, address, source, unit, num=1, den=1, modulus=1 << 32):
         self.name = name
         self.kind = kind
         self.address = address
-        self.mask = 0xFFFFFFFF
+        self.modulus = modulus
         self.source = source
         self.unit = unit
         self.num = num
@@ -36,13 +38,13 @@ class Counter:
         """Makes a control block use this counter."""
         ctl[ops.COUNTER] = self.kind
         ctl[ops.ADDRESS] = self.address
-        ctl[ops.MASK] = self.mask
+        ctl[ops.MODULUS] = self.modulus & 0xFFFFFFFF
 
     def units(self, ticks):
         return (ticks * self.num + self.den // 2) // self.den
 
     def between(self, before, after):
-        return self.units((after - before) & self.mask)
+        return self.units((after - before) % self.modulus)
 
     def spin(self, turns):
         """Ticks of a known loop, two instructions a turn; least of three."""
@@ -61,7 +63,7 @@ def find():
         ticks = counter.spin(2 * _TURNS) - counter.spin(_TURNS)
         if counter.source == "emulated-icount":
             # under -icount the longer loop takes exactly so many instructions more
-            if abs(counter.units(ticks) - 2 * _TURNS) <= 1:
+            if ticks == 2 * _TURNS:
                 return counter
         elif ticks > 0:
             return counter
@@ -75,13 +77,36 @@ def _candidates():
             yield Counter("minstret", _INSTRET, 0, "emulated-icount", "instr")
             yield Counter("minstret", _INSTRET, 0, "host-clock", "ticks")
         else:
-            # FPGAIO's 25 MHz counter; with -icount shift=6 an instruction takes 64 ns, 1.6 ticks
-            yield Counter("fpgaio", _UP, 0x40028018, "emulated-icount", "instr", 5, 8)
+            # FPGAIO's 25 MHz counter; with -icount shift=6 an instruction takes 64 ns
+            kind = _ICOUNT | _icount_phase(0x40028018) << 8
+            yield Counter("fpgaio", kind, 0x40028018, "emulated-icount", "instr", 1, 1, 5 << 29)
             yield Counter("fpgaio", _UP, 0x40028018, "host-clock", "ns", 40)
     elif sys.platform in ("linux", "darwin", "win32"):
         yield Counter("clock", _CLOCK, 0, "host-clock", "ns")
     else:
         yield from _on_silicon(machine)
+
+
+def _icount_phase(address):
+    """How far a counter at 1.6 ticks an instruction is off floor(8 i / 5), modulo 8.
+
+    Modulo 8 that takes the values 0, 1, 3, 4, 6 only; those seen are these, turned by the phase."""
+    ctl = ops.control()
+    ctl[ops.COUNTER] = _UP
+    ctl[ops.ADDRESS] = address
+    stamp = array("I", (0,))
+    seen = 0
+    # Readings a constant number of instructions apart see all five values, unless that number is
+    # a multiple of five: then it is not with two instructions more.
+    for turns in b"\x01\x01\x01\x01\x01\x01\x01\x02\x02\x02\x02\x02\x02\x02":
+        _tinyprof.spin(ctl, turns)
+        _tinyprof.stamp(ctl, stamp, 0)
+        seen |= 1 << (stamp[0] & 7)
+    return max(_PHASES.find(bytes((seen,))), 0)
+
+
+# the five values as bits of a byte, turned by 0, 1, ... 7
+_PHASES = b"\x5b\xb6\x6d\xda\xb5\x6b\xd6\xad"
 
 
 def _on_silicon(machine):
@@ -106,5 +131,5 @@ def info():
     c = find()
     print(
         "%s: %s, in %s, wraps after %d ticks, a read costs %d %s"
-        % (c.name, c.source, c.unit, c.mask + 1, c.cost(), c.unit)
+        % (c.name, c.source, c.unit, c.modulus, c.cost(), c.unit)
     )

@@ -123,8 +123,10 @@ class GGUF:
             rows *= self._number("<Q")
         type_ = self._number("<I")
         offset = self._number("<Q")
-        if cols > _MAX_COUNT or rows > _MAX_COUNT or offset > self.end:
-            raise ModelError("tensor %s is damaged: %d x %d at %d" % (name, rows, cols, offset))
+        if cols > _MAX_COUNT or rows > _MAX_COUNT:
+            raise ModelError("tensor %s is damaged: %d x %d" % (name, rows, cols))
+        if offset > self.end:
+            raise ModelError("truncated GGUF: tensor %s begins at %d of %d" % (name, offset, self.end))
         self.tensors[name] = (type_, cols, rows, offset)
 
     def get(self, name, default=None):

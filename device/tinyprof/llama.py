@@ -186,9 +186,7 @@ class Llama:
             plan.add(ops.ROPE, "rope_q", layer, q, table, 0, self.heads, self.head_dim, rope)
             plan.add(ops.ROPE, "rope_k", layer, k, table, 0, self.kv_heads, self.head_dim, rope, flags=ops.AT_POS)
             a = plan.buffer(row * dim)
-            plan.add(
-                ops.ATTENTION, "attention", layer, a, q, k, self.heads, self.head_dim, (v, scores, self.kv_heads)
-            )
+            plan.add(ops.ATTENTION, "attention", layer, a, q, k, self.heads, self.head_dim, (v, scores, self.kv_heads))
             o = plan.buffer(row * dim)
             inputs = self._inputs("attn_output_q8", layer, a, dim, (wo,))
             self._matmul("attn_output", layer, o, inputs, wo, dim, dim)

@@ -120,7 +120,7 @@ class _Profile:
             source=c.source,
             unit=c.unit,
             resolution=[c.num, c.den],
-            wrap=c.mask + 1,
+            wrap=c.modulus,
             read_cost=c.cost(),
         )
         write(

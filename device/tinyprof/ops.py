@@ -45,7 +45,7 @@ POS = const(0)
 N = const(1)
 COUNTER = const(2)
 ADDRESS = const(3)
-MASK = const(4)
+MODULUS = const(4)
 NEXT = const(5)
 TOKENS = const(6)
 
@@ -72,7 +72,6 @@ def control(batch=1):
     """A control block for runs of up to batch tokens; no counter."""
     ctl = array("I", bytes(4 * (TOKENS + batch)))
     ctl[N] = 1
-    ctl[MASK] = 0xFFFFFFFF
     return ctl
 
 

@@ -23,7 +23,7 @@ class Records:
     def write(self, kind, **fields):
         body = json.dumps(fields, separators=(",", ":"))[1:-1]
         line = '%s%d,"kind":"%s"%s%s' % (self._head, self.count, kind, "," if fields else "", body)
-        self._out('%s,"crc":"%08x"}' % (line, _tinyprof.crc32(line, 0)))
+        self._out('%s,"crc":"%s"}' % (line, _tinyprof.crc32_hex(line)))
         self.count += 1
 
     def chunks(self, kind, values, **fields):

@@ -131,6 +131,9 @@ void tp_poll_uart(void) {
 
 // Called in a loop by a read of stdin, and by nothing else.
 int __wrap_uart_rx_chr(void) {
+    // So that a script always begins at the same place between two polls, whatever the prompt
+    // did before it: else two runs of it would differ by the instructions of a poll.
+    tp_polls_left = TP_HOOKS_PER_POLL;
     if (ring_in != ring_out) {
         return ring[ring_out++ % RING_SIZE];
     }

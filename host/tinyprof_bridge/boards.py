@@ -111,6 +111,10 @@ class Emulator:
         self.close()
         raise RunFailed(f"the emulator did not start: {output.decode(errors='replace').strip()[-300:]}")
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def close(self) -> None:
         self._process.terminate()
         try:

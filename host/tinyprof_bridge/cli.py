@@ -16,6 +16,9 @@ from .collect import collect as run_collect
 from .errors import BadInput, RunFailed
 from .progress import Progress
 
+# typer carries its own copy of click, or not: the base of its errors is the same class either way
+_UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 DEMO_MODEL = Path(__file__).parent / "demo" / "demo-q4_0.gguf"
 
@@ -212,14 +215,16 @@ def _fail(code: int, message: str) -> NoReturn:
 def main() -> None:
     """Entry point. Exit codes: 0, 1 the run failed, 2 bad input."""
     try:
-        app(standalone_mode=False)
+        # without its standalone mode typer returns the exit code of an interrupt
+        if app(standalone_mode=False):
+            _fail(1, "interrupted")
+    except _UsageError as error:
+        _fail(2, f"{error.format_message()} (see --help)")
     except BadInput as error:
         _fail(2, str(error))
     except RunFailed as error:
         _fail(1, str(error))
-    except KeyboardInterrupt as error:
-        _fail(1, str(error) or "interrupted")
-    except typer.Abort:
+    except (KeyboardInterrupt, typer.Abort):
         _fail(1, "interrupted")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

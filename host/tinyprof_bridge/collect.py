@@ -127,11 +127,13 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
 
     While it runs, and for good if it does not end well, the file is named *.partial.jsonl.
     Raises BadInput for what the board cannot do, RunFailed (naming the partial file) if the
-    run broke; KeyboardInterrupt after the board is back at its REPL."""
+    run broke or was interrupted; the board is back at its REPL then."""
     model = read_model(request.model)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_suffix(".partial.jsonl")
-    stream = wire.Stream(secrets.token_hex(4))
+    # Longer than the ten characters up to which MicroPython interns a constant: an interned id would
+    # move the board's tables, and with them the last digits of the figures, from run to run.
+    stream = wire.Stream(secrets.token_hex(6))
     failure: BaseException | None = None
     with _prepare(request, model, progress) as place, partial.open("wb") as file:
         header = _host_line(stream.run or "", request, model, place)
@@ -171,7 +173,7 @@ def _judge(run: Run, failure: BaseException | None, partial: Path) -> None:
         partial.unlink()
         kept = "nothing was measured"
     if isinstance(failure, KeyboardInterrupt):
-        raise KeyboardInterrupt(f"interrupted: {kept}")
+        raise RunFailed(f"interrupted: {kept}")
     if run.end is not None and not run.end.ok:
         if run.end.error in ("ModelError", "ValueError"):
             raise BadInput(f"{run.end.reason}")

@@ -13,6 +13,9 @@ uint32_t tp_counter_read(uint32_t kind, uintptr_t address) {
     uint32_t value = 0;
     if (kind == TP_COUNTER_UP) {
         value = *(volatile uint32_t *)address;
+    } else if ((kind & 0xff) == TP_COUNTER_ICOUNT) {
+        value = *(volatile uint32_t *)address - (kind >> 8);
+        value = (value >> 3) * 5 + (((value & 7) * 5 + 7) >> 3);
     } else if (kind == TP_COUNTER_DOWN) {
         value = 0u - *(volatile uint32_t *)address;
     #if defined(__riscv)

@@ -12,7 +12,16 @@ enum {
     TP_COUNTER_CYCLE = 4,   // RISC-V CSR
     TP_COUNTER_CCOUNT = 5,  // Xtensa special register
     TP_COUNTER_CLOCK = 6,   // monotonic clock of the operating system, nanoseconds
+    // A 25 MHz counter of an emulator that gives each instruction 64 ns (QEMU -icount shift=6):
+    // after i instructions it shows phase + floor(8 i / 5), from which i follows exactly. The
+    // phase, 0 to 7, is in bits 8 to 10 of the kind; counters.py finds it.
+    TP_COUNTER_ICOUNT = 7,
 };
+
+// Counts from before to now of a counter that wraps at modulus (0: at 2^32).
+static inline uint32_t tp_counter_between(uint32_t before, uint32_t now, uint32_t modulus) {
+    return now >= before ? now - before : now - before + modulus;
+}
 
 // Low 32 bits of the counter; 0 where this build cannot read that kind.
 uint32_t tp_counter_read(uint32_t kind, uintptr_t address);

@@ -87,7 +87,7 @@ uint32_t tp_run(const uint32_t *plan, uint32_t count, uint32_t *ctl,
     uint8_t *const *regions, uint64_t *acc) {
     uint32_t kind = ctl[TP_CTL_COUNTER];
     uintptr_t address = ctl[TP_CTL_ADDRESS];
-    uint32_t mask = ctl[TP_CTL_MASK];
+    uint32_t modulus = ctl[TP_CTL_MODULUS];
     uint32_t before = acc == NULL ? 0 : tp_counter_read(kind, address);
     for (uint32_t i = 0; i < count; ++i, plan += TP_OP_WORDS) {
         if (!run_one(plan, ctl, regions)) {
@@ -95,7 +95,7 @@ uint32_t tp_run(const uint32_t *plan, uint32_t count, uint32_t *ctl,
         }
         if (acc != NULL) {
             uint32_t now = tp_counter_read(kind, address);
-            acc[i] += (now - before) & mask;
+            acc[i] += tp_counter_between(before, now, modulus);
             before = now;
         }
     }

@@ -50,7 +50,7 @@ enum {
     TP_CTL_N = 1,       // tokens in this run
     TP_CTL_COUNTER = 2, // kind, see counters.h
     TP_CTL_ADDRESS = 3,
-    TP_CTL_MASK = 4,
+    TP_CTL_MODULUS = 4, // where the counter wraps, 0 for 2^32
     TP_CTL_NEXT = 5,    // written by TP_OP_ARGMAX
     TP_CTL_TOKENS = 6,
 };

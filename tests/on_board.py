@@ -15,11 +15,12 @@ ON_BOARDS = ("unix", "m4")  # where tests of device code run by default
 
 
 class Board:
-    """source: where the model is on the board, None without one."""
+    """source: where the model is on the board, None without one; emulator: None on unix."""
 
-    def __init__(self, transport, source):
+    def __init__(self, transport, source, emulator=None):
         self.transport = transport
         self.source = source
+        self.emulator = emulator
 
     def run(self, code, timeout=120):
         """What the code prints."""
@@ -40,6 +41,6 @@ def board(name, model=None):
         with Emulator(name, image) as emulator:
             link = SerialBoard(emulator.device)
             try:
-                yield Board(link, model and "/rom/model.gguf")
+                yield Board(link, model and "/rom/model.gguf", emulator)
             finally:
                 link.close()

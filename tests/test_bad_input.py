@@ -1,0 +1,224 @@
+"""Whatever is wrong: one clear line, the right exit code, no traceback, and nothing lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import serial
+from models import make_model
+from on_board import board
+from tinyprof_bridge import table
+from tinyprof_bridge.boards import Emulator
+from tinyprof_bridge.cli import DEMO_MODEL
+from tinyprof_bridge.transport import SerialBoard
+
+BRIDGE = [sys.executable, "-m", "tinyprof_bridge.cli"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("bad") / "good.gguf", type_="Q4_0", context=64)
+
+
+def bridge(*arguments, cwd, **options):
+    return subprocess.run(
+        [*BRIDGE, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=120, **options
+    )
+
+
+def says(result, code, *parts):
+    """One line of error on standard error with these parts, and this exit code."""
+    lines = [x for x in result.stderr.splitlines() if x.startswith("tinyprof-bridge:")]
+    assert result.returncode == code, result.stderr + result.stdout
+    assert len(lines) == 1 and "Traceback" not in result.stderr + result.stdout
+    for part in parts:
+        assert part in lines[0], lines[0]
+
+
+def leftovers(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def collect(tmp_path, model, *more, name="m4"):
+    return bridge("collect", "--board", name, "--model", model, "-p", 4, "-n", 4, "-r", 1, *more, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options,part",
+    [
+        (["-p", "x"], "-p takes whole numbers"),
+        (["-p", "0"], "-p takes numbers from 1"),
+        (["-n", "-3"], "-n takes numbers from 1"),
+        (["-r", "0"], "must be positive"),
+        (["--timeout", "0"], "must be positive"),
+        (["-p", "", "-n", ""], "nothing to measure"),
+        (["-o", "pdf"], "-o takes table, md, csv, json or jsonl"),
+        (["--colour"], "No such option"),
+        (["-r", "many"], "Invalid value"),
+    ],
+)
+def test_options(options, part, model, tmp_path):
+    says(collect(tmp_path, model, *options), 2, part)
+    assert leftovers(tmp_path) == []
+
+
+def test_unknown_verb(tmp_path):
+    says(bridge("colect", cwd=tmp_path), 2, "No such command")
+
+
+@pytest.mark.parametrize(
+    "content,part", [(None, "cannot read the model"), (b"", "not a GGUF"), (b"PK\x03\x04", "not a GGUF")]
+)
+@pytest.mark.parametrize("name", ["m4", "unix"])
+def test_model_that_is_none(name, content, part, tmp_path):
+    file = tmp_path / "x.gguf"
+    if content is not None:
+        file.write_bytes(content)
+    says(collect(tmp_path, file, name=name), 2, part)
+    assert leftovers(tmp_path) == (["x.gguf"] if content is not None else [])
+
+
+@pytest.mark.parametrize("name", ["m4", "unix"])
+def test_truncated_model(name, model, tmp_path):
+    (tmp_path / "x.gguf").write_bytes(model.read_bytes()[:-20000])
+    says(collect(tmp_path, tmp_path / "x.gguf", name=name), 2, "truncated GGUF: tensor")
+    assert leftovers(tmp_path) == ["x.gguf"]
+
+
+def test_unknown_tensor_type(tmp_path):
+    make_model(tmp_path / "x.gguf", type_="Q5_0")
+    says(collect(tmp_path, tmp_path / "x.gguf"), 2, "has type 6: only F32, F16, Q8_0, Q4_0 are supported")
+
+
+def test_context_that_the_model_lacks(model, tmp_path):
+    says(collect(tmp_path, model, "-d", 100), 2, "needs a context of 104, the model is loaded with 64")
+
+
+def test_too_little_ram(tmp_path):
+    big = make_model(
+        tmp_path / "x.gguf", type_="Q4_0", dim=256, layers=4, heads=4, kv_heads=4, hidden=256, context=4096
+    )
+    says(collect(tmp_path, big, "-c", 2048), 2, "bytes of RAM (arena", "KV cache 16777216 for context 2048", "are free")
+    assert leftovers(tmp_path) == ["x.gguf"]
+
+
+def test_too_little_flash(tmp_path):
+    (tmp_path / "x.gguf").write_bytes(b"GGUF" + bytes(13 << 20))
+    says(collect(tmp_path, tmp_path / "x.gguf"), 2, "bytes of flash, board m4 has 12582912")
+
+
+def test_no_such_port(model, tmp_path):
+    says(collect(tmp_path, model, name="/dev/ttyNONE"), 2, "no such port: /dev/ttyNONE")
+
+
+def test_no_board_attached(model, tmp_path):
+    says(collect(tmp_path, model, name="auto"), 2, "no board found on USB")
+
+
+def test_no_firmware(model, tmp_path):
+    environment = os.environ | {"TINYPROF_BUILD": str(tmp_path / "none")}
+    result = bridge("collect", "--board", "m4", "--model", model, cwd=tmp_path, env=environment)
+    says(result, 2, "no firmware for board 'm4': run `make firmware`")
+
+
+def test_port_that_is_no_board(model, tmp_path):
+    """Something that swallows what it gets and never answers."""
+    controller, port = os.openpty()
+    says(collect(tmp_path, model, name=os.ttyname(port)), 1, "does not answer as MicroPython does")
+    os.close(controller)
+
+
+def test_busy_port(model, tmp_path):
+    with Emulator("m4") as emulator:
+        other = serial.Serial(emulator.device, exclusive=True)
+        says(collect(tmp_path, model, name=emulator.device), 2, "another program may be using it")
+        other.close()
+
+
+def test_report_of_something_else(tmp_path):
+    (tmp_path / "x.jsonl").write_text("hello\n")
+    says(bridge("report", "x.jsonl", cwd=tmp_path), 2, "x.jsonl is not a run of tinyprof")
+    says(bridge("report", "y.jsonl", cwd=tmp_path), 2, "cannot read y.jsonl")
+
+
+def test_results_folder_that_cannot_be_written(model, tmp_path):
+    (tmp_path / "results").write_text("a file, not a folder")
+    result = collect(tmp_path, model)
+    assert result.returncode in (1, 2) and "Traceback" not in result.stderr
+    assert "results" in result.stderr.splitlines()[-1]
+
+
+LONG = ["-p", "64", "-n", "60", "-r", "200"]
+
+
+def start(tmp_path, model, device):
+    """A long run on a board that is already there; returns when the first samples have come."""
+    process = subprocess.Popen(
+        [*BRIDGE, "collect", "--board", device, "--model", str(model), *LONG, "--timeout", "4", "--out", "r.jsonl"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        partial = tmp_path / "r.partial.jsonl"
+        if partial.exists() and partial.read_bytes().count(b'"kind":"samples"') >= 3:
+            return process
+        time.sleep(0.05)
+    raise AssertionError(process.communicate())
+
+
+def kept(tmp_path):
+    """The partial run can be read, and says that it is not whole."""
+    assert not (tmp_path / "r.jsonl").exists()
+    run = table.load(tmp_path / "r.partial.jsonl")
+    assert not run.complete and run.torn == 0 and len(run.tests["pp64"].samples) >= 3
+    shown = bridge("report", "r.partial.jsonl", cwd=tmp_path)
+    assert shown.returncode == 0 and "INCOMPLETE" in shown.stdout
+
+
+def result_of(process):
+    out, error = process.communicate(timeout=60)
+    return subprocess.CompletedProcess([], process.returncode, out, error)
+
+
+def test_interrupt(model, tmp_path):
+    with board("m4", model) as b:
+        b.transport.close()
+        process = start(tmp_path, model, b.transport.device)
+        process.send_signal(signal.SIGINT)
+        says(result_of(process), 1, "interrupted", "r.partial.jsonl")
+        kept(tmp_path)
+        again = SerialBoard(b.transport.device)  # the board is at a usable prompt
+        assert again.execute("print(6 * 7)").strip() == b"42"
+        again.close()
+
+
+def test_board_that_stops_answering(model, tmp_path):
+    with board("m4", model) as b:
+        b.transport.close()
+        process = start(tmp_path, model, b.transport.device)
+        qemu = b.emulator.pid
+        os.kill(qemu, signal.SIGSTOP)
+        try:
+            says(result_of(process), 1, "stopped answering", "r.partial.jsonl")
+        finally:
+            os.kill(qemu, signal.SIGCONT)
+        kept(tmp_path)
+
+
+def test_pulled_cable(model, tmp_path):
+    with board("m4", model) as b:
+        b.transport.close()
+        process = start(tmp_path, model, b.transport.device)
+        os.kill(b.emulator.pid, signal.SIGKILL)
+        says(result_of(process), 1, "r.partial.jsonl")
+        kept(tmp_path)
+
+
+def test_interrupt_on_unix(tmp_path):
+    process = start(tmp_path, DEMO_MODEL, "unix")
+    process.send_signal(signal.SIGINT)
+    says(result_of(process), 1, "interrupted", "r.partial.jsonl")
+    kept(tmp_path)

@@ -1,0 +1,150 @@
+"""A profile end to end: what is measured, on which boards, and that the three ways in agree."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from models import make_model
+from on_board import ALL, ROOT, board
+from tinyprof_bridge import report, schema, table, wire
+from tinyprof_bridge.boards import EMULATED
+from tinyprof_bridge.cli import DEMO_MODEL
+from tinyprof_bridge.collect import Request, collect
+from tinyprof_bridge.progress import Progress
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("collect") / "small.gguf", type_="Q4_0", context=64)
+
+
+def profile(name, model, tmp_path, **options):
+    options = {"p": (4,), "n": (4,), "d": (0, 8), "r": 2} | options
+    run, path = collect(Request(name, model, **options), tmp_path / f"{name}.jsonl", Progress(quiet=True))
+    assert path.exists() and not path.with_suffix(".partial.jsonl").exists()
+    return run, path
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_all_boards(name, model, tmp_path):
+    run, path = profile(name, model, tmp_path)
+    assert run.complete and run.torn == 0 and run.missing == 0
+    assert run.source == ("host-clock" if name == "unix" else "emulated-icount")
+    assert run.unit == ("ns" if name == "unix" else "instr")
+    assert run.correctness == ("not checked" if name == "unix" else "match")
+    assert list(run.tests) == ["pp4", "tg4", "pp4 @ d8", "tg4 @ d8"]
+    assert run.memory.allocated_in_region == 0
+    assert run.model.sha256 == run.host.model_sha256
+    assert run.model.placement == ("ram" if name == "unix" else "mapped")
+    assert run.host.firmware_sha256 and run.begin.native.kernels == "portable"
+    frame = table.tests(run)
+    assert (frame["interpreter"] > 0).all() and (frame["per_token"] > 0).all()
+    assert frame["tok_s"].notna().all() == (name == "unix")  # never tok/s from counted instructions
+    for line in path.read_bytes().splitlines():
+        assert len(line) < 1000 and isinstance(wire.decode(line), schema.Record)
+    # what the report says can be read back
+    assert (table.load(path).complete and "emulated" in report.markdown(run)) or name == "unix"
+
+
+@pytest.mark.parametrize("name", EMULATED)
+def test_emulated_figures_are_the_same_in_every_run(name, model, tmp_path):
+    def figures(path):
+        skip = (b'"kind":"host"',)
+        lines = [json.loads(x) for x in path.read_bytes().splitlines() if not any(s in x for s in skip)]
+        return [{k: v for k, v in x.items() if k not in ("run", "crc")} for x in lines]
+
+    first = figures(profile(name, model, tmp_path / "1")[1])
+    second = figures(profile(name, model, tmp_path / "2")[1])
+    assert first == second
+
+
+def test_work_is_counted_from_shapes(model, tmp_path):
+    run, _ = profile("m4", model, tmp_path, d=(0,))
+    # dim 64, 2 layers, kv 32, hidden 96, vocab 288
+    per_token = 2 * (64 * 64 * 2 + 2 * 64 * 32 + 3 * 64 * 96)
+    assert run.model.macs_per_token == per_token + 64 * 288
+    decode = table.operators(run, "tg4")
+    attention = 2 * 2 * 64 * (1 + 2 + 3 + 4) / 4
+    assert decode["macs"].sum() == per_token + 64 * 288 + attention
+    prefill = table.operators(run, "pp4")
+    assert prefill["macs"].sum() == per_token + 64 * 288 / 4 + attention
+    row = decode.set_index("role").loc["ffn_up"]
+    assert row["bytes"] == 2 * (96 * 64 * 18 / 32 + 72 + 96 * 4) and row["calls"] == 2
+    assert decode["share"].sum() == pytest.approx(1)
+
+
+def test_operators_and_interpreter_add_up(model, tmp_path):
+    run, _ = profile("m4", model, tmp_path, d=(0,))
+    test = run.tests["tg4"]
+    frame = table.tests(run).set_index("test")
+    whole, parts = sum(test.totals), sum(test.costs.values())
+    assert frame.loc["tg4", "interpreter"] == pytest.approx((whole - parts) / whole)
+    assert frame.loc["tg4", "p50"] == np.percentile(test.latencies, 50)
+    # a deeper cache costs more
+    assert (
+        table.operators(profile("m4", model, tmp_path)[0], "tg4 @ d8").set_index("role").loc["attention", "units"]
+        > table.operators(run, "tg4").set_index("role").loc["attention", "units"]
+    )
+
+
+@pytest.mark.parametrize("name", EMULATED)
+def test_overhead_of_the_profiler_is_below_one_percent(name, tmp_path):
+    run, _ = profile(name, DEMO_MODEL, tmp_path, p=(), n=(4,), d=(0,))
+    per_token, share = table.profiler_overhead(run)
+    assert 0 < share < 0.01 and per_token > 0
+
+
+def same_but_for_the_run(lines):
+    """What three ways of starting must agree on."""
+    kept = []
+    for text in lines:
+        if text.startswith('{"tp"'):
+            record = json.loads(text)
+            if record["kind"] not in ("host", "end"):
+                kept.append({k: v for k, v in record.items() if k not in ("run", "crc", "meta")})
+    return kept
+
+
+REPL = "import tinyprof\nm = tinyprof.load('/rom/model.gguf')\nprint(tinyprof.profile(m, p=(16,), n=(16,), r=3))"
+
+
+def test_three_ways_in_one_measurement(model, tmp_path):
+    """The example by mpremote run, collect, and by hand: the same records, the same logits."""
+    _, path = profile("m4", model, tmp_path, p=(16,), n=(16,), d=(0,), r=3)
+    with board("m4", model) as b:
+        by_hand = b.run(REPL).splitlines()
+        b.transport.close()
+        example = subprocess.run(
+            [sys.executable, "-m", "mpremote", "connect", b.transport.device, "run",
+             str(ROOT / "device/examples/profile_llm.py")],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+    assert example.returncode == 0, example.stderr
+    ways = [path.read_text().splitlines(), by_hand, example.stdout.splitlines()]
+    for lines in ways:
+        stream = wire.Stream().feed_all(x.encode() for x in lines)
+        assert stream.complete and not stream.torn
+    collected, by_hand, example = map(same_but_for_the_run, ways)
+    for ours in (by_hand, example):
+        assert [(r["kind"], r["seq"], sorted(r)) for r in ours] == [(r["kind"], r["seq"], sorted(r)) for r in collected]
+        for a, c in zip(ours, collected, strict=True):
+            if a["kind"] in ("op", "check"):
+                assert a == c
+            elif a["kind"] == "cost":  # where the heap lies may cost an instruction or two
+                assert np.allclose(a["v"], c["v"], rtol=1e-3)
+    assert "tg16" in ways[1][-12] or any("instr/token" in x for x in ways[1][-16:])
+
+
+def test_generate_at_the_repl():
+    with board("m4", DEMO_MODEL) as b:
+        text = b.run(
+            "import tinyprof\nm = tinyprof.load('/rom/model.gguf')\nprint(m)\nm.generate('Once upon a time', 20)"
+        )
+    assert text.startswith("<tinyprof-demo: 4 layers") and "\nOnce upon a time" in text
+
+
+def test_counter_at_the_repl():
+    with board("m4") as b:
+        assert b.run("from tinyprof import counters\ncounters.info()").startswith("fpgaio: emulated-icount, in instr")
