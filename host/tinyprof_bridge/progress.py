@@ -15,10 +15,18 @@ class Progress:
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._bar: Bar | None = None
         self._test = ""
+        self._tenth = 0
         self._began = time.monotonic()
 
     def step(self, text: str) -> None:
         self._console.print(f"[dim]{time.monotonic() - self._began:5.1f} s[/]  {text}")
+
+    def transferred(self, done: int, total: int) -> None:
+        """A transfer has come so far: a line at every tenth."""
+        tenth = 10 * done // total
+        if tenth > self._tenth or done == total:
+            self.step(f"  {done:,} of {total:,} bytes")
+        self._tenth = tenth if done < total else 0
 
     def begin(self, repetitions: int) -> None:
         """repetitions: of all tests together."""

@@ -1,0 +1,116 @@
+"""Bringing package and model onto a board, over the link that a real board has."""
+
+import subprocess
+import sys
+
+import pytest
+from models import make_model
+from on_board import board
+from tinyprof_bridge import deploy
+from tinyprof_bridge.boards import Emulator
+from tinyprof_bridge.transport import SerialBoard
+
+BRIDGE = [sys.executable, "-m", "tinyprof_bridge.cli"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("deploy") / "m.gguf", type_="Q8_0", context=32)
+
+
+def nothing(done, total):
+    pass
+
+
+@pytest.mark.parametrize("size", [100, 4096, 100_001, 1_000_002, 3_000_003])
+def test_the_model_lies_aligned_in_an_image(size):
+    data = b"GGUF" + bytes(range(256)) * (size // 256)
+    for package in ({}, {"a.mpy": b"x"}, {"a.mpy": b"xx", "b.mpy": b"yyy" * 1000}):
+        image = deploy.romfs_image(package, data)
+        assert image.find(data) % deploy.MODEL_ALIGNMENT == 0 and len(image) % 2 == 0
+
+
+@pytest.mark.parametrize("name", ["m4", "rv32"])
+def test_a_bare_board_is_deployed_to_and_profiled(name, model, tmp_path):
+    with Emulator(name) as emulator:
+        link = SerialBoard(emulator.device)
+        assert link.execute("import sys; print('/rom' in sys.path)").strip() in (b"True", b"False")
+        link.close()
+        for expected in ("bytes", ""):  # the second time nothing is sent
+            result = subprocess.run(
+                [*BRIDGE, "deploy", "--board", emulator.device, "--model", str(model)], capture_output=True, text=True
+            )
+            assert result.returncode == 0 and "model at /rom/model.gguf" in result.stdout, result.stderr
+            assert (expected in result.stderr) if expected else result.stderr == ""
+        command = ["collect", "--board", emulator.device, "--model", str(model), "-p", "4", "-n", "4", "-r", "1"]
+        result = subprocess.run([*BRIDGE, *command, "-o", "md"], capture_output=True, text=True, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert "the same bits as the unix port" in result.stdout and "mapped" in result.stdout
+
+
+LFS = """
+import vfs
+class RAM:
+    def __init__(self, n):
+        self.data = bytearray(n * 512)
+    def readblocks(self, n, buf, off=0):
+        buf[:] = self.data[n * 512 + off : n * 512 + off + len(buf)]
+    def writeblocks(self, n, buf, off=0):
+        self.data[n * 512 + off : n * 512 + off + len(buf)] = buf
+    def ioctl(self, op, arg):
+        return len(self.data) // 512 if op == 4 else 512 if op == 5 else 0
+r = RAM(600)
+vfs.VfsLfs2.mkfs(r)
+vfs.mount(r, '/flash')
+import os, sys
+os.chdir('/flash')
+sys.path.insert(0, '/flash/lib')
+"""
+
+
+def test_files_on_a_filesystem(model):
+    """Only what differs is sent; a file appears under its name when it is whole."""
+    sent = []
+    files = {"lib/tinyprof/" + n: d for n, d in deploy.compiled_package().items()} | {"model.gguf": model.read_bytes()}
+    with Emulator("m4") as emulator:
+        link = SerialBoard(emulator.device)
+        link.execute(LFS)
+        deploy.write_files(link, files, lambda done, total: sent.append(done))
+        assert sent[-1] == sum(map(len, files.values()))
+        sent.clear()
+        deploy.write_files(link, files, lambda done, total: sent.append(done))
+        assert sent == []
+        files["lib/tinyprof/errors.mpy"] += b" "
+        deploy.write_files(link, files, lambda done, total: sent.append(done))
+        assert len(sent) == 1
+        assert b".new" not in link.execute("print(os.listdir(), os.listdir('lib/tinyprof'))")
+        code = "import tinyprof\nm = tinyprof.load('model.gguf', context=16)\nprint(m.placement, m.step(1) >= 0)"
+        assert b"\n".join(link.run(code, 20)).split() == [b"ram", b"True"]
+        link.close()
+
+
+def test_the_board_says_what_a_misaligned_model_needs(model):
+    with board("m4", model) as b:
+        code = f"""
+import tinyprof
+with open({b.source!r}, 'rb') as f:
+    d = bytearray(b'xx' + f.read())
+try:
+    tinyprof.load(memoryview(d)[2:])
+except ValueError as e:
+    print(e)
+"""
+        assert "does not lie on a multiple of 4 bytes: deploy it with tinyprof-bridge" in b.run(code)
+
+
+def test_installed_package_alone_has_all_it_needs(tmp_path):
+    """pip install of a wheel, without a checkout beside it: the device package and the demo model."""
+    from on_board import ROOT
+
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, str(ROOT)], check=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = subprocess.run([sys.executable, "-m", "zipfile", "-l", wheel], capture_output=True, text=True).stdout
+    for name in ("device/tinyprof/measure.py", "demo/demo-q4_0.gguf", "cli.py", "py.typed"):
+        assert f"tinyprof_bridge/{name}" in names

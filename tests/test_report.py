@@ -1,0 +1,74 @@
+"""What a saved run shows, in every form, and the statistics behind it."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from models import make_model
+from tinyprof_bridge import report, table
+from tinyprof_bridge.collect import Request, collect
+from tinyprof_bridge.progress import Progress
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    model = make_model(folder / "m.gguf", type_="Q4_0", context=32)
+    return {
+        name: collect(Request(name, model, p=(4,), n=(8,), r=3), folder / f"{name}.jsonl", Progress(quiet=True))[1]
+        for name in ("m4", "unix")
+    }
+
+
+def show(file, form, cwd):
+    result = subprocess.run(
+        [sys.executable, "-m", "tinyprof_bridge.cli", "report", str(file), "-o", form],
+        capture_output=True, text=True, cwd=cwd,
+    )  # fmt: skip
+    assert result.returncode == 0 and result.stderr == "", result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize("board", ["m4", "unix"])
+def test_every_form_says_where_figures_come_from(board, saved, tmp_path):
+    source = "host-clock" if board == "unix" else "emulated-icount"
+    for form in ("table", "md", "csv", "json", "jsonl"):
+        assert source in show(saved[board], form, tmp_path), form
+
+
+def test_counted_instructions_are_never_shown_as_speed(saved, tmp_path):
+    for form in ("table", "md"):
+        assert "tok/s" not in show(saved["m4"], form, tmp_path)
+        assert "tok/s" in show(saved["unix"], form, tmp_path)
+
+
+def test_csv_and_json_hold_the_same(saved, tmp_path):
+    rows = list(csv.DictReader(io.StringIO(show(saved["m4"], "csv", tmp_path))))
+    whole = json.loads(show(saved["m4"], "json", tmp_path))
+    assert [r["test"] for r in rows] == [t["test"] for t in whole["tests"]] == ["pp4", "tg8"]
+    for row, test in zip(rows, whole["tests"], strict=True):
+        assert float(row["per_token"]) == pytest.approx(test["per_token"])
+    assert whole["complete"] and whole["logits"] == "match" and whole["operators"]["tg8"][0]["share"] > 0.05
+
+
+def test_jsonl_is_the_run_itself(saved, tmp_path):
+    assert show(saved["m4"], "jsonl", tmp_path) == saved["m4"].read_text()
+
+
+def test_statistics():
+    run = table.Run("x")
+    run.tests["tg2"] = table.Test("tg2", "decode", 2, 0, 50, samples={0: {0: 10, 1: 30}, 1: {0: 20, 1: 20}, 2: {0: 1}})
+    row = table.tests(run).iloc[0]
+    assert row["reps"] == 2  # the third lacks a token
+    assert row["per_token"] == 20 and row["stddev"] == 0 and row["cold"] == 25
+    assert row["p50"] == np.percentile([10, 30, 20, 20, 1], 50)
+
+
+def test_markdown_is_safe_from_what_a_board_says(saved):
+    run = table.load(saved["m4"])
+    run.ops[0] = run.ops[0].model_copy(update={"role": "a|b\nc"})
+    assert "a\\|b c" in report.markdown(run)
