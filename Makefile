@@ -21,6 +21,7 @@ demo: setup
 	$(VENV)/tinyprof-bridge demo
 
 test: setup
+	@SANITIZE=1 $(BUILD_PY) boards unix
 	$(VENV)/python -m pytest
 
 lint: $(VENV_STAMP)
@@ -37,8 +38,9 @@ firmware: tools
 	@$(BUILD_PY) boards $(BOARDS)
 
 $(VENV_STAMP): pyproject.toml | tools
-	$(PYTHON) -m venv .venv
-	$(VENV)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	@echo 'installing the Python packages into .venv ...'
+	@$(PYTHON) -m venv .venv
+	@$(VENV)/pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@
 
 clean:
