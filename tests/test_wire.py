@@ -111,3 +111,17 @@ def test_a_file_that_is_no_run(content, tmp_path):
 def test_a_run_of_fragments_can_still_be_shown():
     run = from_stream(wire.Stream().feed_all([line(OVERHEAD), line(END)]), "x")
     assert run.complete and run.overhead is not None and run.tests == {}
+
+
+def test_every_field_is_documented():
+    from pathlib import Path
+    from typing import get_args
+
+    text = (Path(__file__).parents[1] / "docs" / "records.md").read_text()
+    for type_ in get_args(get_args(schema.AnyRecord)[0]):
+        kind = type_.model_fields["kind"].annotation.__args__[0]
+        _, _, section = text.partition(f"## `{kind}`")
+        section = section.partition("\n## ")[0]
+        assert section, kind
+        for name in set(type_.model_fields) - {"tp", "run", "seq", "kind"}:
+            assert f"`{name}`" in section, f"{kind}.{name}"
