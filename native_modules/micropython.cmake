@@ -9,6 +9,9 @@ set(TINYPROF_CORE
     ${CMAKE_CURRENT_LIST_DIR}/kernels/ops.c
 )
 target_sources(usermod_tinyprof INTERFACE ${CMAKE_CURRENT_LIST_DIR}/module.c ${TINYPROF_CORE})
-# Fused multiply-adds would round differently from core to core.
-set_source_files_properties(${TINYPROF_CORE} PROPERTIES COMPILE_OPTIONS "-ffp-contract=off;-O3")
+# Fused multiply-adds would round differently from core to core. The module knows its flags, so that
+# each record can tell them.
+set_source_files_properties(${TINYPROF_CORE} PROPERTIES COMPILE_OPTIONS "-O3;-ffp-contract=off")
+set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/module.c PROPERTIES
+    COMPILE_DEFINITIONS "TP_CFLAGS=\"-O3 -ffp-contract=off\"")
 target_link_libraries(usermod INTERFACE usermod_tinyprof)

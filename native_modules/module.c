@@ -141,19 +141,25 @@ static mp_obj_t tinyprof_strings_find(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_strings_find_obj, 4, 4, tinyprof_strings_find);
 
-// build(): (ABI, kernel variant, compiler)
+#if !defined(TP_CFLAGS)
+#define TP_CFLAGS "unknown"
+#endif
+
+// build(): (ABI, kernel variant, compiler, flags of the kernels)
 static mp_obj_t tinyprof_build(void) {
     static const char compiler[] = __VERSION__;
+    static const char flags[] = TP_CFLAGS;
     size_t variant_len = 0;
     while (tp_kernels_variant[variant_len] != 0) {
         ++variant_len;
     }
-    mp_obj_t items[3] = {
+    mp_obj_t items[4] = {
         MP_OBJ_NEW_SMALL_INT(TP_ABI),
         mp_obj_new_str(tp_kernels_variant, variant_len),
         mp_obj_new_str(compiler, sizeof(compiler) - 1),
+        mp_obj_new_str(flags, sizeof(flags) - 1),
     };
-    return mp_obj_new_tuple(3, items);
+    return mp_obj_new_tuple(4, items);
 }
 static MP_DEFINE_CONST_FUN_OBJ_0(tinyprof_build_obj, tinyprof_build);
 

@@ -159,6 +159,8 @@ def start(tmp_path, model, device):
     process = subprocess.Popen(
         [*BRIDGE, "collect", "--board", device, "--model", str(model), *LONG, "--timeout", "4", "--out", "r.jsonl"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # where the tests run in the background of a shell, SIGINT is ignored and that is inherited
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
@@ -222,3 +224,22 @@ def test_interrupt_on_unix(tmp_path):
     process.send_signal(signal.SIGINT)
     says(result_of(process), 1, "interrupted", "r.partial.jsonl")
     kept(tmp_path)
+
+
+def test_full_disk(model, tmp_path):
+    """A file size limit stands for the full disk: the board is stopped, what was written stays."""
+    import resource
+
+    with board("m4", model) as b:
+        b.transport.close()
+        device = b.transport.device
+        result = subprocess.run(
+            [*BRIDGE, "collect", "--board", device, "--model", str(model), *LONG, "--out", "r.jsonl"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=60,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000)),
+        )  # fmt: skip
+        says(result, 1, "cannot write r.partial.jsonl")
+        assert table.load(tmp_path / "r.partial.jsonl").begin is not None
+        again = SerialBoard(device)
+        assert again.execute("print(6 * 7)").strip() == b"42"
+        again.close()

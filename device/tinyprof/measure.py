@@ -92,13 +92,13 @@ class _Profile:
                 self._test("pp", length, depth, r, warmup)
             for length in n:
                 self._test("tg", length, depth, r, warmup)
-        self._overhead(min(n or (4,)), max(r, 3))
+        self._overhead(min(n or (4,)), min(max(r, 3), 9))
         self._memory()
 
     def _begin(self, r, warmup, meta):
         model, arch, write = self.model, self.model.arch, self.records.write
         implementation = sys.implementation
-        abi, variant, compiler = _tinyprof.build()
+        abi, variant, compiler, flags = _tinyprof.build()
         write(
             "begin",
             tinyprof=__version__,
@@ -108,7 +108,7 @@ class _Profile:
             build=sys.version,
             mpy=getattr(implementation, "_mpy", 0),
             clock_hz=_clock(),
-            native={"abi": abi, "kernels": variant, "compiler": compiler},
+            native={"abi": abi, "kernels": variant, "compiler": compiler, "flags": flags},
             repetitions=r,
             warmup=warmup,
             meta=meta,

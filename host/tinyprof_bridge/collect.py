@@ -1,6 +1,7 @@
 """Runs a profile on a board and keeps what it says, line by line as it comes."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -10,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 
 from . import __version__, boards, deploy, wire
@@ -135,9 +137,9 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
     # move the board's tables, and with them the last digits of the figures, from run to run.
     stream = wire.Stream(secrets.token_hex(6))
     failure: BaseException | None = None
-    with _prepare(request, model, progress) as place, partial.open("wb") as file:
+    with _prepare(request, model, progress) as place, partial.open("wb", buffering=0) as file:
         header = _host_line(stream.run or "", request, model, place)
-        file.write(header + b"\n")
+        _write(file, header)
         stream.feed(header)
         progress.begin(len(request.d) * (len(request.p) + len(request.n)) * request.r)
         try:
@@ -147,6 +149,9 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
             failure = error
             for line in place.transport.interrupt():
                 _take(line, stream, file, progress)
+        except OSError as error:  # a full disk: the board must not run on without us
+            place.transport.interrupt()
+            failure = RunFailed(f"cannot write {partial}: {error.strerror}")
         finally:
             progress.end()
     run = from_stream(stream, str(partial))
@@ -156,13 +161,17 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
     return run, out
 
 
-def _take(line: bytes, stream: wire.Stream, file: object, progress: Progress) -> None:
+def _write(file: FileIO, line: bytes) -> None:
+    """Writes a line at once: nothing waits in a buffer for a cable to be pulled."""
+    if file.write(line + b"\n") != len(line) + 1:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _take(line: bytes, stream: wire.Stream, file: FileIO, progress: Progress) -> None:
     """Keeps a line that is an intact, new record of this run; written out at once."""
     record = stream.feed(line)
     if record is not None:
-        write = getattr(file, "write")  # noqa: B009
-        write(line[line.find(b'{"tp":') :].strip(b"\r\n \x00") + b"\n")
-        getattr(file, "flush")()  # noqa: B009
+        _write(file, line[line.find(b'{"tp":') :].strip(b"\r\n \x00"))
         progress.record(record)
 
 
@@ -174,12 +183,12 @@ def _judge(run: Run, failure: BaseException | None, partial: Path) -> None:
         kept = "nothing was measured"
     if isinstance(failure, KeyboardInterrupt):
         raise RunFailed(f"interrupted: {kept}")
+    if failure is not None:
+        raise RunFailed(f"{failure}; {kept}")
     if run.end is not None and not run.end.ok:
         if run.end.error in ("ModelError", "ValueError"):
             raise BadInput(f"{run.end.reason}")
         raise RunFailed(f"the board stopped with {run.end.error}: {run.end.reason}; {kept}")
-    if failure is not None:
-        raise RunFailed(f"{failure}; {kept}")
     if not run.complete:
         lost = f"{run.missing} records missing, {run.torn} damaged"
         raise RunFailed(f"the run is incomplete ({lost}); {kept}")

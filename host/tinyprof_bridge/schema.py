@@ -38,6 +38,7 @@ class Native(BaseModel):
     abi: int
     kernels: str
     compiler: str
+    flags: str
 
 
 class Begin(Record):
