@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .table import Run, operators, profiler_overhead, tests
 
@@ -16,11 +18,13 @@ FORMATS = ("table", "md", "csv", "json")
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a printed table: heading, field, how to write a value."""
+    """A column of a printed table: heading, field, how to write a value; rank: in a narrow terminal
+    columns of the greatest rank go first, those of rank 0 stay."""
 
     heading: str
     field: str
     show: Callable[[float], str]
+    rank: int = 0
 
 
 def _number(value: float) -> str:
@@ -41,16 +45,16 @@ def _test_columns(run: Run) -> list[Column]:
     unit = run.unit
     columns = [Column("test", "test", str)]
     if run.per_second:
-        columns += [Column("tok/s", "tok_s", _ratio), Column("± stddev", "tok_s_stddev", _ratio)]
+        columns += [Column("tok/s", "tok_s", _ratio), Column("± stddev", "tok_s_stddev", _ratio, 1)]
     columns += [Column(f"{unit}/token", "per_token", _number)]
     if not run.per_second:
-        columns += [Column("± stddev", "stddev", _number)]
+        columns += [Column("± stddev", "stddev", _number, 3)]
     return [
         *columns,
-        Column("p50", "p50", _number),
-        Column("p95", "p95", _number),
-        Column("p99", "p99", _number),
-        Column(f"first token ({unit})", "first_token", _number),
+        Column("p50", "p50", _number, 2),
+        Column("p95", "p95", _number, 4),
+        Column("p99", "p99", _number, 2),
+        Column(f"first token ({unit})", "first_token", _number, 1),
         Column(f"{unit}/MAC", "per_mac", _ratio),
         Column("interpreter", "interpreter", _percent),
     ]
@@ -59,14 +63,14 @@ def _test_columns(run: Run) -> list[Column]:
 def _operator_columns(run: Run) -> list[Column]:
     return [
         Column("operator", "role", str),
-        Column("kernel", "op", str),
+        Column("kernel", "op", str, 1),
         Column("type", "type", str),
-        Column("calls/token", "calls", _number),
+        Column("calls/token", "calls", _number, 3),
         Column(f"{run.unit}/token", "units", _number),
         Column("share", "share", _percent),
         Column("MAC/token", "macs", _number),
         Column(f"{run.unit}/MAC", "per_mac", _ratio),
-        Column("bytes/token", "bytes", _number),
+        Column("bytes/token", "bytes", _number, 2),
     ]
 
 
@@ -127,22 +131,31 @@ def facts(run: Run) -> list[tuple[str, str]]:
 
 
 def terminal(run: Run, console: Console) -> None:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(justify="right", style="bold")
+    grid.add_column()
     for name, text in facts(run):
-        style = "bold red" if name == "INCOMPLETE" or "NOT the bits" in text else ""
-        console.print(f"[bold]{name:>12}[/]  {text}", style=style, highlight=False)
-    console.print(_rich(tests(run), _test_columns(run), f"tests ({run.source})"))
+        alarming = name == "INCOMPLETE" or "NOT the bits" in text
+        grid.add_row(name, Text(text), style="bold red" if alarming else "")
+    console.print(grid)
+    console.print(_rich(tests(run), _test_columns(run), f"tests ({run.source})", console.width))
     main = main_test(run)
     if main:
-        console.print(_rich(operators(run, main), _operator_columns(run), f"operators in {main} ({run.source})"))
+        title = f"operators in {main} ({run.source})"
+        console.print(_rich(operators(run, main), _operator_columns(run), title, console.width))
 
 
-def _rich(frame: pd.DataFrame, columns: list[Column], title: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for i, column in enumerate(columns):
-        numeric = i > 0 and column.show is not str
-        table.add_column(column.heading, justify="right" if numeric else "left", no_wrap=not numeric)
-    for _, row in frame.iterrows():
-        table.add_row(*(column.show(row[column.field]) for column in columns))
+def _rich(frame: pd.DataFrame, columns: list[Column], title: str, width: int) -> Table:
+    cells = {c.field: [c.heading, *(c.show(v) for v in frame[c.field])] for c in columns}
+    shown = list(columns)
+    while sum(max(map(len, cells[c.field])) + 3 for c in shown) > width and any(c.rank for c in shown):
+        shown.remove(max(shown, key=lambda c: c.rank))
+    left_out = "" if len(shown) == len(columns) else "more columns in a wider terminal, and with -o md"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, caption=left_out, pad_edge=False)
+    for i, column in enumerate(shown):
+        table.add_column(column.heading, justify="right" if i and column.show is not str else "left", no_wrap=True)
+    for row in zip(*(cells[c.field][1:] for c in shown), strict=True):
+        table.add_row(*row)
     return table
 
 
