@@ -4,8 +4,9 @@ set(TINYPROF_CORE
     ${CMAKE_CURRENT_LIST_DIR}/counters/counters.c
     ${CMAKE_CURRENT_LIST_DIR}/executor/executor.c
     ${CMAKE_CURRENT_LIST_DIR}/gguf/strings.c
-    ${CMAKE_CURRENT_LIST_DIR}/kernels/dot_portable.c
-    ${CMAKE_CURRENT_LIST_DIR}/kernels/matmul.c
+    ${CMAKE_CURRENT_LIST_DIR}/kernels/portable.c
+    ${CMAKE_CURRENT_LIST_DIR}/kernels/armv7em.c
+    ${CMAKE_CURRENT_LIST_DIR}/kernels/avx2.c
     ${CMAKE_CURRENT_LIST_DIR}/kernels/ops.c
 )
 target_sources(usermod_tinyprof INTERFACE ${CMAKE_CURRENT_LIST_DIR}/module.c ${TINYPROF_CORE})

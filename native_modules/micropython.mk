@@ -4,11 +4,11 @@ TINYPROF_DIR := $(USERMOD_DIR)
 SRC_USERMOD_C += $(TINYPROF_DIR)/module.c
 SRC_USERMOD_LIB_C += $(addprefix $(TINYPROF_DIR)/, \
 	counters/counters.c executor/executor.c gguf/strings.c \
-	kernels/dot_portable.c kernels/matmul.c kernels/ops.c)
+	kernels/portable.c kernels/armv7em.c kernels/avx2.c kernels/ops.c)
 
 # Fused multiply-adds would round differently from core to core; -O3 where the time goes. The
 # module knows its flags, so that each record can tell them.
-TINYPROF_KERNEL_CFLAGS = -O3 -ffp-contract=off
+TINYPROF_KERNEL_CFLAGS ?= -O3 -ffp-contract=off
 $(BUILD)/native_modules/%.o: CFLAGS += -ffp-contract=off
 $(BUILD)/native_modules/kernels/%.o: CFLAGS += $(TINYPROF_KERNEL_CFLAGS)
 $(BUILD)/native_modules/module.o: CFLAGS += -DTP_CFLAGS='"$(TINYPROF_KERNEL_CFLAGS)"'

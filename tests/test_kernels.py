@@ -85,7 +85,7 @@ def quantized(x):
 @pytest.mark.parametrize("kind", EXTREMES)
 def test_quantize(call, kind):
     x = make(kind, (2, 64), seed=3)
-    out = call("QUANTIZE", 2 * (64 + 8), x, np.zeros(1), rows=1, cols=64, n=2)
+    out = call("QUANTIZE", 2 * (64 + 8), x, np.zeros(1), rows=1, cols=64, n=2, type=8, p=(0, 0, 72, 0))
     for token in range(2):
         row = out[token * 72 : (token + 1) * 72]
         q, d = quantized(x[token])
@@ -95,7 +95,7 @@ def test_quantize(call, kind):
 
 def test_quantize_survives_values_that_are_no_numbers(call):
     x = np.array([np.nan, np.inf, -np.inf, 1] * 8, np.float32)
-    call("QUANTIZE", 36, x, np.zeros(1), rows=1, cols=32)  # sanitizers watch the conversion
+    call("QUANTIZE", 36, x, np.zeros(1), rows=1, cols=32, type=8, p=(0, 0, 36, 0))  # sanitizers watch the conversion
 
 
 @pytest.mark.parametrize("kind", EXTREMES)

@@ -35,6 +35,7 @@ NAMES = (
 LAST = const(1)
 AT_POS = const(2)
 ONE = const(4)
+REFERENCE = const(8)
 
 ARENA = const(0)
 KV = const(0x40000000)
@@ -61,11 +62,6 @@ def check_native():
     abi = _tinyprof.build()[0]
     if abi != ABI:
         raise ImportError("_tinyprof has ABI %d, this package needs %d: deploy again" % (abi, ABI))
-
-
-def q8_bytes(cols):
-    """Bytes of one token's quantized activations."""
-    return cols + cols // 8
 
 
 def control(batch=1):

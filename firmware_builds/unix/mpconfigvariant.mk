@@ -16,3 +16,6 @@ CFLAGS += $(TP_SANITIZE) -fno-omit-frame-pointer
 LDFLAGS += $(TP_SANITIZE)
 STRIP =
 endif
+
+# It runs where it is built: the kernels may use all that this processor has.
+TINYPROF_KERNEL_CFLAGS = -O3 -ffp-contract=off -march=native

@@ -220,11 +220,9 @@ def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
     calls = 1 if head and test.phase == "prefill" else math.ceil(n / batch)
     if head:
         n = calls
-    q8 = op.cols + op.cols / 8
     if op.op == "matmul":
-        x = op.cols * 4 if op.type in ("F32", "F16") else q8
         weights = op.rows * row_bytes(op.type, op.cols)
-        return op.rows * op.cols * n, weights * calls + (x + op.rows * 4) * n, calls
+        return op.rows * op.cols * n, weights * calls + (op.p2 + op.rows * 4) * n, calls
     if op.op == "attention":
         lengths = n * test.depth + n * (n + 1) // 2
         kv = 2 * lengths * op.p2 * op.cols * 4
@@ -233,7 +231,7 @@ def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
         return 0, (row_bytes(op.type, op.cols) + op.cols * 4) * n, calls
     per_token = {
         "rmsnorm": op.cols * 12,
-        "quantize": op.cols * 4 + q8,
+        "quantize": op.cols * 4 + op.p2,
         "rope_table": op.cols * 6,
         "rope": op.rows * op.cols * 8,
         "add": op.cols * 12,
