@@ -88,21 +88,34 @@ void tp_quantize(uint32_t type, uint8_t *out, const float *x, uint32_t cols) {
     "subs lr, lr, #1\n" \
     "bne 1b\n"
 
+// Both kernels: y[0..3 * groups) = rows of weights, stride bytes apart, by one token's activations.
+// r0 y, r1 weights, r2 stride, r3 activations; blocks and groups on the stack; none of them 0. On the
+// stack y is at 0, the activations at 4, blocks at 44, groups at 48.
 #define ENTER \
-    "push {r0, r4-r11, lr}\n" \
+    "push {r0, r3-r11, lr}\n" \
     "mov r5, r1\n" \
-    "mov r6, r2\n" \
-    "mov r7, r3\n" \
-    "ldr lr, [sp, #40]\n" \
-    "vmov.f32 s10, #1.0\n" \
-    "vsub.f32 s10, s10, s10\n" \
-    "vmov.f32 s11, s10\n" \
-    "vmov.f32 s12, s10\n"
+    "mov r6, r2\n"
 
-#define LEAVE \
+#define BEGIN_GROUP \
+    "2:\n" \
+    "ldr r7, [sp, #4]\n" \
+    "ldr lr, [sp, #44]\n" \
+    "movs r0, #0\n" \
+    "vmov s10, r0\n" \
+    "vmov s11, s12, r0, r0\n" \
+    "1:\n"
+
+// The first row's pointer has come to the second row: two more to the next group.
+#define END_GROUP_AND_LEAVE \
     "ldr r0, [sp]\n" \
-    "vstmia r0, {s10-s12}\n" \
-    "pop {r0, r4-r11, pc}\n"
+    "ldr r1, [sp, #48]\n" \
+    "vstmia r0!, {s10-s12}\n" \
+    "add r5, r5, r6, lsl #1\n" \
+    "str r0, [sp]\n" \
+    "subs r1, r1, #1\n" \
+    "str r1, [sp, #48]\n" \
+    "bne 2b\n" \
+    "pop {r0, r3-r11, pc}\n"
 
 // Eight weights of one row, loaded by `load`, into the sum `acc`, which begins as `from`.
 #define NIBBLES(load, acc, from) \
@@ -125,20 +138,20 @@ void tp_quantize(uint32_t type, uint8_t *out, const float *x, uint32_t cols) {
     NIBBLES(ROW1, "r9", from1) \
     NIBBLES(ROW0, "r0", "r0")
 
-// y[0..2] = three rows of Q4_0, stride bytes apart, by one token's activations. blocks > 0.
 // All core registers are taken, which a compiler does not do: 137 instructions for 96 products.
 __attribute__((naked, noinline)) static void rows3_q4_0(float *y, const uint8_t *w, size_t stride,
-    const uint8_t *x, uint32_t blocks) {
+    const uint8_t *x, uint32_t blocks, uint32_t groups) {
     (void)y;
     (void)w;
     (void)stride;
     (void)x;
     (void)blocks;
+    (void)groups;
     __asm volatile (
         ".syntax unified\n"
         ENTER
         "mov r8, #0x000f000f\n"
-        "1:\n"
+        BEGIN_GROUP
         SCALES
         "ldmia r7!, {r0, r1, r2, r3, r4}\n"
         NIBBLE_WORD("r0", "r0")
@@ -149,7 +162,7 @@ __attribute__((naked, noinline)) static void rows3_q4_0(float *y, const uint8_t 
         "ldmia r7!, {r1, r2, r3, r4}\n"
         NIBBLE_WORD("r10", "r9")
         ADD_AND_LOOP
-        LEAVE
+        END_GROUP_AND_LEAVE
         );
 }
 
@@ -171,17 +184,19 @@ __attribute__((naked, noinline)) static void rows3_q4_0(float *y, const uint8_t 
     BYTE_WORD("r1", "r2") \
     BYTE_WORD("r3", "r4")
 
+// 149 instructions for 96 products.
 __attribute__((naked, noinline)) static void rows3_q8_0(float *y, const uint8_t *w, size_t stride,
-    const uint8_t *x, uint32_t blocks) {
+    const uint8_t *x, uint32_t blocks, uint32_t groups) {
     (void)y;
     (void)w;
     (void)stride;
     (void)x;
     (void)blocks;
+    (void)groups;
     __asm volatile (
         ".syntax unified\n"
         ENTER
-        "1:\n"
+        BEGIN_GROUP
         SCALES
         "movs r0, #0\n"
         "mov r9, r0\n"
@@ -191,7 +206,7 @@ __attribute__((naked, noinline)) static void rows3_q8_0(float *y, const uint8_t 
         BYTE_WORDS
         BYTE_WORDS
         ADD_AND_LOOP
-        LEAVE
+        END_GROUP_AND_LEAVE
         );
 }
 
@@ -201,22 +216,24 @@ void tp_matmul(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, uint
         tp_ref_matmul(type, y, w, x, rows, cols, n);
         return;
     }
-    void (*rows3)(float *, const uint8_t *, size_t, const uint8_t *, uint32_t) =
+    void (*rows3)(float *, const uint8_t *, size_t, const uint8_t *, uint32_t, uint32_t) =
         type == TP_Q4_0 ? rows3_q4_0 : rows3_q8_0;
     size_t stride = tp_row_bytes(type, cols);
     size_t x_bytes = tp_input_bytes(type, cols);
     uint32_t blocks = cols / TP_BLOCK;
+    // For several tokens three rows at a time, so that these are read once from slow storage.
+    uint32_t groups = n == 1 ? rows / 3 : 1;
     uint32_t r = 0;
-    for (; r + 3 <= rows; r += 3, w += 3 * stride) {
+    for (; r + 3 <= rows; r += 3 * groups, w += 3 * groups * stride) {
         for (uint32_t t = 0; t < n; ++t) {
-            rows3(y + (size_t)t * rows + r, w, stride, x + t * x_bytes, blocks);
+            rows3(y + (size_t)t * rows + r, w, stride, x + t * x_bytes, blocks, groups);
         }
     }
     // One or two rows left: the missing ones repeat the last, and their sums are dropped.
     if (r < rows) {
         float sums[3];
         for (uint32_t t = 0; t < n; ++t) {
-            rows3(sums, w, rows - r == 2 ? stride : 0, x + t * x_bytes, blocks);
+            rows3(sums, w, rows - r == 2 ? stride : 0, x + t * x_bytes, blocks, 1);
             y[(size_t)t * rows + r] = sums[0];
             if (rows - r == 2) {
                 y[(size_t)t * rows + r + 1] = sums[1];
