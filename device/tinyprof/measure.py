@@ -45,6 +45,33 @@ def _run_id():
         return "%08x" % _tinyprof.crc32(str(_allocated()), 0)
 
 
+def begin(records, counter, **fields):
+    """The begin and counter records of any run."""
+    implementation = sys.implementation
+    abi, variant, compiler, flags = _tinyprof.build()
+    records.write(
+        "begin",
+        tinyprof=__version__,
+        machine=getattr(implementation, "_machine", "?"),
+        platform=sys.platform,
+        micropython=".".join(str(v) for v in implementation[1][:3]),
+        build=sys.version,
+        mpy=getattr(implementation, "_mpy", 0),
+        clock_hz=_clock(),
+        native={"abi": abi, "kernels": variant, "compiler": compiler, "flags": flags},
+        **fields,
+    )
+    records.write(
+        "counter",
+        name=counter.name,
+        source=counter.source,
+        unit=counter.unit,
+        resolution=[counter.num, counter.den],
+        wrap=counter.modulus,
+        read_cost=counter.cost(),
+    )
+
+
 def check(model):
     """(CRC-32, prompt length, tokens) of a fixed prompt and what follows it greedily.
 
@@ -97,32 +124,7 @@ class _Profile:
 
     def _begin(self, r, warmup, meta):
         model, arch, write = self.model, self.model.arch, self.records.write
-        implementation = sys.implementation
-        abi, variant, compiler, flags = _tinyprof.build()
-        write(
-            "begin",
-            tinyprof=__version__,
-            machine=getattr(implementation, "_machine", "?"),
-            platform=sys.platform,
-            micropython=".".join(str(v) for v in implementation[1][:3]),
-            build=sys.version,
-            mpy=getattr(implementation, "_mpy", 0),
-            clock_hz=_clock(),
-            native={"abi": abi, "kernels": variant, "compiler": compiler, "flags": flags},
-            repetitions=r,
-            warmup=warmup,
-            meta=meta,
-        )
-        c = self.counter
-        write(
-            "counter",
-            name=c.name,
-            source=c.source,
-            unit=c.unit,
-            resolution=[c.num, c.den],
-            wrap=c.modulus,
-            read_cost=c.cost(),
-        )
+        begin(self.records, self.counter, repetitions=r, warmup=warmup, meta=meta)
         write(
             "model",
             name=model.name,

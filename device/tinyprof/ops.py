@@ -71,11 +71,12 @@ def control(batch=1):
     return ctl
 
 
-def call(op, dst, a, b, rows, cols, type=F32, n=1, pos=0, p=(0, 0, 0, 0), flags=0, tokens=()):
+def call(op, dst, a, b, rows, cols, type=F32, n=1, pos=0, p=(0, 0, 0, 0), flags=0, tokens=(), counter=None):
     """Runs one operator on buffers of the caller: dst and a are written and read as laid out in
     executor.h; b is weights (read only). Further operands (p) may point into b's buffer only.
 
-    For a kernel at the REPL, or to hold one against a reference."""
+    For a kernel at the REPL, or to hold one against a reference. Returns dst, or with a counter
+    (tinyprof.counters) the units that the operator took."""
     plan = array("I", (op | type << 8 | flags << 16, ARENA, KV, WEIGHTS, rows, cols))
     plan.extend(array("I", p))
     plan.extend(array("I", (0, 0)))
@@ -84,5 +85,10 @@ def call(op, dst, a, b, rows, cols, type=F32, n=1, pos=0, p=(0, 0, 0, 0), flags=
     ctl[N] = n
     for i, token in enumerate(tokens):
         ctl[TOKENS + i] = token
-    _tinyprof.run(plan, 0, 1, ctl, dst, a, b, None)
-    return dst
+    if counter is None:
+        _tinyprof.run(plan, 0, 1, ctl, dst, a, b, None)
+        return dst
+    counter.select(ctl)
+    acc = array("Q", (0,))
+    _tinyprof.run(plan, 0, 1, ctl, dst, a, b, acc)
+    return counter.units(acc[0])

@@ -46,7 +46,7 @@ class Request:
 
 
 @dataclass
-class _Place:
+class Place:
     """A board that is ready: its link, where the model is on it, what runs it."""
 
     transport: Transport
@@ -67,38 +67,38 @@ def read_model(path: Path) -> bytes:
 
 
 @contextlib.contextmanager
-def _prepare(request: Request, model: bytes, progress: Progress) -> Iterator[_Place]:
-    """Starts or opens the board and puts package and model on it."""
+def prepare(board: str, model: Path | None, progress: Progress) -> Iterator[Place]:
+    """Starts or opens a board and puts package and model on it."""
+    data = read_model(model) if model else None
     with contextlib.ExitStack() as stack:
-        if request.board == "unix":
+        if board == "unix":
             program = boards.firmware("unix")
-            heap = len(model) + UNIX_HEAP_SPARE
-            unix = UnixBoard(program, deploy.device_package().parent, heap)
+            unix = UnixBoard(program, deploy.device_package().parent, len(data or b"") + UNIX_HEAP_SPARE)
             stack.callback(unix.close)
-            yield _Place(unix, str(request.model.resolve()), _sha256_of(program), None)
-        elif request.board in EMULATED:
-            spec = EMULATED[request.board]
+            yield Place(unix, str(model.resolve()) if model else "", _sha256_of(program), None)
+        elif board in EMULATED:
+            spec = EMULATED[board]
             progress.step(f"starting {spec.description}")
-            image = deploy.romfs_image(deploy.compiled_package(), model)
+            image = deploy.romfs_image(deploy.compiled_package(), data)
             if len(image) > spec.rom_bytes:
                 raise BadInput(
-                    f"package and model need {len(image)} bytes of flash, board {request.board} has {spec.rom_bytes}"
+                    f"package and model need {len(image)} bytes of flash, board {board} has {spec.rom_bytes}"
                 )
             file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "image.romfs"
             file.write_bytes(image)
-            emulator = stack.enter_context(Emulator(request.board, file))
-            serial_board = SerialBoard(emulator.device)
-            stack.callback(serial_board.close)
+            emulator = stack.enter_context(Emulator(board, file))
+            link = SerialBoard(emulator.device)
+            stack.callback(link.close)
             arguments = " ".join((spec.qemu, *spec.arguments))
-            yield _Place(serial_board, "/rom/model.gguf", _sha256_of(boards.firmware(request.board)), arguments)
+            yield Place(link, "/rom/model.gguf", _sha256_of(boards.firmware(board)), arguments)
         else:
-            device = boards.find_serial() if request.board == "auto" else request.board
+            device = boards.find_serial() if board == "auto" else board
             progress.step(f"opening {device}")
-            serial_board = SerialBoard(device)
-            stack.callback(serial_board.close)
+            link = SerialBoard(device)
+            stack.callback(link.close)
             progress.step(f"deploying to {device}")
-            source = deploy.deploy(serial_board, deploy.compiled_package(), model, progress.transferred)
-            yield _Place(serial_board, source, None, None)
+            source = deploy.deploy(link, deploy.compiled_package(), data, progress.transferred)
+            yield Place(link, source, None, None)
 
 
 def _sha256_of(path: Path) -> str:
@@ -137,7 +137,7 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
     # move the board's tables, and with them the last digits of the figures, from run to run.
     stream = wire.Stream(secrets.token_hex(6))
     failure: BaseException | None = None
-    with _prepare(request, model, progress) as place, partial.open("wb", buffering=0) as file:
+    with prepare(request.board, request.model, progress) as place, partial.open("wb", buffering=0) as file:
         header = _host_line(stream.run or "", request, model, place)
         _write(file, header)
         stream.feed(header)
@@ -194,7 +194,7 @@ def _judge(run: Run, failure: BaseException | None, partial: Path) -> None:
         raise RunFailed(f"the run is incomplete ({lost}); {kept}")
 
 
-def _code(request: Request, place: _Place, run: str) -> str:
+def _code(request: Request, place: Place, run: str) -> str:
     load = {"context": request.needed_context, "batch": request.batch}
     profile = {
         "p": request.p,
@@ -207,7 +207,7 @@ def _code(request: Request, place: _Place, run: str) -> str:
     return f"from tinyprof.remote import main\nmain({place.source!r},{run!r},{load!r},{profile!r})\n"
 
 
-def _host_line(run: str, request: Request, model: bytes, place: _Place) -> bytes:
+def _host_line(run: str, request: Request, model: bytes, place: Place) -> bytes:
     fields: dict[str, object] = {
         "tp": SCHEMA,
         "run": run,

@@ -77,7 +77,7 @@ def _pad(writer: VfsRomWriter, size: int) -> None:
     writer._extend(writer._pack(VfsRomWriter.ROMFS_RECORD_KIND_PADDING, bytes(size)))
 
 
-def deploy(board: SerialBoard, package: dict[str, bytes], model: bytes, transferred: Transferred) -> str:
+def deploy(board: SerialBoard, package: dict[str, bytes], model: bytes | None, transferred: Transferred) -> str:
     """Puts both onto a board over its serial link; returns the path of the model there.
 
     Into ROMFS where the board has it: mapped, nothing copied to RAM. Else into the filesystem,
@@ -88,7 +88,10 @@ def deploy(board: SerialBoard, package: dict[str, bytes], model: bytes, transfer
     if isinstance(partitions, int) and partitions > 0:
         _write_romfs(board, image, transferred)
         return "/rom/model.gguf"
-    write_files(board, {f"lib/tinyprof/{n}": d for n, d in package.items()} | {"model.gguf": model}, transferred)
+    files = {f"lib/tinyprof/{n}": d for n, d in package.items()}
+    if model is not None:
+        files["model.gguf"] = model
+    write_files(board, files, transferred)
     return "model.gguf"
 
 
