@@ -73,7 +73,7 @@ def test_embed_is_the_dequantization_of_the_gguf_package(call, type_, kind):
 
 
 def quantized(x):
-    """Activations as tp_quantize_q8 lays them out, from numpy."""
+    """Activations as tp_quantize lays them out, from numpy."""
     blocks = x.astype(np.float32).reshape(-1, 32)
     d = np.abs(blocks).max(1) / np.float32(127)
     inverse = np.divide(np.float32(1), d, out=np.zeros_like(d), where=d > 0)

@@ -139,16 +139,17 @@ class Llama:
         self.plan.add(ops.RMSNORM, role, layer, dst, a, weights, cols=self.dim, p=(self.eps,), flags=flags)
 
     def _inputs(self, role, layer, x, cols, tensors, flags=0):
-        """x itself, and x quantized where one of the tensors wants it."""
-        if all(t[1] in (ops.F32, ops.F16) for t in tensors):
-            return x, None
-        q = self.plan.buffer(self.batch * ops.q8_bytes(cols))
-        self.plan.add(ops.QUANTIZE, role, layer, q, x, cols=cols, flags=flags)
-        return x, q
+        """x, and under each type of the tensors that wants it x quantized for that type."""
+        inputs = {ops.F32: x, ops.F16: x}
+        for _, type_ in tensors:
+            if type_ not in inputs:
+                inputs[type_] = q = self.plan.buffer(self.batch * ops.q8_bytes(cols, type_))
+                self.plan.add(ops.QUANTIZE, role, layer, q, x, cols=cols, type=type_, flags=flags)
+        return inputs
 
     def _matmul(self, role, layer, dst, inputs, tensor, rows, cols, flags=0):
         weights, type_ = tensor
-        a = inputs[0] if type_ in (ops.F32, ops.F16) else inputs[1]
+        a = inputs[type_]
         self.plan.add(ops.MATMUL, role, layer, dst, a, weights, rows, cols, type=type_, flags=flags)
         self.macs += rows * cols
 

@@ -5,7 +5,7 @@ from array import array
 import _tinyprof
 from micropython import const
 
-ABI = const(1)
+ABI = const(2)
 WORDS = const(12)
 
 EMBED = const(1)
@@ -35,6 +35,7 @@ NAMES = (
 LAST = const(1)
 AT_POS = const(2)
 ONE = const(4)
+PORTABLE = const(8)
 
 ARENA = const(0)
 KV = const(0x40000000)
@@ -63,9 +64,9 @@ def check_native():
         raise ImportError("_tinyprof has ABI %d, this package needs %d: deploy again" % (abi, ABI))
 
 
-def q8_bytes(cols):
-    """Bytes of one token's quantized activations."""
-    return cols + cols // 8
+def q8_bytes(cols, type=F32):
+    """Bytes of one token's activations quantized for weights of that type; F32: for PORTABLE."""
+    return _tinyprof.q8_bytes(type, cols)
 
 
 def control(batch=1):

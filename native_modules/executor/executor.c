@@ -38,15 +38,17 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
             }
             return 1;
         case TP_OP_QUANTIZE:
-            for (uint32_t t = 0; t < n; ++t) {
-                tp_quantize_q8((uint8_t *)dst + t * tp_q8_bytes(cols), (float *)a + (size_t)t * cols, cols);
-            }
+            tp_quantize(type, (uint8_t *)dst, (float *)a, cols, n);
             return 1;
         case TP_OP_MATMUL:
             if (flags & TP_FLAG_AT_POS) {
                 dst += (size_t)pos * rows;
             }
-            tp_matmul(type, dst, b, a, rows, cols, n);
+            if (flags & TP_FLAG_PORTABLE) {
+                tp_matmul_portable(type, dst, b, a, rows, cols, n);
+            } else {
+                tp_matmul(type, dst, b, a, rows, cols, n);
+            }
             return 1;
         case TP_OP_ROPE_TABLE:
             for (uint32_t t = 0; t < n; ++t) {

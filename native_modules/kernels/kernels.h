@@ -19,27 +19,29 @@ enum {
 // Bytes of one row of cols values; 0 if the type is unknown or cols does not fit it.
 size_t tp_row_bytes(uint32_t type, uint32_t cols);
 
-// Bytes of one token's quantized activations: cols int8, then cols / 32 float scales.
-static inline size_t tp_q8_bytes(uint32_t cols) {
-    return cols + cols / TP_BLOCK * sizeof(float);
-}
+// Bytes of one token's quantized activations as the products with weights of this type read them.
+// How they are laid out is the variant's own affair (see isa.h), but for TP_F32: that is the layout
+// of the portable kernels, cols int8 and then cols / 32 float scales.
+size_t tp_q8_bytes(uint32_t type, uint32_t cols);
 
-// Which file of fast kernels was compiled in; "portable" is the reference.
+// Floats of n tokens to quantized activations for weights of this type: per block of 32
+// scale = max|x| / 127, round half away from 0.
+void tp_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols, uint32_t n);
+
+// Which variant of the kernels was compiled in; "portable" is the reference.
 extern const char tp_kernels_variant[];
 
-// One dot product of a weight row with one token's activations. x is float for F32 and F16,
-// quantized activations for Q8_0 and Q4_0.
-float tp_dot(uint32_t type, const uint8_t *w, const void *x, uint32_t cols);
-
-// y[n][rows] = x[n][cols] . w[rows][cols].
+// y[n][rows] = x[n][cols] . w[rows][cols]. x is float for F32 and F16; for Q8_0 and Q4_0 it is
+// what tp_quantize made for that type and the same n.
 void tp_matmul(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
+    uint32_t cols, uint32_t n);
+
+// The same bits from the portable kernels, whatever the variant; x is quantized for TP_F32.
+void tp_matmul_portable(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
     uint32_t cols, uint32_t n);
 
 // One row of a weight matrix as floats.
 void tp_dequantize_row(uint32_t type, float *y, const uint8_t *w, uint32_t cols);
-
-// Floats to quantized activations: per block of 32 scale = max|x| / 127, round half away from 0.
-void tp_quantize_q8(uint8_t *q, const float *x, uint32_t cols);
 
 // y = x * w / sqrt(mean(x^2) + eps)
 void tp_rmsnorm(float *y, const float *x, const float *w, uint32_t cols, float eps);

@@ -1,0 +1,132 @@
+// Matrix products in portable C: the reference that every other variant equals bit for bit. It is
+// in every build, for the types that a variant leaves out and to hold the variant against.
+#include "isa.h"
+
+#include "tp_math.h"
+
+// Four partial sums, so that cores with a pipelined or a vector FPU are not held up.
+static float dot_f32(const float *w, const float *x, uint32_t cols) {
+    float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
+    uint32_t i = 0;
+    for (; i + 4 <= cols; i += 4) {
+        s0 += w[i] * x[i];
+        s1 += w[i + 1] * x[i + 1];
+        s2 += w[i + 2] * x[i + 2];
+        s3 += w[i + 3] * x[i + 3];
+    }
+    for (; i < cols; ++i) {
+        s0 += w[i] * x[i];
+    }
+    return (s0 + s1) + (s2 + s3);
+}
+
+static float dot_f16(const uint8_t *w, const float *x, uint32_t cols) {
+    float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
+    uint32_t i = 0;
+    for (; i + 4 <= cols; i += 4, w += 8) {
+        s0 += tp_from_f16(tp_load_u16(w)) * x[i];
+        s1 += tp_from_f16(tp_load_u16(w + 2)) * x[i + 1];
+        s2 += tp_from_f16(tp_load_u16(w + 4)) * x[i + 2];
+        s3 += tp_from_f16(tp_load_u16(w + 6)) * x[i + 3];
+    }
+    for (; i < cols; ++i, w += 2) {
+        s0 += tp_from_f16(tp_load_u16(w)) * x[i];
+    }
+    return (s0 + s1) + (s2 + s3);
+}
+
+static float dot_q8_0(const uint8_t *w, const int8_t *q, uint32_t cols) {
+    const float *scales = (const float *)(q + cols);
+    float sum = 0.0f;
+    for (uint32_t b = 0; b < cols; b += TP_BLOCK) {
+        float d = tp_from_f16(tp_load_u16(w)) * *scales++;
+        const int8_t *values = (const int8_t *)w + 2;
+        int32_t acc = 0;
+        for (uint32_t j = 0; j < TP_BLOCK; ++j) {
+            acc += values[j] * q[j];
+        }
+        sum += d * (float)acc;
+        w += 34;
+        q += TP_BLOCK;
+    }
+    return sum;
+}
+
+static float dot_q4_0(const uint8_t *w, const int8_t *q, uint32_t cols) {
+    const float *scales = (const float *)(q + cols);
+    float sum = 0.0f;
+    for (uint32_t b = 0; b < cols; b += TP_BLOCK) {
+        float d = tp_from_f16(tp_load_u16(w)) * *scales++;
+        w += 2;
+        int32_t acc = 0;
+        for (uint32_t j = 0; j < TP_BLOCK / 2; ++j) {
+            acc += ((int32_t)(w[j] & 15) - 8) * q[j];
+            acc += ((int32_t)(w[j] >> 4) - 8) * q[j + 16];
+        }
+        sum += d * (float)acc;
+        w += 16;
+        q += TP_BLOCK;
+    }
+    return sum;
+}
+
+static float dot(uint32_t type, const uint8_t *w, const void *x, uint32_t cols) {
+    if (type == TP_Q4_0) {
+        return dot_q4_0(w, x, cols);
+    }
+    if (type == TP_Q8_0) {
+        return dot_q8_0(w, x, cols);
+    }
+    if (type == TP_F16) {
+        return dot_f16(w, x, cols);
+    }
+    return dot_f32((const float *)w, x, cols);
+}
+
+void tp_portable_put(void *x, uint32_t cols, uint32_t t, uint32_t b, const int8_t *values, float scale) {
+    int8_t *q = (int8_t *)x + t * tp_portable_x_bytes(cols);
+    float *scales = (float *)(void *)(q + cols);
+    for (uint32_t j = 0; j < TP_BLOCK; ++j) {
+        q[b * TP_BLOCK + j] = values[j];
+    }
+    scales[b] = scale;
+}
+
+void tp_matmul_portable(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
+    uint32_t cols, uint32_t n) {
+    size_t row_bytes = tp_row_bytes(type, cols);
+    size_t x_bytes = type == TP_F32 || type == TP_F16 ? (size_t)cols * 4 : tp_portable_x_bytes(cols);
+    for (uint32_t r = 0; r < rows; ++r) {
+        // A row is read once from slow storage and used for all tokens while it is near.
+        const uint8_t *xt = x;
+        for (uint32_t t = 0; t < n; ++t) {
+            y[(size_t)t * rows + r] = dot(type, w, xt, cols);
+            xt += x_bytes;
+        }
+        w += row_bytes;
+    }
+}
+
+#if defined(TP_ISA_PORTABLE)
+
+const char tp_kernels_variant[] = "portable";
+
+size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
+    (void)type;
+    (void)cols;
+    return 0;
+}
+
+void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
+    const int8_t *values, float scale) {
+    (void)type;
+    (void)n;
+    tp_portable_put(x, cols, t, b, values, scale);
+}
+
+void tp_isa_matmul(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
+    uint32_t cols, uint32_t n) {
+    tp_matmul_portable(type, y, w, x, rows, cols, n);
+}
+
+#endif
