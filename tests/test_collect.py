@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from models import make_model
-from on_board import ALL, ROOT, board
+from on_board import ALL, KERNELS, ROOT, board
 from tinyprof_bridge import report, schema, table, wire
 from tinyprof_bridge.boards import EMULATED
 from tinyprof_bridge.cli import DEMO_MODEL
@@ -38,7 +38,7 @@ def test_all_boards(name, model, tmp_path):
     assert run.memory.allocated_in_region == 0
     assert run.model.sha256 == run.host.model_sha256
     assert run.model.placement == ("ram" if name == "unix" else "mapped")
-    assert run.host.firmware_sha256 and run.begin.native.kernels == "portable"
+    assert run.host.firmware_sha256 and run.begin.native.kernels == KERNELS[name]
     frame = table.tests(run)
     assert (frame["interpreter"] > 0).all() and (frame["per_token"] > 0).all()
     assert frame["tok_s"].notna().all() == (name == "unix")  # never tok/s from counted instructions

@@ -198,6 +198,33 @@ def demo(
         raise RunFailed("the logits differ from those of the unix port: the figures are of a wrong kernel")
 
 
+_bench = typer.Typer(no_args_is_help=True, help="Measure parts of the device code alone.")
+app.add_typer(_bench, name="bench")
+
+
+@_bench.callback()
+def _bench_root() -> None:
+    """Measure parts of the device code alone."""
+
+
+@_bench.command("kernels")
+def bench_kernels(
+    board: BoardOption = "m4",
+    types: Annotated[str, typer.Option("--types", help="with commas between")] = "Q4_0,Q8_0",
+    shapes: Annotated[str, typer.Option("--shapes", help="rows x columns, with commas between")] = "256x256,64x512",
+    n: Annotated[str, typer.Option("-n", help="tokens at once, e.g. 1,16")] = "1,16",
+    timeout: Annotated[float, typer.Option(help="seconds of silence after which a board is given up")] = 120,
+    o: Annotated[str, typer.Option("-o", help="table, md or json")] = "table",
+) -> None:
+    """Matrix products: counts per MAC beside the bound and the portable kernels."""
+    from . import bench
+
+    if o not in bench.FORMATS:
+        raise BadInput(f"-o takes table, md or json, not '{o}'")
+    names = [t.strip().upper() for t in types.split(",") if t.strip()]
+    bench.show(bench.run(board, names, bench.shapes(shapes), _lengths("-n", n), timeout), o)
+
+
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
     """Profile quantized language models on microcontrollers."""

@@ -1,0 +1,145 @@
+"""Matrix products alone on a board: counts per MAC, beside the portable kernel's and the bound."""
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from . import boards, deploy
+from .errors import BadInput, RunFailed
+from .transport import SerialBoard, Transport, UnixBoard
+
+FORMATS = ("table", "md", "json")
+TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 8}
+
+# Instructions per MAC below which the scheme of a variant cannot come, without block scales: loads
+# of the weights, unpacking, products, and a quarter of the activations' loads (four rows share
+# them). For one token.
+BOUNDS = {
+    "armv7em": {"Q4_0": 1.16, "Q8_0": 1.28},
+    "armv7m": {"Q4_0": 1.16, "Q8_0": 2.06},
+    "rv32": {"Q4_0": 2.19, "Q8_0": 3.25},
+}
+
+
+@dataclass(frozen=True)
+class Product:
+    """One measured product, counts of the whole record; bound: per MAC, None where not known."""
+
+    type: str
+    rows: int
+    cols: int
+    n: int
+    same: bool
+    quantize: int
+    fast: int
+    portable: int
+    bound: float | None
+
+    @property
+    def macs(self) -> int:
+        return self.rows * self.cols * self.n
+
+
+@dataclass(frozen=True)
+class Result:
+    board: str
+    kernels: str
+    source: str
+    unit: str
+    products: list[Product]
+
+
+@contextlib.contextmanager
+def _open(board: str) -> Iterator[Transport]:
+    with contextlib.ExitStack() as stack:
+        if board == "unix":
+            unix = UnixBoard(boards.firmware("unix"), deploy.device_package().parent, 64 << 20)
+            stack.callback(unix.close)
+            yield unix
+            return
+        if board in boards.EMULATED:
+            image = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "image.romfs"
+            image.write_bytes(deploy.romfs_image(deploy.compiled_package(), None))
+            device = stack.enter_context(boards.Emulator(board, image)).device
+        else:
+            # real hardware has its package already, from `tinyprof-bridge deploy`
+            device = boards.find_serial() if board == "auto" else board
+        link = SerialBoard(device)
+        stack.callback(link.close)
+        yield link
+
+
+def shapes(text: str) -> list[tuple[int, int]]:
+    """'256x256,64x512' as rows and columns. Raises BadInput."""
+    try:
+        found = [tuple(int(v) for v in part.split("x")) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or any(len(s) != 2 or s[0] < 1 or s[1] < 32 or s[1] % 32 for s in found):
+        raise BadInput(f"--shapes takes ROWSxCOLUMNS with commas between, columns a multiple of 32, not '{text}'")
+    return [(s[0], s[1]) for s in found]
+
+
+def run(board: str, types: list[str], sizes: list[tuple[int, int]], tokens: tuple[int, ...], timeout: float) -> Result:
+    """Measures each type with each shape and number of tokens.
+
+    Raises RunFailed if a fast kernel's result is not the portable one's to the bit."""
+    if unknown := [t for t in types if t not in TYPES]:
+        raise BadInput(f"no type '{unknown[0]}': there are {', '.join(TYPES)}")
+    code = f"from tinyprof.bench import kernels\nkernels({[TYPES[t] for t in types]},{sizes},{tokens})\n"
+    with _open(board) as link:
+        lines = [json.loads(line) for line in link.run(code, timeout) if line.strip()]
+    about, products = lines[0], lines[1:]
+    bounds = BOUNDS.get(about["kernels"], {}) if about["unit"] == "instr" else {}
+    measured = [Product(**p, bound=bounds.get(p["type"]) if p["n"] == 1 else None) for p in products]
+    result = Result(board, **about, products=measured)
+    for p in result.products:
+        if not p.same:
+            raise RunFailed(f"{p.type} {p.rows}x{p.cols}, {p.n} tokens: not the bits of the portable kernel")
+    return result
+
+
+def _rows(result: Result) -> tuple[list[str], list[list[str]]]:
+    unit = result.unit
+    heading = ["type", "rows x cols", "tokens", f"{unit}/MAC", "bound", "portable", "portable / fast", "same bits"]
+    heading.append(f"quantizing, {unit}/value")
+    body = [
+        [
+            p.type,
+            f"{p.rows}x{p.cols}",
+            str(p.n),
+            f"{p.fast / p.macs:.3f}",
+            "–" if p.bound is None else f"{p.bound:.2f}",
+            f"{p.portable / p.macs:.2f}",
+            f"{p.portable / max(p.fast, 1):.2f}",
+            "yes" if p.same else "NO",
+            f"{p.quantize / (p.cols * p.n):.1f}" if p.quantize else "–",
+        ]
+        for p in result.products
+    ]
+    return heading, body
+
+
+def show(result: Result, form: str) -> None:
+    if form == "json":
+        print(json.dumps(asdict(result), indent=1))
+        return
+    heading, body = _rows(result)
+    title = f"matrix products on {result.board}: kernels {result.kernels}, {result.unit} by {result.source}"
+    if form == "md":
+        print(f"{title}\n\n| {' | '.join(heading)} |\n|---|---{'|---:' * (len(heading) - 2)}|")
+        for row in body:
+            print(f"| {' | '.join(row)} |")
+        return
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(heading):
+        table.add_column(name, justify="left" if i < 2 else "right")
+    for row in body:
+        table.add_row(*row)
+    Console(width=None if Console().is_terminal else 150).print(table)
