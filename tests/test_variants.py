@@ -48,11 +48,11 @@ def floats(n, kind):
             raw[i:i + 4] = bytes(4)
     return raw
 
-def product(type_, w, x, rows, cols, n, size, flags):
-    q = bytearray(n * size)
-    ops.call(ops.QUANTIZE, q, x, w, 1, cols, type_, n, 0, (0, 0, size, 0), flags)
+def product(type_, w, x, rows, cols, n, as_type, flags):
+    q = bytearray(n * ops.q8_bytes(cols, as_type))
+    ops.call(ops.QUANTIZE, q, x, w, 1, cols, as_type, n)
     y = bytearray(4 * n * rows)
-    return ops.call(ops.MATMUL, y, q, w, rows, cols, type_, n, 0, (0, 0, size, 0), flags)
+    return ops.call(ops.MATMUL, y, q, w, rows, cols, type_, n, flags=flags)
 
 done = 0
 for type_ in {types!r}:
@@ -60,8 +60,8 @@ for type_ in {types!r}:
         for rows, cols, n in {shapes!r}:
             w = weights(type_, rows, cols, kind)
             x = floats(n * cols, kind)
-            fast = product(type_, w, x, rows, cols, n, _tinyprof.input_bytes(type_, cols), 0)
-            slow = product(type_, w, x, rows, cols, n, cols + cols // 8, ops.REFERENCE)
+            fast = product(type_, w, x, rows, cols, n, type_, 0)
+            slow = product(type_, w, x, rows, cols, n, ops.F32, ops.PORTABLE)
             if fast != slow:
                 print("DIFFER", ops.TYPES[type_], kind, rows, cols, n)
             done += 1

@@ -1,41 +1,128 @@
-"""Kernels alone: matrix products of some shapes by the fast and by the portable kernel."""
+"""Matrix products alone: what they cost, and that the fast kernels give the portable ones' bits."""
 
-import gc
+import json
+from array import array
 
 import _tinyprof
 
 from . import counters, ops
-from .measure import begin
-from .records import Records
+
+# fp16 scales: ordinary ones, zero, the least subnormal, the greatest finite, both signs
+_ORDINARY = (0x2C9A, 0x1F31, 0xA7C3, 0x2410)
+_EXTREME = (0x2C9A, 0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x7BFF, 0xFBFF, 0x3C00)
+_MAX = bytes((0x7F, 0x80, 0x81, 0xFF, 0x00))
 
 
-def kernels(types, shapes, r=3, run="bench", out=None):
-    """Writes a bench record for each type (name) and (rows, cols, tokens): the least units of r.
+def _noise(seed, size):
+    """size bytes; a stretch of random ones over and over, its length a prime number."""
+    stretch = bytearray(1021)
+    for i in range(len(stretch)):
+        seed = (seed * 69069 + 1) & 0xFFFFFFF
+        stretch[i] = seed >> 16 & 0xFF
+    return bytearray((bytes(stretch) * (size // len(stretch) + 1))[:size])
 
-    The weights are zeros: what a product costs does not depend on them."""
+
+def _weights(type_, rows, cols, seed, extreme):
+    """A matrix of random blocks; extreme: of the greatest and least values, with odd scales."""
+    w = _noise(seed, rows * _tinyprof.row_bytes(type_, cols))
+    if extreme:
+        for i in range(len(w)):
+            w[i] = _MAX[w[i] % len(_MAX)]
+    if type_ in (ops.Q4_0, ops.Q8_0):
+        scales = _EXTREME if extreme else _ORDINARY
+        for i, at in enumerate(range(0, len(w), _tinyprof.row_bytes(type_, 32))):
+            scale = scales[(i * 7 + (i >> 3)) % len(scales)]
+            w[at] = scale & 0xFF
+            w[at + 1] = scale >> 8
+    elif type_ == ops.F16:
+        for i in range(1, len(w), 2):
+            w[i] &= 0xBB  # no infinities
+    else:
+        for i in range(3, len(w), 4):
+            w[i] = w[i] & 0x80 | 0x3E
+    return w
+
+
+def _activations(cols, n, seed, extreme):
+    """Floats in [-1, 1); extreme: blocks of them times the greatest and the least scales."""
+    noise = _noise(seed, 2 * cols * n)
+    x = array("f", bytes(4 * cols * n))
+    for i in range(len(x)):
+        x[i] = ((noise[2 * i] | noise[2 * i + 1] << 8) - 32768) / 32768
+        if extreme:
+            kind = (i >> 5) % 5
+            x[i] *= (1.0, 0.0, 1e-38, 1e30, 1e-42)[kind]
+            if kind == 0:
+                x[i] = 1.0 if noise[2 * i] & 1 else -1.0
+    return x
+
+
+class Product:
+    """One product of random data, ready to be run by the fast kernel and by the portable one.
+
+    y: memoryviews of both results; quantize, fast, portable: counts of the last run."""
+
+    def __init__(self, type_, rows, cols, n=1, seed=1, extreme=False):
+        self.weights = _weights(type_, rows, cols, seed, extreme)
+        x = _activations(cols, n, seed + 1, extreme)
+        quantized = type_ not in (ops.F32, ops.F16)
+        at = (len(x) * 4 + 15) & ~15
+        own = at + n * ops.q8_bytes(cols, type_) if quantized else at
+        reference = own + n * ops.q8_bytes(cols) if quantized else at
+        size = n * rows * 4
+        self.arena = memoryview(bytearray(reference + 2 * size))
+        self.arena[: len(x) * 4] = memoryview(bytes(x))
+        self.y = (self.arena[reference : reference + size], self.arena[reference + size :])
+        a, b = (at, own) if quantized else (0, 0)
+        self.plan = array("I")
+        for op, kind, flags, dst, src in (
+            (ops.QUANTIZE, type_, 0, a, 0),
+            (ops.QUANTIZE, ops.F32, 0, b, 0),
+            (ops.MATMUL, type_, 0, reference, a),
+            (ops.MATMUL, type_, ops.PORTABLE, reference + size, b),
+        ):
+            self.plan.extend(array("I", (op | kind << 8 | flags << 16, dst, src, ops.WEIGHTS, rows, cols)))
+            self.plan.extend(array("I", bytes(4 * (ops.WORDS - 6))))
+        self.first = 0 if quantized else 2
+        self.n = n
+
+    def run(self, counter=None):
+        """Runs both; True if their results are the same bits."""
+        ctl = ops.control(self.n)
+        ctl[ops.N] = self.n
+        if counter:
+            counter.select(ctl)
+        acc = array("Q", bytes(8 * 4))
+        counts = memoryview(acc)[self.first :] if counter else None
+        _tinyprof.run(self.plan, self.first, 4 - self.first, ctl, self.arena, bytearray(), self.weights, counts)
+        self.quantize, _, self.fast, self.portable = [counter.units(v) for v in acc] if counter else (0, 0, 0, 0)
+        return bytes(self.y[0]) == bytes(self.y[1])
+
+
+def kernels(types, shapes, tokens):
+    """Prints one line of JSON about the board, then one a product: counts of the whole record."""
     counter = counters.find()
-    records = Records(run, out)
-    begin(records, counter, repetitions=r, warmup=0, meta={})
-    numbers = {name: number for number, name in ops.TYPES.items()}
-    for name in types:
-        type_ = numbers[name]
-        for rows, cols, n in shapes:
-            gc.collect()
-            w = bytearray(rows * _tinyprof.row_bytes(type_, cols))
-            x = bytearray(4 * n * cols)
-            y = bytearray(4 * n * rows)
-            fast = _product(counter, type_, w, x, y, rows, cols, n, r, 0)
-            portable = _product(counter, type_, w, x, y, rows, cols, n, r, ops.REFERENCE)
-            records.write("bench", type=name, rows=rows, cols=cols, tokens=n, fast=fast, portable=portable)
-    records.end()
+    print(json.dumps({"kernels": _tinyprof.build()[1], "source": counter.source, "unit": counter.unit}))
+    for type_ in types:
+        for rows, cols in shapes:
+            for n in tokens:
+                product = Product(type_, rows, cols, n)
+                product.run(counter)  # caches and clocks settle
+                same = product.run(counter)
+                line = {"type": ops.TYPES[type_], "rows": rows, "cols": cols, "n": n, "same": same}
+                line.update(quantize=product.quantize, fast=product.fast, portable=product.portable)
+                print(json.dumps(line))
 
 
-def _product(counter, type_, w, x, y, rows, cols, n, r, flags):
-    a = x
-    size = 4 * cols
-    if type_ not in (ops.F32, ops.F16):
-        size = cols + cols // 8 if flags else _tinyprof.input_bytes(type_, cols)
-        a = bytearray(n * size)
-        ops.call(ops.QUANTIZE, a, x, w, 1, cols, type_, n, 0, (0, 0, size, 0), flags)
-    p = (0, 0, size, 0)
-    return min(ops.call(ops.MATMUL, y, a, w, rows, cols, type_, n, 0, p, flags, (), counter) for _ in range(r))
+def differences(types, rows, cols, tokens, seed=1):
+    """Products, random and extreme, whose fast result is not the portable one; [] is right."""
+    wrong = []
+    for type_ in types:
+        for c in cols:
+            for r in rows:
+                for n in tokens:
+                    for extreme in (False, True):
+                        seed += 1
+                        if not Product(type_, r, c, n, seed, extreme).run():
+                            wrong.append((ops.TYPES[type_], r, c, n, seed, extreme))
+    return wrong

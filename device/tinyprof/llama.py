@@ -139,21 +139,20 @@ class Llama:
         self.plan.add(ops.RMSNORM, role, layer, dst, a, weights, cols=self.dim, p=(self.eps,), flags=flags)
 
     def _inputs(self, role, layer, x, cols, tensors, flags=0):
-        """What each type of weights among the tensors reads: x itself, or x quantized its way."""
+        """x, and under each type of the tensors that wants it x quantized for that type."""
         inputs = {ops.F32: x, ops.F16: x}
         for _, type_ in tensors:
             if type_ not in inputs:
-                size = _tinyprof.input_bytes(type_, cols)
-                q = inputs[type_] = self.plan.buffer(self.batch * size)
-                p = (0, 0, size)
-                self.plan.add(ops.QUANTIZE, role, layer, q, x, cols=cols, p=p, type=type_, flags=flags)
+                size = ops.q8_bytes(cols, type_)
+                inputs[type_] = q = self.plan.buffer(self.batch * size)
+                self.plan.add(ops.QUANTIZE, role, layer, q, x, 0, 1, cols, (0, 0, size), type_, flags)
         return inputs
 
     def _matmul(self, role, layer, dst, inputs, tensor, rows, cols, flags=0):
         weights, type_ = tensor
-        p = (0, 0, _tinyprof.input_bytes(type_, cols))
         a = inputs[type_]
-        self.plan.add(ops.MATMUL, role, layer, dst, a, weights, rows, cols, p, type_, flags)
+        size = 4 * cols if type_ in (ops.F32, ops.F16) else ops.q8_bytes(cols, type_)
+        self.plan.add(ops.MATMUL, role, layer, dst, a, weights, rows, cols, (0, 0, size), type_, flags)
         self.macs += rows * cols
 
     def _compile(self):

@@ -5,7 +5,7 @@ from array import array
 import _tinyprof
 from micropython import const
 
-ABI = const(1)
+ABI = const(2)
 WORDS = const(12)
 
 EMBED = const(1)
@@ -35,7 +35,7 @@ NAMES = (
 LAST = const(1)
 AT_POS = const(2)
 ONE = const(4)
-REFERENCE = const(8)
+PORTABLE = const(8)
 
 ARENA = const(0)
 KV = const(0x40000000)
@@ -64,6 +64,11 @@ def check_native():
         raise ImportError("_tinyprof has ABI %d, this package needs %d: deploy again" % (abi, ABI))
 
 
+def q8_bytes(cols, type=F32):
+    """Bytes of one token's activations quantized for weights of that type; F32: for PORTABLE."""
+    return _tinyprof.q8_bytes(type, cols)
+
+
 def control(batch=1):
     """A control block for runs of up to batch tokens; no counter."""
     ctl = array("I", bytes(4 * (TOKENS + batch)))
@@ -71,12 +76,11 @@ def control(batch=1):
     return ctl
 
 
-def call(op, dst, a, b, rows, cols, type=F32, n=1, pos=0, p=(0, 0, 0, 0), flags=0, tokens=(), counter=None):
+def call(op, dst, a, b, rows, cols, type=F32, n=1, pos=0, p=(0, 0, 0, 0), flags=0, tokens=()):
     """Runs one operator on buffers of the caller: dst and a are written and read as laid out in
     executor.h; b is weights (read only). Further operands (p) may point into b's buffer only.
 
-    For a kernel at the REPL, or to hold one against a reference. Returns dst, or with a counter
-    (tinyprof.counters) the units that the operator took."""
+    For a kernel at the REPL, or to hold one against a reference."""
     plan = array("I", (op | type << 8 | flags << 16, ARENA, KV, WEIGHTS, rows, cols))
     plan.extend(array("I", p))
     plan.extend(array("I", (0, 0)))
@@ -85,10 +89,5 @@ def call(op, dst, a, b, rows, cols, type=F32, n=1, pos=0, p=(0, 0, 0, 0), flags=
     ctl[N] = n
     for i, token in enumerate(tokens):
         ctl[TOKENS + i] = token
-    if counter is None:
-        _tinyprof.run(plan, 0, 1, ctl, dst, a, b, None)
-        return dst
-    counter.select(ctl)
-    acc = array("Q", (0,))
-    _tinyprof.run(plan, 0, 1, ctl, dst, a, b, acc)
-    return counter.units(acc[0])
+    _tinyprof.run(plan, 0, 1, ctl, dst, a, b, None)
+    return dst

@@ -1,49 +1,121 @@
-"""Benchmarks of kernels alone, on any board."""
+"""Matrix products alone on a board: counts per MAC, beside the portable kernel's and the bound."""
 
-import pandas as pd
+import json
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.table import Table
 
 from .collect import prepare
-from .errors import RunFailed
+from .errors import BadInput, RunFailed
 from .progress import Progress
-from .schema import Begin, Bench, Counter
-from .wire import Stream
 
-TYPES = ("Q4_0", "Q8_0", "F16", "F32")
+FORMATS = ("table", "md", "json")
+TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 8}
 
-# Instructions per MAC that the best known method needs for 4-bit weights without block scales,
-# counted from its inner loop, by the kernels' variant.
-BOUND_W4 = {"armv7em": 1.25}
+# Instructions per MAC below which the scheme of a variant cannot come, without block scales: loads
+# of the weights, unpacking, products, and a quarter of the activations' loads (four rows share
+# them). For one token.
+BOUNDS = {
+    "armv7em": {"Q4_0": 1.16, "Q8_0": 1.28},
+    "armv7m": {"Q4_0": 1.16, "Q8_0": 2.06},
+    "rv32": {"Q4_0": 2.19, "Q8_0": 3.25},
+}
 
 
-def kernels(board: str, types: tuple[str, ...], shapes: tuple[tuple[int, int, int], ...]) -> pd.DataFrame:
-    """One row a type and shape (rows, cols, tokens): units per MAC, fast and portable, and their ratio.
+@dataclass(frozen=True)
+class Product:
+    """One measured product, counts of the whole record; bound: per MAC, None where not known."""
 
-    Columns board, kernels, source and unit say how they were obtained."""
-    code = f"from tinyprof.bench import kernels\nkernels({types!r}, {shapes!r})\n"
-    stream = Stream()
+    type: str
+    rows: int
+    cols: int
+    n: int
+    same: bool
+    quantize: int
+    fast: int
+    portable: int
+    bound: float | None
+
+    @property
+    def macs(self) -> int:
+        return self.rows * self.cols * self.n
+
+
+@dataclass(frozen=True)
+class Result:
+    board: str
+    kernels: str
+    source: str
+    unit: str
+    products: list[Product]
+
+
+def shapes(text: str) -> list[tuple[int, int]]:
+    """'256x256,64x512' as rows and columns. Raises BadInput."""
+    try:
+        found = [tuple(int(v) for v in part.split("x")) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or any(len(s) != 2 or s[0] < 1 or s[1] < 32 or s[1] % 32 for s in found):
+        raise BadInput(f"--shapes takes ROWSxCOLUMNS with commas between, columns a multiple of 32, not '{text}'")
+    return [(s[0], s[1]) for s in found]
+
+
+def run(board: str, types: list[str], sizes: list[tuple[int, int]], tokens: tuple[int, ...], timeout: float) -> Result:
+    """Measures each type with each shape and number of tokens.
+
+    Raises RunFailed if a fast kernel's result is not the portable one's to the bit."""
+    if unknown := [t for t in types if t not in TYPES]:
+        raise BadInput(f"no type '{unknown[0]}': there are {', '.join(TYPES)}")
+    code = f"from tinyprof.bench import kernels\nkernels({[TYPES[t] for t in types]},{sizes},{tokens})\n"
     with prepare(board, None, Progress()) as place:
-        stream.feed_all(place.transport.run(code, 120))
-    if not stream.complete:
-        raise RunFailed(f"the benchmark on {board} is incomplete: {'; '.join(stream.torn + stream.log[-1:])}")
-    begin = next(r for r in stream.records if isinstance(r, Begin))
-    counter = next(r for r in stream.records if isinstance(r, Counter))
-    rows = []
-    for record in stream.records:
-        if isinstance(record, Bench):
-            macs = record.rows * record.cols * record.tokens
-            rows.append(
-                {
-                    "board": board,
-                    "kernels": begin.native.kernels,
-                    "type": record.type,
-                    "shape": f"{record.rows}x{record.cols}",
-                    "tokens": record.tokens,
-                    "per_mac": record.fast / macs,
-                    "portable_per_mac": record.portable / macs,
-                    "speed_up": record.portable / record.fast,
-                    "bound_w4": BOUND_W4.get(begin.native.kernels) if record.type == "Q4_0" else None,
-                    "unit": counter.unit,
-                    "source": counter.source,
-                }
-            )
-    return pd.DataFrame(rows)
+        lines = [json.loads(line) for line in place.transport.run(code, timeout) if line.strip()]
+    about, products = lines[0], lines[1:]
+    bounds = BOUNDS.get(about["kernels"], {}) if about["unit"] == "instr" else {}
+    measured = [Product(**p, bound=bounds.get(p["type"]) if p["n"] == 1 else None) for p in products]
+    result = Result(board, **about, products=measured)
+    for p in result.products:
+        if not p.same:
+            raise RunFailed(f"{p.type} {p.rows}x{p.cols}, {p.n} tokens: not the bits of the portable kernel")
+    return result
+
+
+def _rows(result: Result) -> tuple[list[str], list[list[str]]]:
+    unit = result.unit
+    heading = ["type", "rows x cols", "tokens", f"{unit}/MAC", "bound", "portable", "portable / fast", "same bits"]
+    heading.append(f"quantizing, {unit}/value")
+    body = [
+        [
+            p.type,
+            f"{p.rows}x{p.cols}",
+            str(p.n),
+            f"{p.fast / p.macs:.3f}",
+            "–" if p.bound is None else f"{p.bound:.2f}",
+            f"{p.portable / p.macs:.2f}",
+            f"{p.portable / max(p.fast, 1):.2f}",
+            "yes" if p.same else "NO",
+            f"{p.quantize / (p.cols * p.n):.1f}" if p.quantize else "–",
+        ]
+        for p in result.products
+    ]
+    return heading, body
+
+
+def show(result: Result, form: str) -> None:
+    if form == "json":
+        print(json.dumps(asdict(result), indent=1))
+        return
+    heading, body = _rows(result)
+    title = f"matrix products on {result.board}: kernels {result.kernels}, {result.unit} by {result.source}"
+    if form == "md":
+        print(f"{title}\n\n| {' | '.join(heading)} |\n|---|---{'|---:' * (len(heading) - 2)}|")
+        for row in body:
+            print(f"| {' | '.join(row)} |")
+        return
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(heading):
+        table.add_column(name, justify="left" if i < 2 else "right")
+    for row in body:
+        table.add_row(*row)
+    Console(width=None if Console().is_terminal else 150).print(table)

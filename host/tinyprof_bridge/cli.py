@@ -198,32 +198,31 @@ def demo(
         raise RunFailed("the logits differ from those of the unix port: the figures are of a wrong kernel")
 
 
-bench = typer.Typer(no_args_is_help=True, help="Benchmarks of parts, on any board.")
-app.add_typer(bench, name="bench")
+_bench = typer.Typer(no_args_is_help=True, help="Measure parts of the device code alone.")
+app.add_typer(_bench, name="bench")
 
 
-@bench.command()
-def kernels(
+@_bench.callback()
+def _bench_root() -> None:
+    """Measure parts of the device code alone."""
+
+
+@_bench.command("kernels")
+def bench_kernels(
     board: BoardOption = "m4",
-    types: Annotated[str, typer.Option("--types", help="weight types with commas between")] = "Q4_0,Q8_0",
-    shapes: Annotated[str, typer.Option("--shapes", help="rows x cols, with commas between")] = "256x256,64x512",
-    tokens: Annotated[str, typer.Option("--tokens", help="tokens at once")] = "1",
-    o: Annotated[str, typer.Option("-o", help="table, md, csv or json")] = "table",
+    types: Annotated[str, typer.Option("--types", help="with commas between")] = "Q4_0,Q8_0",
+    shapes: Annotated[str, typer.Option("--shapes", help="rows x columns, with commas between")] = "256x256,64x512",
+    n: Annotated[str, typer.Option("-n", help="tokens at once, e.g. 1,16")] = "1,16",
+    timeout: Annotated[float, typer.Option(help="seconds of silence after which a board is given up")] = 120,
+    o: Annotated[str, typer.Option("-o", help="table, md or json")] = "table",
 ) -> None:
-    """Cost per MAC of matrix products, beside the portable kernel's."""
-    from . import bench as run
+    """Matrix products: counts per MAC beside the bound and the portable kernels."""
+    from . import bench
 
-    if o not in report.FORMATS:
-        raise BadInput(f"-o takes table, md, csv or json, not '{o}'")
-    names = tuple(types.upper().split(","))
-    if not set(names) <= set(run.TYPES):
-        raise BadInput(f"--types takes {', '.join(run.TYPES)}, not '{types}'")
-    sizes = [_lengths("--shapes", shape.replace("x", ",")) for shape in shapes.split(",")]
-    if any(len(s) != 2 or s[1] % 32 for s in sizes):
-        raise BadInput(f"--shapes takes rows x columns, columns a multiple of 32, not '{shapes}'")
-    wanted = tuple((s[0], s[1], n) for s in sizes for n in _lengths("--tokens", tokens))
-    frame = run.kernels(board, names, wanted)
-    print(report.frame_as(frame, o, Console(width=None if sys.stdout.isatty() else 150)), end="")
+    if o not in bench.FORMATS:
+        raise BadInput(f"-o takes table, md or json, not '{o}'")
+    names = [t.strip().upper() for t in types.split(",") if t.strip()]
+    bench.show(bench.run(board, names, bench.shapes(shapes), _lengths("-n", n), timeout), o)
 
 
 @app.callback(invoke_without_command=True)

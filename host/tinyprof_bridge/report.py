@@ -159,33 +159,6 @@ def _rich(frame: pd.DataFrame, columns: list[Column], title: str, width: int) ->
     return table
 
 
-_BENCH = [
-    Column("kernels", "kernels", str),
-    Column("type", "type", str),
-    Column("shape", "shape", str),
-    Column("tokens", "tokens", _number),
-    Column("per MAC", "per_mac", lambda v: f"{v:.3f}"),
-    Column("portable", "portable_per_mac", lambda v: f"{v:.3f}"),
-    Column("speed-up", "speed_up", _ratio),
-    Column("bound w4", "bound_w4", lambda v: "–" if v is None or math.isnan(v) else f"{v:.2f}"),
-    Column("unit", "unit", str),
-    Column("source", "source", str),
-]
-
-
-def frame_as(frame: pd.DataFrame, form: str, console: Console) -> str:
-    """A table of a benchmark in one of FORMATS."""
-    if form == "csv":
-        return str(frame.to_csv(index=False))
-    if form == "json":
-        return str(frame.to_json(orient="records", indent=1)) + "\n"
-    if form == "md":
-        return _markdown_table(frame, _BENCH) + "\n"
-    with console.capture() as capture:
-        console.print(_rich(frame, _BENCH, f"matrix products on {frame['board'][0]}", console.width))
-    return capture.get()
-
-
 def markdown(run: Run) -> str:
     title = f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}"
     parts = [f"# {title}\n", "\n".join(f"- **{n}**: {t}" for n, t in facts(run))]

@@ -167,18 +167,6 @@ class Memory(Record):
     allocated_in_region: int
 
 
-class Bench(Record):
-    """One kernel alone: units of one matrix product, by the fast and by the portable kernel."""
-
-    kind: Literal["bench"]
-    type: str
-    rows: Count
-    cols: Count
-    tokens: Annotated[int, Field(ge=1)]
-    fast: Count
-    portable: Count
-
-
 class End(Record):
     """records: how many the board wrote, this one counted."""
 
@@ -190,7 +178,7 @@ class End(Record):
 
 
 AnyRecord = Annotated[
-    Host | Begin | Counter | Model | Op | Check | Test | Samples | Cost | Overhead | Memory | Bench | End,
+    Host | Begin | Counter | Model | Op | Check | Test | Samples | Cost | Overhead | Memory | End,
     Field(discriminator="kind"),
 ]
 ADAPTER: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord)

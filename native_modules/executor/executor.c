@@ -38,21 +38,14 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
             }
             return 1;
         case TP_OP_QUANTIZE:
-            for (uint32_t t = 0; t < n; ++t) {
-                uint8_t *q = (uint8_t *)dst + t * op[TP_W_P2];
-                if (flags & TP_FLAG_REFERENCE) {
-                    tp_ref_quantize(type, q, (float *)a + (size_t)t * cols, cols);
-                } else {
-                    tp_quantize(type, q, (float *)a + (size_t)t * cols, cols);
-                }
-            }
+            tp_quantize(type, (uint8_t *)dst, (float *)a, cols, n);
             return 1;
         case TP_OP_MATMUL:
             if (flags & TP_FLAG_AT_POS) {
                 dst += (size_t)pos * rows;
             }
-            if (flags & TP_FLAG_REFERENCE) {
-                tp_ref_matmul(type, dst, b, a, rows, cols, n);
+            if (flags & TP_FLAG_PORTABLE) {
+                tp_matmul_portable(type, dst, b, a, rows, cols, n);
             } else {
                 tp_matmul(type, dst, b, a, rows, cols, n);
             }

@@ -1,243 +1,321 @@
-// Matrix products for Cortex-M4, M7 and M33: SMLAD on weights masked out of their words, three rows
-// at once, scales in the FPU.
+// Armv7E-M with FPU (Cortex-M4F, M7) and Armv8-M with DSP extension (M33): SMLAD takes two
+// products of 16 bits at once.
 //
-// Activations of a block of 32, in words: the block's scale (float); for Q4_0 minus eight times the
-// sum of the values, since weights are stored with 8 added; then 16 words of two int16 each, in the
-// order in which masks deliver the weights:
-//   Q4_0, word i of the nibbles:  (4i, 4i+2) (4i+16, 4i+18) (4i+1, 4i+3) (4i+17, 4i+19)
-//   Q8_0, word i of the bytes:    (4i, 4i+2) (4i+1, 4i+3)
-#include "kernels.h"
+// Q4_0. UXTB16 makes two lanes of 16 bits from two bytes of a block, each low + 16 * high, where
+// low and high are two weights without their offset of 8; the same lanes ANDed with 15 are low
+// alone. So the activations that meet them, x and X, are stored as 16 * x - X for the low lane and
+// X for the whole one: the sum is 16 * (low * x + high * X), four weights by four instructions.
+// The offset goes in before the first product: -8 * 16 * sum(x) of the block; the factor 16 goes
+// out for nothing in VCVT, which takes a binary point. Q8_0: SXTB16 and the activations as they are.
+//
+// A block of 32 activations of one token is 18 words: offset, 16 words of int16 pairs in the order
+// in which weights come out, scale (float). Of each four tokens the blocks are interleaved: four
+// offsets, then for each 8 weights four words of each token, four scales. Tokens that are left
+// over at the end are stored one by one.
+//
+// VMLA rounds between its product and its sum, as the portable kernel does.
+#include "isa.h"
 
-#if TP_VARIANT == TP_VARIANT_ARMV7EM
-
-#define BLOCK_WORDS_Q4 (18)
-#define BLOCK_WORDS_Q8 (17)
+#if defined(TP_ISA_ARMV7EM)
 
 const char tp_kernels_variant[] = "armv7em";
 
-size_t tp_input_bytes(uint32_t type, uint32_t cols) {
+#define BLOCK_WORDS (18)
+#define BLOCK_BYTES (BLOCK_WORDS * 4)
+
+size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
+    return type == TP_Q4_0 || type == TP_Q8_0 ? (size_t)cols / TP_BLOCK * BLOCK_BYTES : 0;
+}
+
+static inline uint32_t pair(int32_t low, int32_t high) {
+    return (uint32_t)(low & 0xffff) | (uint32_t)high << 16;
+}
+
+void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
+    const int8_t *q, float scale) {
+    uint32_t group = (n - (t & ~3u)) >= 4 ? 4 : 1; // tokens that lie interleaved with this one
+    uint32_t *block = (uint32_t *)x + (t & ~(group - 1)) * (cols / TP_BLOCK) * BLOCK_WORDS
+        + b * group * BLOCK_WORDS;
+    uint32_t i = t & (group - 1);
+    uint32_t *to = block + group + 4 * i;
+    int32_t sum = 0;
     if (type == TP_Q4_0) {
-        return cols / TP_BLOCK * BLOCK_WORDS_Q4 * 4;
-    }
-    if (type == TP_Q8_0) {
-        return cols / TP_BLOCK * BLOCK_WORDS_Q8 * 4;
-    }
-    return tp_ref_input_bytes(type, cols);
-}
-
-static inline uint32_t pair(int8_t low, int8_t high) {
-    return (uint32_t)(uint16_t)low | (uint32_t)(uint16_t)high << 16;
-}
-
-void tp_quantize(uint32_t type, uint8_t *out, const float *x, uint32_t cols) {
-    uint32_t *o = (uint32_t *)out;
-    int8_t q[TP_BLOCK];
-    for (uint32_t b = 0; b < cols; b += TP_BLOCK, x += TP_BLOCK) {
-        union { float f; uint32_t u; } d = { .f = tp_quantize_block(q, x) };
-        *o++ = d.u;
-        if (type == TP_Q4_0) {
-            int32_t sum = 0;
-            for (uint32_t j = 0; j < TP_BLOCK; ++j) {
-                sum += q[j];
-            }
-            *o++ = (uint32_t)(-8 * sum);
-            for (const int8_t *p = q; p < q + 16; p += 4) {
-                *o++ = pair(p[0], p[2]);
-                *o++ = pair(p[16], p[18]);
-                *o++ = pair(p[1], p[3]);
-                *o++ = pair(p[17], p[19]);
-            }
-        } else {
-            for (const int8_t *p = q; p < q + TP_BLOCK; p += 4) {
-                *o++ = pair(p[0], p[2]);
-                *o++ = pair(p[1], p[3]);
-            }
+        for (uint32_t j = 0; j < TP_BLOCK / 2; j += 4, to += 4 * group) {
+            const int8_t *low = q + j, *high = q + j + 16;
+            to[0] = pair(high[0], high[2]);
+            to[1] = pair(16 * low[0] - high[0], 16 * low[2] - high[2]);
+            to[2] = pair(high[1], high[3]);
+            to[3] = pair(16 * low[1] - high[1], 16 * low[3] - high[3]);
+            sum += low[0] + low[1] + low[2] + low[3] + high[0] + high[1] + high[2] + high[3];
+        }
+    } else {
+        for (uint32_t j = 0; j < TP_BLOCK; j += 8, to += 4 * group) {
+            to[0] = pair(q[j], q[j + 2]);
+            to[1] = pair(q[j + 1], q[j + 3]);
+            to[2] = pair(q[j + 4], q[j + 6]);
+            to[3] = pair(q[j + 5], q[j + 7]);
         }
     }
+    block[i] = (uint32_t)(-8 * 16 * sum);
+    ((float *)block)[17 * group + i] = scale;
 }
 
-// The scales of three rows' blocks into s3..s5, times the activations' scale. r5 weights of the first
-// row, r6 bytes from row to row, r7 activations.
-#define SCALES \
-    "vldmia r7!, {s0}\n" \
-    "ldrh r11, [r5, r6, lsl #1]\n" \
-    "ldrh r12, [r5, r6]\n" \
-    "vmov s4, s5, r12, r11\n" \
-    "ldrh r11, [r5], #2\n" \
-    "vmov s3, r11\n" \
-    "vcvtb.f32.f16 s3, s3\n" \
+// The two kernels below are written for the registers as a whole, so they are naked: r0 to r12 and
+// lr are in use between the first and the last line.
+
+// Four rows of one token: y[0..3]. Rows are stride bytes apart; x_end is the end of x.
+//   r1 row 0 and stepping, r3 stride, r0 three strides, r2 x; r4 r9 r10 r11 sums of rows 0 to 3;
+//   r5 to r8 activations; r12 lr weights; s12 to s15 the results, s9 x_end.
+// A row's word is loaded while the row before is still at work: on cores that wait for loads.
+#define ENTER4 \
+    "push {r0, r4-r11, lr}\n" \
+    "ldr r4, [sp, #40]\n" \
+    "vmov s9, r4\n" \
+    "movs r4, #0\n" \
+    "vmov s12, s13, r4, r4\n" \
+    "vmov s14, s15, r4, r4\n" \
+    "add r0, r3, r3, lsl #1\n" \
+    "1:\n" \
+    "ldrh r4, [r1, r3]\n" \
+    "ldrh r5, [r1, r3, lsl #1]\n" \
+    "ldrh r6, [r1, r0]\n" \
+    "ldrh r7, [r1], #2\n" \
+    "vmov s4, s5, r7, r4\n" \
+    "vmov s6, s7, r5, r6\n"
+
+// point: operand of VCVT that takes the factor out
+#define LEAVE4(point) \
+    "vldmia r2!, {s8}\n" \
     "vcvtb.f32.f16 s4, s4\n" \
     "vcvtb.f32.f16 s5, s5\n" \
-    "vmul.f32 s3, s3, s0\n" \
-    "vmul.f32 s4, s4, s0\n" \
-    "vmul.f32 s5, s5, s0\n"
+    "vcvtb.f32.f16 s6, s6\n" \
+    "vcvtb.f32.f16 s7, s7\n" \
+    "vmov s0, s1, r4, r9\n" \
+    "vmov s2, s3, r10, r11\n" \
+    "vmul.f32 s4, s4, s8\n" \
+    "vmul.f32 s5, s5, s8\n" \
+    "vmul.f32 s6, s6, s8\n" \
+    "vmul.f32 s7, s7, s8\n" \
+    "vcvt.f32.s32 s0, s0" point "\n" \
+    "vcvt.f32.s32 s1, s1" point "\n" \
+    "vcvt.f32.s32 s2, s2" point "\n" \
+    "vcvt.f32.s32 s3, s3" point "\n" \
+    "vmla.f32 s12, s4, s0\n" \
+    "vmla.f32 s13, s5, s1\n" \
+    "vmla.f32 s14, s6, s2\n" \
+    "vmla.f32 s15, s7, s3\n" \
+    "vmov r12, s9\n" \
+    "cmp r2, r12\n" \
+    "bne 1b\n" \
+    "pop {r0}\n" \
+    "vstmia r0, {s12-s15}\n" \
+    "pop {r4-r11, pc}\n"
 
-// The three integer sums r0, r9, r10 into the rows' sums s10..s12, and round again.
-#define ADD_AND_LOOP \
-    "vmov s7, s8, r9, r10\n" \
-    "vmov s6, r0\n" \
-    "vcvt.f32.s32 s6, s6\n" \
-    "vcvt.f32.s32 s7, s7\n" \
-    "vcvt.f32.s32 s8, s8\n" \
-    "vmul.f32 s6, s6, s3\n" \
-    "vmul.f32 s7, s7, s4\n" \
-    "vmul.f32 s8, s8, s5\n" \
-    "vadd.f32 s10, s10, s6\n" \
-    "vadd.f32 s11, s11, s7\n" \
-    "vadd.f32 s12, s12, s8\n" \
-    "subs lr, lr, #1\n" \
-    "bne 1b\n"
+// Eight weights of a row in w, spare: another register; next: what loads the next row's word into
+// spare once it is free; from: the sum to add to.
+#define Q4(w, spare, sum, from, next) \
+    "uxtb16 " spare ", " w "\n" \
+    "smlad " sum ", " spare ", r5, " from "\n" \
+    "and " spare ", " spare ", #0x000f000f\n" \
+    "smlad " sum ", " spare ", r6, " sum "\n" \
+    "uxtb16 " w ", " w ", ror #8\n" \
+    next \
+    "smlad " sum ", " w ", r7, " sum "\n" \
+    "and " w ", " w ", #0x000f000f\n" \
+    "smlad " sum ", " w ", r8, " sum "\n"
 
-// Both kernels: y[0..3 * groups) = rows of weights, stride bytes apart, by one token's activations.
-// r0 y, r1 weights, r2 stride, r3 activations; blocks and groups on the stack; none of them 0. On the
-// stack y is at 0, the activations at 4, blocks at 44, groups at 48.
-#define ENTER \
-    "push {r0, r3-r11, lr}\n" \
-    "mov r5, r1\n" \
-    "mov r6, r2\n"
+// Eight weights of four rows. The first four products of a block add to r4, row 0's, which holds
+// the offset: so it must come last.
+#define Q4_ROWS(from1, from2, from3) \
+    "ldr r12, [r1, r3]\n" \
+    Q4("r12", "lr", "r9", from1, "ldr lr, [r1, r3, lsl #1]\n") \
+    Q4("lr", "r12", "r10", from2, "ldr r12, [r1, r0]\n") \
+    Q4("r12", "lr", "r11", from3, "ldr lr, [r1], #4\n") \
+    Q4("lr", "r12", "r4", "r4", "")
 
-#define BEGIN_GROUP \
-    "2:\n" \
-    "ldr r7, [sp, #4]\n" \
-    "ldr lr, [sp, #44]\n" \
-    "movs r0, #0\n" \
-    "vmov s10, r0\n" \
-    "vmov s11, s12, r0, r0\n" \
-    "1:\n"
-
-// The first row's pointer has come to the second row: two more to the next group.
-#define END_GROUP_AND_LEAVE \
-    "ldr r0, [sp]\n" \
-    "ldr r1, [sp, #48]\n" \
-    "vstmia r0!, {s10-s12}\n" \
-    "add r5, r5, r6, lsl #1\n" \
-    "str r0, [sp]\n" \
-    "subs r1, r1, #1\n" \
-    "str r1, [sp, #48]\n" \
-    "bne 2b\n" \
-    "pop {r0, r3-r11, pc}\n"
-
-// Eight weights of one row, loaded by `load`, into the sum `acc`, which begins as `from`.
-#define NIBBLES(load, acc, from) \
-    load \
-    "and r12, r8, r11\n" \
-    "smlad " acc ", r12, r1, " from "\n" \
-    "and r12, r8, r11, lsr #4\n" \
-    "smlad " acc ", r12, r2, " acc "\n" \
-    "and r12, r8, r11, lsr #8\n" \
-    "smlad " acc ", r12, r3, " acc "\n" \
-    "and r12, r8, r11, lsr #12\n" \
-    "smlad " acc ", r12, r4, " acc "\n"
-
-#define ROW2 "ldr r11, [r5, r6, lsl #1]\n"
-#define ROW1 "ldr r11, [r5, r6]\n"
-#define ROW0 "ldr r11, [r5], #4\n"
-
-#define NIBBLE_WORD(from2, from1) \
-    NIBBLES(ROW2, "r10", from2) \
-    NIBBLES(ROW1, "r9", from1) \
-    NIBBLES(ROW0, "r0", "r0")
-
-// All core registers are taken, which a compiler does not do: 137 instructions for 96 products.
-__attribute__((naked, noinline)) static void rows3_q4_0(float *y, const uint8_t *w, size_t stride,
-    const uint8_t *x, uint32_t blocks, uint32_t groups) {
-    (void)y;
-    (void)w;
-    (void)stride;
-    (void)x;
-    (void)blocks;
-    (void)groups;
+__attribute__((naked, noinline))
+static void q4_0_rows4(float *y, const uint8_t *w, const void *x, size_t stride, const void *x_end) {
     __asm volatile (
         ".syntax unified\n"
-        ENTER
-        "mov r8, #0x000f000f\n"
-        BEGIN_GROUP
-        SCALES
-        "ldmia r7!, {r0, r1, r2, r3, r4}\n"
-        NIBBLE_WORD("r0", "r0")
-        "ldmia r7!, {r1, r2, r3, r4}\n"
-        NIBBLE_WORD("r10", "r9")
-        "ldmia r7!, {r1, r2, r3, r4}\n"
-        NIBBLE_WORD("r10", "r9")
-        "ldmia r7!, {r1, r2, r3, r4}\n"
-        NIBBLE_WORD("r10", "r9")
-        ADD_AND_LOOP
-        END_GROUP_AND_LEAVE
+        ENTER4
+        "ldmia r2!, {r4-r8}\n"
+        Q4_ROWS("r4", "r4", "r4")
+        "ldmia r2!, {r5-r8}\n"
+        Q4_ROWS("r9", "r10", "r11")
+        "ldmia r2!, {r5-r8}\n"
+        Q4_ROWS("r9", "r10", "r11")
+        "ldmia r2!, {r5-r8}\n"
+        Q4_ROWS("r9", "r10", "r11")
+        LEAVE4(", #4")
         );
 }
 
-// Four weights of one row; a and b hold the activations.
-#define BYTES(load, acc, a, b) \
-    load \
-    "sxtb16 r12, r11\n" \
-    "smlad " acc ", r12, " a ", " acc "\n" \
-    "sxtb16 r12, r11, ror #8\n" \
-    "smlad " acc ", r12, " b ", " acc "\n"
+// Four weights of a row in w; a, b: the activations.
+#define Q8(w, spare, a, b, sum, next, first) \
+    "sxtb16 " spare ", " w "\n" \
+    first \
+    "sxtb16 " w ", " w ", ror #8\n" \
+    next \
+    "smlad " sum ", " w ", " b ", " sum "\n"
+#define ADD(spare, a, sum) "smlad " sum ", " spare ", " a ", " sum "\n"
+#define SET(spare, a, sum) "smuad " sum ", " spare ", " a "\n"
 
-#define BYTE_WORD(a, b) \
-    BYTES(ROW2, "r10", a, b) \
-    BYTES(ROW1, "r9", a, b) \
-    BYTES(ROW0, "r0", a, b)
+#define Q8_ROWS(a, b, FIRST) \
+    "ldr r12, [r1, r3]\n" \
+    Q8("r12", "lr", a, b, "r9", "ldr lr, [r1, r3, lsl #1]\n", FIRST("lr", a, "r9")) \
+    Q8("lr", "r12", a, b, "r10", "ldr r12, [r1, r0]\n", FIRST("r12", a, "r10")) \
+    Q8("r12", "lr", a, b, "r11", "ldr lr, [r1], #4\n", FIRST("lr", a, "r11")) \
+    Q8("lr", "r12", a, b, "r4", "", FIRST("r12", a, "r4"))
 
-#define BYTE_WORDS \
-    "ldmia r7!, {r1, r2, r3, r4}\n" \
-    BYTE_WORD("r1", "r2") \
-    BYTE_WORD("r3", "r4")
-
-// 149 instructions for 96 products.
-__attribute__((naked, noinline)) static void rows3_q8_0(float *y, const uint8_t *w, size_t stride,
-    const uint8_t *x, uint32_t blocks, uint32_t groups) {
-    (void)y;
-    (void)w;
-    (void)stride;
-    (void)x;
-    (void)blocks;
-    (void)groups;
+__attribute__((naked, noinline))
+static void q8_0_rows4(float *y, const uint8_t *w, const void *x, size_t stride, const void *x_end) {
     __asm volatile (
         ".syntax unified\n"
-        ENTER
-        BEGIN_GROUP
-        SCALES
-        "movs r0, #0\n"
-        "mov r9, r0\n"
-        "mov r10, r0\n"
-        BYTE_WORDS
-        BYTE_WORDS
-        BYTE_WORDS
-        BYTE_WORDS
-        ADD_AND_LOOP
-        END_GROUP_AND_LEAVE
+        ENTER4
+        "ldmia r2!, {r4-r8}\n"
+        Q8_ROWS("r5", "r6", SET)
+        Q8_ROWS("r7", "r8", ADD)
+        "ldmia r2!, {r5-r8}\n"
+        Q8_ROWS("r5", "r6", ADD)
+        Q8_ROWS("r7", "r8", ADD)
+        "ldmia r2!, {r5-r8}\n"
+        Q8_ROWS("r5", "r6", ADD)
+        Q8_ROWS("r7", "r8", ADD)
+        "ldmia r2!, {r5-r8}\n"
+        Q8_ROWS("r5", "r6", ADD)
+        Q8_ROWS("r7", "r8", ADD)
+        LEAVE4("")
         );
 }
 
-void tp_matmul(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, uint32_t rows,
-    uint32_t cols, uint32_t n) {
-    if (type != TP_Q4_0 && type != TP_Q8_0) {
-        tp_ref_matmul(type, y, w, x, rows, cols, n);
-        return;
+// Four interleaved tokens of one row: y[0..3]. Weights are unpacked once for the four.
+//   r1 row, r2 x; r4 to r7 sums of tokens 0 to 3; r8 to r11 activations; r0 r3 r12 lr weights;
+//   s12 to s15 the results, s9 x_end.
+#define ENTER_TOKENS \
+    "push {r0, r4-r11, lr}\n" \
+    "vmov s9, r3\n" \
+    "movs r4, #0\n" \
+    "vmov s12, s13, r4, r4\n" \
+    "vmov s14, s15, r4, r4\n" \
+    "1:\n" \
+    "ldrh r8, [r1], #2\n" \
+    "vmov s8, r8\n" \
+    "ldmia r2!, {r4-r7}\n"
+
+#define TOKEN(sum) \
+    "ldmia r2!, {r8-r11}\n" \
+    "smlad " sum ", r0, r8, " sum "\n" \
+    "smlad " sum ", r3, r9, " sum "\n" \
+    "smlad " sum ", r12, r10, " sum "\n" \
+    "smlad " sum ", lr, r11, " sum "\n"
+#define TOKENS TOKEN("r4") TOKEN("r5") TOKEN("r6") TOKEN("r7")
+
+#define Q4_TOKENS \
+    "ldr lr, [r1], #4\n" \
+    "uxtb16 r0, lr\n" \
+    "uxtb16 r12, lr, ror #8\n" \
+    "and r3, r0, #0x000f000f\n" \
+    "and lr, r12, #0x000f000f\n" \
+    TOKENS
+
+#define Q8_TOKENS \
+    "ldr r3, [r1], #4\n" \
+    "ldr lr, [r1], #4\n" \
+    "sxtb16 r0, r3\n" \
+    "sxtb16 r3, r3, ror #8\n" \
+    "sxtb16 r12, lr\n" \
+    "sxtb16 lr, lr, ror #8\n" \
+    TOKENS
+
+#define LEAVE_TOKENS(point) \
+    "vldmia r2!, {s4-s7}\n" \
+    "vcvtb.f32.f16 s8, s8\n" \
+    "vmov s0, s1, r4, r5\n" \
+    "vmov s2, s3, r6, r7\n" \
+    "vmul.f32 s4, s8, s4\n" \
+    "vmul.f32 s5, s8, s5\n" \
+    "vmul.f32 s6, s8, s6\n" \
+    "vmul.f32 s7, s8, s7\n" \
+    "vcvt.f32.s32 s0, s0" point "\n" \
+    "vcvt.f32.s32 s1, s1" point "\n" \
+    "vcvt.f32.s32 s2, s2" point "\n" \
+    "vcvt.f32.s32 s3, s3" point "\n" \
+    "vmla.f32 s12, s4, s0\n" \
+    "vmla.f32 s13, s5, s1\n" \
+    "vmla.f32 s14, s6, s2\n" \
+    "vmla.f32 s15, s7, s3\n" \
+    "vmov r12, s9\n" \
+    "cmp r2, r12\n" \
+    "bne 1b\n" \
+    "pop {r0}\n" \
+    "vstmia r0, {s12-s15}\n" \
+    "pop {r4-r11, pc}\n"
+
+__attribute__((naked, noinline))
+static void q4_0_tokens4(float *y, const uint8_t *w, const void *x, const void *x_end) {
+    __asm volatile (
+        ".syntax unified\n"
+        ENTER_TOKENS
+        Q4_TOKENS
+        Q4_TOKENS
+        Q4_TOKENS
+        Q4_TOKENS
+        LEAVE_TOKENS(", #4")
+        );
+}
+
+__attribute__((naked, noinline))
+static void q8_0_tokens4(float *y, const uint8_t *w, const void *x, const void *x_end) {
+    __asm volatile (
+        ".syntax unified\n"
+        ENTER_TOKENS
+        Q8_TOKENS
+        Q8_TOKENS
+        Q8_TOKENS
+        Q8_TOKENS
+        LEAVE_TOKENS("")
+        );
+}
+
+static void rows4(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, size_t stride, const uint8_t *x_end) {
+    if (type == TP_Q4_0) {
+        q4_0_rows4(y, w, x, stride, x_end);
+    } else {
+        q8_0_rows4(y, w, x, stride, x_end);
     }
-    void (*rows3)(float *, const uint8_t *, size_t, const uint8_t *, uint32_t, uint32_t) =
-        type == TP_Q4_0 ? rows3_q4_0 : rows3_q8_0;
+}
+
+void tp_isa_matmul(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
+    uint32_t cols, uint32_t n) {
     size_t stride = tp_row_bytes(type, cols);
-    size_t x_bytes = tp_input_bytes(type, cols);
-    uint32_t blocks = cols / TP_BLOCK;
-    // For several tokens three rows at a time, so that these are read once from slow storage.
-    uint32_t groups = n == 1 ? rows / 3 : 1;
-    uint32_t r = 0;
-    for (; r + 3 <= rows; r += 3 * groups, w += 3 * groups * stride) {
-        for (uint32_t t = 0; t < n; ++t) {
-            rows3(y + (size_t)t * rows + r, w, stride, x + t * x_bytes, blocks, groups);
+    size_t x_bytes = tp_isa_x_bytes(type, cols);
+    const uint8_t *from = x;
+    float result[4];
+    for (; n >= 4; n -= 4, from += 4 * x_bytes, y += 4 * (size_t)rows) {
+        const uint8_t *row = w;
+        for (uint32_t r = 0; r < rows; ++r, row += stride) {
+            if (type == TP_Q4_0) {
+                q4_0_tokens4(result, row, from, from + 4 * x_bytes);
+            } else {
+                q8_0_tokens4(result, row, from, from + 4 * x_bytes);
+            }
+            for (uint32_t i = 0; i < 4; ++i) {
+                y[(size_t)i * rows + r] = result[i];
+            }
         }
     }
-    // One or two rows left: the missing ones repeat the last, and their sums are dropped.
-    if (r < rows) {
-        float sums[3];
-        for (uint32_t t = 0; t < n; ++t) {
-            rows3(sums, w, rows - r == 2 ? stride : 0, x + t * x_bytes, blocks, 1);
-            y[(size_t)t * rows + r] = sums[0];
-            if (rows - r == 2) {
-                y[(size_t)t * rows + r + 1] = sums[1];
+    for (; n > 0; --n, from += x_bytes, y += rows) {
+        if (rows < 4) {
+            for (uint32_t r = 0; r < rows; ++r) {
+                rows4(type, result, w + r * stride, from, 0, from + x_bytes); // four times the same
+                y[r] = result[0];
             }
+            continue;
+        }
+        for (uint32_t r = 0; r < rows; r += 4) {
+            // the last rows may be done twice
+            uint32_t at = r < rows - 4 ? r : rows - 4;
+            rows4(type, y + at, w + at * stride, from, stride, from + x_bytes);
         }
     }
 }

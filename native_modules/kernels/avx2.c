@@ -1,19 +1,15 @@
 // Matrix products for x86-64 with AVX2 and F16C (and VNNI where the compiler may use it): eight rows
 // at once, so that the sums over blocks, which must stay in order, lie side by side in one vector.
-// Activations are laid out as the reference has them.
-#include "kernels.h"
+// Activations are laid out as the portable kernels have them.
+#include "isa.h"
 
-#if TP_VARIANT == TP_VARIANT_AVX2
+#if defined(TP_ISA_AVX2)
 
 #include <immintrin.h>
 
 #define ROWS 8
 
 const char tp_kernels_variant[] = "avx2";
-
-static inline int load_u16(const uint8_t *p) {
-    return p[0] | p[1] << 8;
-}
 
 static inline __m256i load(const void *p) {
     return _mm256_loadu_si256((const __m256i *)p);
@@ -38,14 +34,14 @@ static inline __m256i dot4(__m256i u, __m256i s) {
 
 // The fp16 scales of eight rows, times the scale of the activations.
 static inline __m256 scales(const uint8_t *w, size_t stride, float d) {
-    __m128i h = _mm_cvtsi32_si128(load_u16(w));
-    h = _mm_insert_epi16(h, load_u16(w + stride), 1);
-    h = _mm_insert_epi16(h, load_u16(w + 2 * stride), 2);
-    h = _mm_insert_epi16(h, load_u16(w + 3 * stride), 3);
-    h = _mm_insert_epi16(h, load_u16(w + 4 * stride), 4);
-    h = _mm_insert_epi16(h, load_u16(w + 5 * stride), 5);
-    h = _mm_insert_epi16(h, load_u16(w + 6 * stride), 6);
-    h = _mm_insert_epi16(h, load_u16(w + 7 * stride), 7);
+    __m128i h = _mm_cvtsi32_si128((int)tp_load_u16(w));
+    h = _mm_insert_epi16(h, (int)tp_load_u16(w + stride), 1);
+    h = _mm_insert_epi16(h, (int)tp_load_u16(w + 2 * stride), 2);
+    h = _mm_insert_epi16(h, (int)tp_load_u16(w + 3 * stride), 3);
+    h = _mm_insert_epi16(h, (int)tp_load_u16(w + 4 * stride), 4);
+    h = _mm_insert_epi16(h, (int)tp_load_u16(w + 5 * stride), 5);
+    h = _mm_insert_epi16(h, (int)tp_load_u16(w + 6 * stride), 6);
+    h = _mm_insert_epi16(h, (int)tp_load_u16(w + 7 * stride), 7);
     return _mm256_mul_ps(_mm256_cvtph_ps(h), _mm256_set1_ps(d));
 }
 
@@ -84,36 +80,35 @@ static void rows_q4_0(float *y, const uint8_t *w, size_t stride, const int8_t *q
     _mm256_storeu_ps(y, sum);
 }
 
-size_t tp_input_bytes(uint32_t type, uint32_t cols) {
-    return tp_ref_input_bytes(type, cols);
+size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
+    return type == TP_Q8_0 || type == TP_Q4_0 ? tp_portable_x_bytes(cols) : 0;
 }
 
-void tp_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols) {
-    tp_ref_quantize(type, q, x, cols);
+void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
+    const int8_t *values, float scale) {
+    (void)type;
+    (void)n;
+    tp_portable_put(x, cols, t, b, values, scale);
 }
 
-void tp_matmul(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, uint32_t rows,
+void tp_isa_matmul(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
     uint32_t cols, uint32_t n) {
     size_t stride = tp_row_bytes(type, cols);
-    size_t x_bytes = tp_ref_input_bytes(type, cols);
+    size_t x_bytes = tp_portable_x_bytes(cols);
     uint32_t r = 0;
-    if (type == TP_Q8_0 || type == TP_Q4_0) {
-        for (; r + ROWS <= rows; r += ROWS, w += ROWS * stride) {
-            for (uint32_t t = 0; t < n; ++t) {
-                const int8_t *q = (const int8_t *)x + t * x_bytes;
-                if (type == TP_Q8_0) {
-                    rows_q8_0(y + (size_t)t * rows + r, w, stride, q, cols);
-                } else {
-                    rows_q4_0(y + (size_t)t * rows + r, w, stride, q, cols);
-                }
+    for (; r + ROWS <= rows; r += ROWS, w += ROWS * stride) {
+        for (uint32_t t = 0; t < n; ++t) {
+            const int8_t *q = (const int8_t *)x + t * x_bytes;
+            if (type == TP_Q8_0) {
+                rows_q8_0(y + (size_t)t * rows + r, w, stride, q, cols);
+            } else {
+                rows_q4_0(y + (size_t)t * rows + r, w, stride, q, cols);
             }
         }
     }
-    if (r == rows) {
-        return;
-    }
-    for (uint32_t t = 0; t < n; ++t) {
-        tp_ref_matmul(type, y + (size_t)t * rows + r, w, x + t * x_bytes, rows - r, cols, 1);
+    for (uint32_t t = 0; t < n && r < rows; ++t) {
+        tp_matmul_portable(type, y + (size_t)t * rows + r, w, (const uint8_t *)x + t * x_bytes, rows - r,
+            cols, 1);
     }
 }
 

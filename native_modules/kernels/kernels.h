@@ -16,50 +16,32 @@ enum {
     TP_Q8_0 = 8, // fp16 scale, 32 int8
 };
 
-// The variant for this instruction set: one file each, chosen here.
-#define TP_VARIANT_PORTABLE (0)
-#define TP_VARIANT_ARMV7EM (1) // armv7em.c: DSP instructions and a single-precision FPU
-#define TP_VARIANT_AVX2 (2)    // avx2.c
-#if defined(TP_PORTABLE_ONLY)
-#define TP_VARIANT TP_VARIANT_PORTABLE
-#elif defined(__ARM_FEATURE_DSP) && defined(__ARM_FP) && (__ARM_FP & 4)
-#define TP_VARIANT TP_VARIANT_ARMV7EM
-#elif defined(__AVX2__) && defined(__F16C__)
-#define TP_VARIANT TP_VARIANT_AVX2
-#else
-#define TP_VARIANT TP_VARIANT_PORTABLE
-#endif
-
-extern const char tp_kernels_variant[];
-
 // Bytes of one row of cols values; 0 if the type is unknown or cols does not fit it.
 size_t tp_row_bytes(uint32_t type, uint32_t cols);
 
+// Bytes of one token's quantized activations as the products with weights of this type read them.
+// How they are laid out is the variant's own affair (see isa.h), but for TP_F32: that is the layout
+// of the portable kernels, cols int8 and then cols / 32 float scales.
+size_t tp_q8_bytes(uint32_t type, uint32_t cols);
+
+// Floats of n tokens to quantized activations for weights of this type: per block of 32
+// scale = max|x| / 127, round half away from 0.
+void tp_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols, uint32_t n);
+
+// Which variant of the kernels was compiled in; "portable" is the reference.
+extern const char tp_kernels_variant[];
+
+// y[n][rows] = x[n][cols] . w[rows][cols]. x is float for F32 and F16; for Q8_0 and Q4_0 it is
+// what tp_quantize made for that type and the same n.
+void tp_matmul(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
+    uint32_t cols, uint32_t n);
+
+// The same bits from the portable kernels, whatever the variant; x is quantized for TP_F32.
+void tp_matmul_portable(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
+    uint32_t cols, uint32_t n);
+
 // One row of a weight matrix as floats.
 void tp_dequantize_row(uint32_t type, float *y, const uint8_t *w, uint32_t cols);
-
-// A matrix product with weights of a type takes its activations in a form of its own: floats for
-// F32 and F16, else as tp_quantize leaves them. How they are laid out is the variant's affair.
-// Bytes of one token's activations for weights of a type.
-size_t tp_input_bytes(uint32_t type, uint32_t cols);
-
-// Floats to the activations that weights of a type want. All variants round alike: int8 by block of
-// 32, scale = max|x| / 127, half away from 0.
-void tp_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols);
-
-// y[n][rows] = x[n][cols] . w[rows][cols]. All variants give the same bits: over the blocks of a row
-// in order, sum += (weight scale * activation scale) * (float)(integer dot product).
-void tp_matmul(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, uint32_t rows,
-    uint32_t cols, uint32_t n);
-
-// The reference, always there: activations are cols int8, then cols / 32 scales.
-size_t tp_ref_input_bytes(uint32_t type, uint32_t cols);
-void tp_ref_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols);
-void tp_ref_matmul(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, uint32_t rows,
-    uint32_t cols, uint32_t n);
-
-// Rounds one block of 32 values; returns its scale.
-float tp_quantize_block(int8_t *q, const float *x);
 
 // y = x * w / sqrt(mean(x^2) + eps)
 void tp_rmsnorm(float *y, const float *x, const float *w, uint32_t cols, float eps);

@@ -1,0 +1,44 @@
+// Which kernels this build has. A variant for an instruction set is one file that defines the four
+// functions below, and one line here. Its results equal those of the portable kernels bit for bit:
+// per block of 32 an exact integer dot product, then sum += (dw * da) * (float)dot, block after
+// block, rounded after each step.
+#ifndef TP_ISA_H
+#define TP_ISA_H
+
+#include "kernels.h"
+
+#if defined(TP_ONLY_PORTABLE)
+#define TP_ISA_PORTABLE (1)
+#elif defined(__ARM_FEATURE_DSP) && defined(__ARM_FP) && defined(__thumb2__)
+#define TP_ISA_ARMV7EM (1)
+#elif defined(__AVX2__) && defined(__F16C__)
+#define TP_ISA_AVX2 (1)
+#else
+#define TP_ISA_PORTABLE (1)
+#endif
+
+// Bytes of one token's activations for this type of weights; 0 if the variant has no kernel for it
+// and leaves it to the portable one.
+size_t tp_isa_x_bytes(uint32_t type, uint32_t cols);
+
+// Puts one quantized block, 32 values and their scale, where the products look for it: block b of
+// token t of n, cols values each.
+void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
+    const int8_t *values, float scale);
+
+// As tp_matmul, for types that tp_isa_x_bytes knows.
+void tp_isa_matmul(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
+    uint32_t cols, uint32_t n);
+
+// As tp_isa_put for the portable kernels, which are always there (tp_matmul_portable).
+void tp_portable_put(void *x, uint32_t cols, uint32_t t, uint32_t b, const int8_t *values, float scale);
+
+static inline size_t tp_portable_x_bytes(uint32_t cols) {
+    return cols + cols / TP_BLOCK * sizeof(float);
+}
+
+static inline uint32_t tp_load_u16(const uint8_t *p) {
+    return p[0] | (uint32_t)p[1] << 8;
+}
+
+#endif
