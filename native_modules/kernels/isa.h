@@ -11,6 +11,10 @@
 #define TP_ISA_PORTABLE (1)
 #elif defined(__ARM_FEATURE_DSP) && defined(__ARM_FP) && defined(__thumb2__)
 #define TP_ISA_ARMV7EM (1)
+#elif defined(__thumb2__)
+#define TP_ISA_ARMV7M (1)
+#elif defined(__riscv_mul) && __riscv_xlen == 32 && !defined(__riscv_flen)
+#define TP_ISA_RV32 (1)
 #else
 #define TP_ISA_PORTABLE (1)
 #endif
