@@ -19,6 +19,11 @@
 #define TP_ISA_PORTABLE (1)
 #endif
 
+// Cores whose float arithmetic is a library: integers in its place, where they give the same bits.
+#if (defined(__arm__) && !defined(__ARM_FP)) || (defined(__riscv) && !defined(__riscv_flen))
+#define TP_SOFT_FLOAT (1)
+#endif
+
 // Bytes of one token's activations for this type of weights; 0 if the variant has no kernel for it
 // and leaves it to the portable one.
 size_t tp_isa_x_bytes(uint32_t type, uint32_t cols);

@@ -107,9 +107,8 @@ static inline int tp_add_block(tp_num *sum, uint32_t h, uint32_t da, int32_t dot
         lo <<= 1;
         --e;
     }
-    int32_t v = (int32_t)tp_round(hi, lo);
-    v = (h & 0x8000u) != 0 ? -v : v;
-    v = (v ^ (int32_t)negative) - (int32_t)negative;
+    int32_t minus = (int32_t)(h << 16 ^ (uint32_t)dot) >> 31;
+    int32_t v = ((int32_t)tp_round(hi, lo) ^ minus) - minus;
     // sum + v: both with five more bits, the smaller one's tail gathered in its last bit
     int32_t big = sum->m, small = v, distance = sum->e - e;
     if (distance < 0) {
@@ -132,11 +131,14 @@ static inline int tp_add_block(tp_num *sum, uint32_t h, uint32_t da, int32_t dot
     shifted |= (int32_t)((uint32_t)shifted << distance) != small;
     big += shifted;
     uint32_t magnitude = (uint32_t)(big ^ big >> 31);
-    if (magnitude == 0) {
-        sum->m = 0;
-        return 1;
+    int32_t drop = 5 + (magnitude >= 1u << 29);
+    if (magnitude < 1u << 28) {
+        if (magnitude == 0) {
+            sum->m = 0;
+            return 1;
+        }
+        drop = 8 - (int32_t)tp_clz(magnitude);
     }
-    int32_t drop = 8 - (int32_t)tp_clz(magnitude);
     if (drop > 0) {
         big = (big + (1 << (drop - 1)) - 1 + (big >> drop & 1)) >> drop;
     } else {
