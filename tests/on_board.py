@@ -11,7 +11,7 @@ from tinyprof_bridge.transport import SerialBoard, UnixBoard
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
 ALL = (*EMULATED, "unix")
-KERNELS = {"m3": "portable", "m4": "armv7em", "m7": "armv7em", "rv32": "portable"}
+KERNELS = {"m3": "armv7m", "m4": "armv7em", "m7": "armv7em", "rv32": "rv32"}
 ON_BOARDS = ("unix", "m4")  # where tests of device code run by default
 
 

@@ -60,7 +60,7 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
     ((float *)block)[17 * group + i] = scale;
 }
 
-// The two kernels below are written for the registers as a whole, so they are naked: r0 to r12 and
+// The functions below are written for the registers as a whole, so they are naked: r0 to r12 and
 // lr are in use between the first and the last line.
 
 // Four rows of one token: y[0..3]. Rows are stride bytes apart; x_end is the end of x.
@@ -188,48 +188,72 @@ static void q8_0_rows4(float *y, const uint8_t *w, const void *x, size_t stride,
         );
 }
 
-// Four interleaved tokens of one row: y[0..3]. Weights are unpacked once for the four.
-//   r1 row, r2 x; r4 to r7 sums of tokens 0 to 3; r8 to r11 activations; r0 r3 r12 lr weights;
-//   s12 to s15 the results, s9 x_end.
-#define ENTER_TOKENS \
-    "push {r0, r4-r11, lr}\n" \
-    "vmov s9, r3\n" \
-    "movs r4, #0\n" \
-    "vmov s12, s13, r4, r4\n" \
-    "vmov s14, s15, r4, r4\n" \
+// Several tokens: a stretch of a row is unpacked once for all of them. out: for each block the scale
+// as float, then 16 words of pairs as the products want them.
+//   r0 out, r1 row, r2 blocks left; r3 to r6 pairs, r7 r12 weights.
+#define UNPACK(EIGHT) \
+    ".syntax unified\n" \
+    "push {r4-r7, lr}\n" \
     "1:\n" \
-    "ldrh r8, [r1], #2\n" \
-    "vmov s8, r8\n" \
-    "ldmia r2!, {r4-r7}\n"
+    "ldrh r3, [r1], #2\n" \
+    "vmov s0, r3\n" \
+    "vcvtb.f32.f16 s0, s0\n" \
+    "vstmia r0!, {s0}\n" \
+    EIGHT EIGHT EIGHT EIGHT \
+    "subs r2, #1\n" \
+    "bne 1b\n" \
+    "pop {r4-r7, pc}\n"
 
+__attribute__((naked, noinline))
+static void q4_0_unpack(uint32_t *out, const uint8_t *w, uint32_t blocks) {
+    __asm volatile (UNPACK(
+        "ldr r7, [r1], #4\n"
+        "uxtb16 r3, r7\n"
+        "uxtb16 r5, r7, ror #8\n"
+        "and r4, r3, #0x000f000f\n"
+        "and r6, r5, #0x000f000f\n"
+        "stmia r0!, {r3-r6}\n"
+        ));
+}
+
+__attribute__((naked, noinline))
+static void q8_0_unpack(uint32_t *out, const uint8_t *w, uint32_t blocks) {
+    __asm volatile (UNPACK(
+        "ldr r7, [r1], #4\n"
+        "ldr r12, [r1], #4\n"
+        "sxtb16 r3, r7\n"
+        "sxtb16 r4, r7, ror #8\n"
+        "sxtb16 r5, r12\n"
+        "sxtb16 r6, r12, ror #8\n"
+        "stmia r0!, {r3-r6}\n"
+        ));
+}
+
+// sums[0..3] += the products of an unpacked stretch with four interleaved tokens.
+//   r1 weights, r2 x; r4 to r7 sums of tokens 0 to 3; r8 to r11 activations; r0 r3 r12 lr pairs;
+//   s8 scale, s12 to s15 the results, s9 x_end.
 #define TOKEN(sum) \
     "ldmia r2!, {r8-r11}\n" \
     "smlad " sum ", r0, r8, " sum "\n" \
     "smlad " sum ", r3, r9, " sum "\n" \
     "smlad " sum ", r12, r10, " sum "\n" \
     "smlad " sum ", lr, r11, " sum "\n"
-#define TOKENS TOKEN("r4") TOKEN("r5") TOKEN("r6") TOKEN("r7")
 
-#define Q4_TOKENS \
-    "ldr lr, [r1], #4\n" \
-    "uxtb16 r0, lr\n" \
-    "uxtb16 r12, lr, ror #8\n" \
-    "and r3, r0, #0x000f000f\n" \
-    "and lr, r12, #0x000f000f\n" \
-    TOKENS
+#define EIGHT_OF_TOKENS \
+    "ldmia r1!, {r0, r3, r12, lr}\n" \
+    TOKEN("r4") TOKEN("r5") TOKEN("r6") TOKEN("r7")
 
-#define Q8_TOKENS \
-    "ldr r3, [r1], #4\n" \
-    "ldr lr, [r1], #4\n" \
-    "sxtb16 r0, r3\n" \
-    "sxtb16 r3, r3, ror #8\n" \
-    "sxtb16 r12, lr\n" \
-    "sxtb16 lr, lr, ror #8\n" \
-    TOKENS
-
-#define LEAVE_TOKENS(point) \
+// point: operand of VCVT that takes the factor out
+#define TOKENS4(point) \
+    ".syntax unified\n" \
+    "push {r0, r4-r11, lr}\n" \
+    "vmov s9, r3\n" \
+    "vldmia r0, {s12-s15}\n" \
+    "1:\n" \
+    "vldmia r1!, {s8}\n" \
+    "ldmia r2!, {r4-r7}\n" \
+    EIGHT_OF_TOKENS EIGHT_OF_TOKENS EIGHT_OF_TOKENS EIGHT_OF_TOKENS \
     "vldmia r2!, {s4-s7}\n" \
-    "vcvtb.f32.f16 s8, s8\n" \
     "vmov s0, s1, r4, r5\n" \
     "vmov s2, s3, r6, r7\n" \
     "vmul.f32 s4, s8, s4\n" \
@@ -252,29 +276,46 @@ static void q8_0_rows4(float *y, const uint8_t *w, const void *x, size_t stride,
     "pop {r4-r11, pc}\n"
 
 __attribute__((naked, noinline))
-static void q4_0_tokens4(float *y, const uint8_t *w, const void *x, const void *x_end) {
-    __asm volatile (
-        ".syntax unified\n"
-        ENTER_TOKENS
-        Q4_TOKENS
-        Q4_TOKENS
-        Q4_TOKENS
-        Q4_TOKENS
-        LEAVE_TOKENS(", #4")
-        );
+static void q4_0_tokens4(float *sums, const uint32_t *w, const void *x, const void *x_end) {
+    __asm volatile (TOKENS4(", #4"));
 }
 
 __attribute__((naked, noinline))
-static void q8_0_tokens4(float *y, const uint8_t *w, const void *x, const void *x_end) {
-    __asm volatile (
-        ".syntax unified\n"
-        ENTER_TOKENS
-        Q8_TOKENS
-        Q8_TOKENS
-        Q8_TOKENS
-        Q8_TOKENS
-        LEAVE_TOKENS("")
-        );
+static void q8_0_tokens4(float *sums, const uint32_t *w, const void *x, const void *x_end) {
+    __asm volatile (TOKENS4(""));
+}
+
+#define STRETCH (16) // blocks of a row that are unpacked at once, on the stack
+
+// Row r of a product with groups times four tokens. y: of token 0, row r.
+static void row_of_tokens(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, uint32_t rows,
+    uint32_t blocks, uint32_t groups) {
+    uint32_t unpacked[STRETCH * 17];
+    size_t block_bytes = tp_row_bytes(type, TP_BLOCK);
+    for (uint32_t b = 0; b < blocks; b += STRETCH) {
+        uint32_t count = blocks - b < STRETCH ? blocks - b : STRETCH;
+        if (type == TP_Q4_0) {
+            q4_0_unpack(unpacked, w + b * block_bytes, count);
+        } else {
+            q8_0_unpack(unpacked, w + b * block_bytes, count);
+        }
+        float *to = y;
+        const uint8_t *from = x + b * 4 * BLOCK_BYTES;
+        for (uint32_t g = 0; g < groups; ++g, from += blocks * 4 * BLOCK_BYTES) {
+            float sums[4] = { 0.0f, 0.0f, 0.0f, 0.0f };
+            for (uint32_t i = 0; b > 0 && i < 4; ++i) {
+                sums[i] = to[i * rows];
+            }
+            if (type == TP_Q4_0) {
+                q4_0_tokens4(sums, unpacked, from, from + count * 4 * BLOCK_BYTES);
+            } else {
+                q8_0_tokens4(sums, unpacked, from, from + count * 4 * BLOCK_BYTES);
+            }
+            for (uint32_t i = 0; i < 4; ++i, to += rows) {
+                *to = sums[i];
+            }
+        }
+    }
 }
 
 static void rows4(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, size_t stride, const uint8_t *x_end) {
@@ -290,20 +331,16 @@ void tp_isa_matmul(uint32_t type, float *y, const uint8_t *w, const void *x, uin
     size_t stride = tp_row_bytes(type, cols);
     size_t x_bytes = tp_isa_x_bytes(type, cols);
     const uint8_t *from = x;
-    float result[4];
-    for (; n >= 4; n -= 4, from += 4 * x_bytes, y += 4 * (size_t)rows) {
-        const uint8_t *row = w;
-        for (uint32_t r = 0; r < rows; ++r, row += stride) {
-            if (type == TP_Q4_0) {
-                q4_0_tokens4(result, row, from, from + 4 * x_bytes);
-            } else {
-                q8_0_tokens4(result, row, from, from + 4 * x_bytes);
-            }
-            for (uint32_t i = 0; i < 4; ++i) {
-                y[(size_t)i * rows + r] = result[i];
-            }
+    uint32_t groups = n / 4;
+    if (groups > 0) {
+        for (uint32_t r = 0; r < rows; ++r) {
+            row_of_tokens(type, y + r, w + r * stride, from, rows, cols / TP_BLOCK, groups);
         }
+        n -= groups * 4;
+        y += (size_t)groups * 4 * rows;
+        from += groups * 4 * x_bytes;
     }
+    float result[4];
     for (; n > 0; --n, from += x_bytes, y += rows) {
         if (rows < 4) {
             for (uint32_t r = 0; r < rows; ++r) {

@@ -13,8 +13,17 @@
 #define TP_ISA_ARMV7EM (1)
 #elif defined(__AVX2__) && defined(__F16C__)
 #define TP_ISA_AVX2 (1)
+#elif defined(__thumb2__)
+#define TP_ISA_ARMV7M (1)
+#elif defined(__riscv_mul) && __riscv_xlen == 32 && !defined(__riscv_flen)
+#define TP_ISA_RV32 (1)
 #else
 #define TP_ISA_PORTABLE (1)
+#endif
+
+// Cores whose float arithmetic is a library: integers in its place, where they give the same bits.
+#if (defined(__arm__) && !defined(__ARM_FP)) || (defined(__riscv) && !defined(__riscv_flen))
+#define TP_SOFT_FLOAT (1)
 #endif
 
 // Bytes of one token's activations for this type of weights; 0 if the variant has no kernel for it

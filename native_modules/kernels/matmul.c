@@ -64,15 +64,8 @@ void tp_dequantize_row(uint32_t type, float *y, const uint8_t *w, uint32_t cols)
     }
 }
 
-// Returns the scale of one block and writes its values.
-static float quantize_block(int8_t *values, const float *x) {
-    float max = 0.0f;
-    for (uint32_t j = 0; j < TP_BLOCK; ++j) {
-        float a = x[j] < 0.0f ? -x[j] : x[j];
-        max = a > max ? a : max;
-    }
-    float d = max / 127.0f;
-    float inverse = d > 0.0f ? 1.0f / d : 0.0f;
+// The definition: x / d rounded half away from 0, with all its roundings. Never fails.
+static void quantize_plainly(int8_t *values, const float *x, float inverse) {
     for (uint32_t j = 0; j < TP_BLOCK; ++j) {
         float v = x[j] * inverse;
         v += v < 0.0f ? -0.5f : 0.5f;
@@ -84,6 +77,69 @@ static float quantize_block(int8_t *values, const float *x) {
             v = -127.0f;
         }
         values[j] = (int8_t)(int32_t)v;
+    }
+}
+
+#if defined(TP_SOFT_FLOAT)
+
+// What (int32_t)(x * inverse + 0.5f) gives, from the bits of x >= 0 and those of an inverse with
+// which the product is below 128: p / 2^shift is the product before its rounding.
+static inline int32_t scale_and_round(uint32_t x, uint32_t inverse) {
+    int32_t shift = 300 - (int32_t)(inverse >> 23) - (int32_t)(x >> 23);
+    if (shift > 49) {
+        return 0; // below a quarter
+    }
+    uint64_t p = (uint64_t)((x & 0x7fffffu) | 0x800000u) * ((inverse & 0x7fffffu) | 0x800000u);
+    uint32_t hi = (uint32_t)(p >> 32), lo = (uint32_t)p;
+    // Half of the last of 24 places: from so far below a tie the rounded product is the tie.
+    uint32_t half = hi < 0x8000u ? 1u << 22 : 1u << 23;
+    uint32_t sum = lo + half;
+    hi += (sum < half) + (1u << (shift - 33));
+    int32_t q = (int32_t)(hi >> (shift - 32));
+    if (q == 0) {
+        // The float just below 0.5 and 0.5 make 1: that sum is rounded as well.
+        q = p + 3 * half - 1 >= (uint64_t)1 << (shift - 1);
+    }
+    return q;
+}
+
+#else
+
+static inline int32_t scale_and_round(uint32_t x, float inverse) {
+    return (int32_t)(tp_from_bits(x) * inverse + 0.5f);
+}
+
+#endif
+
+// Returns the scale of one block and writes its values.
+static float quantize_block(int8_t *values, const float *x) {
+    // floats without sign are ordered as their bits are
+    uint32_t max = 0;
+    for (uint32_t j = 0; j < TP_BLOCK; ++j) {
+        uint32_t a = tp_to_bits(x[j]) & 0x7fffffffu;
+        max = a > max ? a : max;
+    }
+    if (max - 0x0f000000u >= 0x70000000u - 0x0f000000u) {
+        // Below 2^-97, above 2^97, infinite or no number (which does not count for the scale).
+        float greatest = 0.0f;
+        for (uint32_t j = 0; j < TP_BLOCK; ++j) {
+            float a = tp_from_bits(tp_to_bits(x[j]) & 0x7fffffffu);
+            greatest = a > greatest ? a : greatest;
+        }
+        float d = greatest / 127.0f;
+        quantize_plainly(values, x, d > 0.0f ? 1.0f / d : 0.0f);
+        return d;
+    }
+    float d = tp_from_bits(max) / 127.0f;
+    #if defined(TP_SOFT_FLOAT)
+    uint32_t inverse = tp_to_bits(1.0f / d);
+    #else
+    float inverse = 1.0f / d;
+    #endif
+    for (uint32_t j = 0; j < TP_BLOCK; ++j) {
+        uint32_t bits = tp_to_bits(x[j]);
+        int32_t sign = (int32_t)bits >> 31;
+        values[j] = (int8_t)((scale_and_round(bits & 0x7fffffffu, inverse) ^ sign) - sign);
     }
     return d;
 }
