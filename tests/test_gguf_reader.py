@@ -82,6 +82,13 @@ def test_says_what_is_not_supported(old, new, message, model, tmp_path):
     assert text.startswith("ModelError") and message in text and text.count("\n") <= 1
 
 
+@pytest.mark.parametrize("options", ["batch=0", "context=0", "context=-1"])
+def test_sizes_that_make_no_sense(options, model):
+    with board("unix", model) as b:
+        code = LOAD.format(source=b.source).replace("context=16", options)
+        assert b.run(code).startswith("ModelError batch and context must be positive")
+
+
 def test_unknown_tensor_type(model, tmp_path):
     tensor = next(t for t in GGUFReader(model).tensors if t.name == "blk.0.attn_q.weight")
     data = bytearray(model.read_bytes())

@@ -68,6 +68,8 @@ class Llama:
         if "token_embd.weight" not in gguf.tensors:
             raise ModelError("tensor token_embd.weight is missing")
         self.vocab = gguf.tensors["token_embd.weight"][2]
+        if batch < 1 or (context is not None and context < 1):
+            raise ModelError("batch and context must be positive")
         self.context = min(context or 256, self.trained_context)
         self.batch = min(batch, self.context)
         self.kv_dim = self.kv_heads * self.head_dim
