@@ -60,6 +60,9 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
     ((float *)block)[17 * group + i] = scale;
 }
 
+// Naked functions hold assembly alone: the compiler does not see that it uses their parameters.
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
 // The functions below are written for the registers as a whole, so they are naked: r0 to r12 and
 // lr are in use between the first and the last line.
 

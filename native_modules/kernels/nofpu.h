@@ -160,6 +160,7 @@ static inline float tp_num_to_float(tp_num x) {
 }
 
 // Dot products of TP_ROWS rows, stride bytes apart, with one token: out[block][row]. w: of row 0.
+__attribute__((noinline))
 static void tp_dots(uint32_t type, int32_t *out, const uint8_t *w, size_t stride, const uint32_t *x,
     uint32_t blocks);
 
