@@ -60,6 +60,9 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
     ((float *)block)[17 * group + i] = scale;
 }
 
+// Naked functions hold assembly alone: the compiler does not see that it uses their parameters.
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
 // The functions below are written for the registers as a whole, so they are naked: r0 to r12 and
 // lr are in use between the first and the last line.
 
@@ -229,9 +232,18 @@ static void q8_0_unpack(uint32_t *out, const uint8_t *w, uint32_t blocks) {
         ));
 }
 
-// sums[0..3] += the products of an unpacked stretch with four interleaved tokens.
+// What one unpacked stretch of a row has to do with each four interleaved tokens.
+typedef struct {
+    uint32_t bytes;      // of a stretch of four tokens in x
+    uint32_t more;       // whether y holds the sum so far
+    uint32_t gap;        // bytes in x to the next four tokens' stretch
+    uint32_t row_bytes;  // of y
+    uint32_t groups;     // of four tokens, 1 or more; counted down
+} job_t;
+
+// y of each token (+)= the products of an unpacked stretch.
 //   r1 weights, r2 x; r4 to r7 sums of tokens 0 to 3; r8 to r11 activations; r0 r3 r12 lr pairs;
-//   s8 scale, s12 to s15 the results, s9 x_end.
+//   s8 scale, s12 to s15 the results, s9 end of x, s10 begin of weights, s11 y, [sp] job.
 #define TOKEN(sum) \
     "ldmia r2!, {r8-r11}\n" \
     "smlad " sum ", r0, r8, " sum "\n" \
@@ -246,10 +258,27 @@ static void q8_0_unpack(uint32_t *out, const uint8_t *w, uint32_t blocks) {
 // point: operand of VCVT that takes the factor out
 #define TOKENS4(point) \
     ".syntax unified\n" \
-    "push {r0, r4-r11, lr}\n" \
-    "vmov s9, r3\n" \
-    "vldmia r0, {s12-s15}\n" \
+    "push {r3-r11, lr}\n" \
+    "vmov s10, s11, r1, r0\n" \
     "1:\n" \
+    "ldr r12, [sp]\n" \
+    "ldrd r4, r5, [r12]\n" \
+    "adds r4, r4, r2\n" \
+    "vmov s9, r4\n" \
+    "movs r4, #0\n" \
+    "vmov s12, s13, r4, r4\n" \
+    "vmov s14, s15, r4, r4\n" \
+    "cbz r5, 2f\n" \
+    "vmov r0, s11\n" \
+    "ldr r4, [r12, #12]\n" \
+    "vldr s12, [r0]\n" \
+    "adds r0, r0, r4\n" \
+    "vldr s13, [r0]\n" \
+    "adds r0, r0, r4\n" \
+    "vldr s14, [r0]\n" \
+    "adds r0, r0, r4\n" \
+    "vldr s15, [r0]\n" \
+    "2:\n" \
     "vldmia r1!, {s8}\n" \
     "ldmia r2!, {r4-r7}\n" \
     EIGHT_OF_TOKENS EIGHT_OF_TOKENS EIGHT_OF_TOKENS EIGHT_OF_TOKENS \
@@ -270,50 +299,53 @@ static void q8_0_unpack(uint32_t *out, const uint8_t *w, uint32_t blocks) {
     "vmla.f32 s15, s7, s3\n" \
     "vmov r12, s9\n" \
     "cmp r2, r12\n" \
+    "bne 2b\n" \
+    "ldr r12, [sp]\n" \
+    "vmov r1, r0, s10, s11\n" \
+    "ldrd r3, r4, [r12, #8]\n" \
+    "ldr r5, [r12, #16]\n" \
+    "adds r2, r2, r3\n" \
+    "vstr s12, [r0]\n" \
+    "adds r0, r0, r4\n" \
+    "vstr s13, [r0]\n" \
+    "adds r0, r0, r4\n" \
+    "vstr s14, [r0]\n" \
+    "adds r0, r0, r4\n" \
+    "vstr s15, [r0]\n" \
+    "adds r0, r0, r4\n" \
+    "vmov s11, r0\n" \
+    "subs r5, #1\n" \
+    "str r5, [r12, #16]\n" \
     "bne 1b\n" \
-    "pop {r0}\n" \
-    "vstmia r0, {s12-s15}\n" \
-    "pop {r4-r11, pc}\n"
+    "pop {r3-r11, pc}\n"
 
 __attribute__((naked, noinline))
-static void q4_0_tokens4(float *sums, const uint32_t *w, const void *x, const void *x_end) {
+static void q4_0_tokens4(float *y, const uint32_t *w, const void *x, job_t *job) {
     __asm volatile (TOKENS4(", #4"));
 }
 
 __attribute__((naked, noinline))
-static void q8_0_tokens4(float *sums, const uint32_t *w, const void *x, const void *x_end) {
+static void q8_0_tokens4(float *y, const uint32_t *w, const void *x, job_t *job) {
     __asm volatile (TOKENS4(""));
 }
 
 #define STRETCH (16) // blocks of a row that are unpacked at once, on the stack
 
-// Row r of a product with groups times four tokens. y: of token 0, row r.
+// One row of a product with groups times four tokens. y: of token 0 and that row.
 static void row_of_tokens(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, uint32_t rows,
     uint32_t blocks, uint32_t groups) {
     uint32_t unpacked[STRETCH * 17];
-    size_t block_bytes = tp_row_bytes(type, TP_BLOCK);
     for (uint32_t b = 0; b < blocks; b += STRETCH) {
         uint32_t count = blocks - b < STRETCH ? blocks - b : STRETCH;
+        job_t job = {
+            count * 4 * BLOCK_BYTES, b, (blocks - count) * 4 * BLOCK_BYTES, rows * sizeof(float), groups,
+        };
         if (type == TP_Q4_0) {
-            q4_0_unpack(unpacked, w + b * block_bytes, count);
+            q4_0_unpack(unpacked, w + b * 18, count);
+            q4_0_tokens4(y, unpacked, x + b * 4 * BLOCK_BYTES, &job);
         } else {
-            q8_0_unpack(unpacked, w + b * block_bytes, count);
-        }
-        float *to = y;
-        const uint8_t *from = x + b * 4 * BLOCK_BYTES;
-        for (uint32_t g = 0; g < groups; ++g, from += blocks * 4 * BLOCK_BYTES) {
-            float sums[4] = { 0.0f, 0.0f, 0.0f, 0.0f };
-            for (uint32_t i = 0; b > 0 && i < 4; ++i) {
-                sums[i] = to[i * rows];
-            }
-            if (type == TP_Q4_0) {
-                q4_0_tokens4(sums, unpacked, from, from + count * 4 * BLOCK_BYTES);
-            } else {
-                q8_0_tokens4(sums, unpacked, from, from + count * 4 * BLOCK_BYTES);
-            }
-            for (uint32_t i = 0; i < 4; ++i, to += rows) {
-                *to = sums[i];
-            }
+            q8_0_unpack(unpacked, w + b * 34, count);
+            q8_0_tokens4(y, unpacked, x + b * 4 * BLOCK_BYTES, &job);
         }
     }
 }

@@ -8,6 +8,9 @@ const char tp_kernels_variant[] = "armv7m";
 #define TP_ROWS (2)
 #include "nofpu.h"
 
+// Naked functions hold assembly alone: the compiler does not see that it uses their parameters.
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
 // Naked, for they need the registers as a whole.
 //   r0 out, r3 x, r11 blocks left, r4 r9 sums of rows 0 and 1, r5 to r8 activations, r12 lr weights.
 

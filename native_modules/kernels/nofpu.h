@@ -64,7 +64,8 @@ static inline int tp_scale_is_easy(float scale) {
     return tp_to_bits(scale) == 0 || (e >= 127 - 60 && e <= 127 + 60);
 }
 
-// One step of the sum for one row: *sum += (dw * da) * dot. h: dw as fp16; da: easy, as float bits.
+// One step of the sum for one row: *sum += (dw * da) * dot. h: dw as fp16; da: easy, as float bits;
+// where it is 0, dot is too.
 // Returns 0 if dw is infinite or no number.
 static inline int tp_add_block(tp_num *sum, uint32_t h, uint32_t da, int32_t dot) {
     uint32_t ew = h >> 10 & 31;
@@ -159,6 +160,7 @@ static inline float tp_num_to_float(tp_num x) {
 }
 
 // Dot products of TP_ROWS rows, stride bytes apart, with one token: out[block][row]. w: of row 0.
+__attribute__((noinline))
 static void tp_dots(uint32_t type, int32_t *out, const uint8_t *w, size_t stride, const uint32_t *x,
     uint32_t blocks);
 
@@ -178,9 +180,12 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
     uint32_t *token = (uint32_t *)x + t * (tp_isa_x_bytes(type, cols) / 4);
     uint32_t *to = token + b * tp_x_words(type);
     ((float *)token)[cols / TP_BLOCK * tp_x_words(type) + b] = scale;
+    // A scale of 0 can come with values (127 for what is no number). Without them the dot product
+    // is 0, which tp_add_block looks for in any case.
+    int32_t keep = tp_to_bits(scale) != 0 ? -1 : 0;
     if (type == TP_Q8_0) {
         for (uint32_t j = 0; j < TP_BLOCK; ++j) {
-            to[j] = (uint32_t)q[j];
+            to[j] = (uint32_t)(q[j] & keep);
         }
         return;
     }
@@ -188,7 +193,7 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
     for (uint32_t j = 0; j < TP_BLOCK / 2; j += 4) {
         static const uint8_t order[4] = { 0, 16, 1, 17 };
         for (uint32_t k = 0; k < 4; ++k) {
-            int32_t low = q[j + order[k]], high = q[j + order[k] + 2];
+            int32_t low = q[j + order[k]] & keep, high = q[j + order[k] + 2] & keep;
             to[1 + j + k] = ((uint32_t)low << 16) + (uint32_t)high;
             sum += low + high;
         }
