@@ -39,7 +39,7 @@ static mp_obj_t tinyprof_run(size_t n_args, const mp_obj_t *args) {
     regions[3] = NULL;
     uint64_t *acc = args[7] == mp_const_none ? NULL : get_buffer(args[7], count * 8, MP_BUFFER_RW);
     if (tp_run(plan + first * TP_OP_WORDS, count, ctl, regions, acc) != 0) {
-        mp_raise_ValueError(MP_ERROR_TEXT("unknown operator in plan"));
+        mp_raise_ValueError(MP_ERROR_TEXT("unknown operator or token"));
     }
     return mp_const_none;
 }

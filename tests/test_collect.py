@@ -148,3 +148,66 @@ def test_generate_at_the_repl():
 def test_counter_at_the_repl():
     with board("m4") as b:
         assert b.run("from tinyprof import counters\ncounters.info()").startswith("fpgaio: emulated-icount, in instr")
+
+
+def test_prefill_alone(model, tmp_path):
+    run, _ = profile("unix", model, tmp_path, p=(4, 12), n=(), d=(0,))
+    assert run.complete and list(run.tests) == ["pp4", "pp12"]
+
+
+def test_prefill_longer_than_the_counters_turn(model):
+    """One batch fits in the counter's turn, the whole prompt does not: nothing is lost."""
+    code = """
+import tinyprof
+from tinyprof import counters, measure
+m = tinyprof.load({!r}, context=64, batch=4)
+find = counters.find
+def short():
+    c = find()
+    c.modulus = 1 << 24
+
+    return c
+counters.find = short
+measure.profile(m, p=(32,), n=(), r=1)
+"""
+    with board("m3", model) as b:
+        lines = b.run(code.format(b.source)).splitlines()
+    stream = wire.Stream().feed_all(x.encode() for x in lines)
+    run = table.from_stream(stream, "x")
+    test = run.tests["pp32"]
+    assert sum(test.totals) > 1 << 24  # more than one turn
+    assert 0 < 1 - sum(test.costs.values()) / sum(test.totals) < 0.05
+
+
+SAMPLE = """
+import tinyprof
+m = tinyprof.load({!r}, context=64)
+for seed in (1, 2, 3):
+    out = []
+    m.generate("the", 8, temperature=1.0, seed=seed, write=out.append)
+    print(out)
+m.generate("the", 4, temperature=0.0001, write=len)
+for bad in (300000, -1):
+    try:
+        m.prefill([bad])
+    except (ValueError, OverflowError) as e:
+        print("refused", e)
+"""
+
+
+def test_sampling_and_tokens_outside_the_vocabulary(model):
+    with board("unix", model) as b:
+        lines = b.run(SAMPLE.format(b.source)).splitlines()
+    assert len({lines[0], lines[1], lines[2]}) == 3
+    assert sum(line.startswith("refused") for line in lines) >= 1
+
+
+def test_two_runs_into_one_file(model, tmp_path):
+    import fcntl
+
+    from tinyprof_bridge.errors import BadInput
+
+    with (tmp_path / "unix.partial.jsonl").open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(BadInput, match="another run is writing"):
+            profile("unix", model, tmp_path)

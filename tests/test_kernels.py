@@ -233,5 +233,5 @@ def test_attention(call, length):
 
 
 def test_unknown_operator_is_refused(call):
-    with pytest.raises(Exception, match="unknown operator"):
+    with pytest.raises(Exception, match="unknown operator or token"):
         call("N + 98", 4, np.zeros(1), np.zeros(1), rows=1, cols=1)

@@ -116,10 +116,11 @@ def _on_silicon(machine):
         yield Counter("timer", _UP, 0x40054028, "hw-timer", "us")
         return
     arch = getattr(sys.implementation, "_mpy", 0) >> 10 & 15
-    if 4 <= arch <= 8:  # armv7m to armv7emdp: Cortex-M3 and greater have a DWT
+    if 5 <= arch <= 8:  # armv7m to armv7emdp: Cortex-M3 and greater have a DWT
         import machine as m
 
         m.mem32[0xE000EDFC] |= 1 << 24  # DEMCR.TRCENA
+        m.mem32[0xE0001FB0] = 0xC5ACCE55  # DWT_LAR: Cortex-M7 keeps it locked
         m.mem32[0xE0001000] |= 1  # DWT_CTRL.CYCCNTENA
         yield Counter("dwt", _UP, 0xE0001004, "hw-cycles", "cycles")
     elif "RISCV" in machine or arch == 11:

@@ -48,7 +48,7 @@ class GGUF:
         self.arrays = {}
         for _ in range(n_keys):
             self._key()
-        self.alignment = self.get("general.alignment", 32)
+        self.alignment = self.count("general.alignment", 32)
         if self.alignment < 4 or self.alignment & (self.alignment - 1):
             raise ModelError("general.alignment is %d: not a power of two" % self.alignment)
         self.tensors = {}

@@ -104,8 +104,13 @@ class Llama:
             ("llama.rope.freq_base", self.rope_base),
             ("llama.attention.layer_norm_rms_epsilon", self.eps),
         ):
-            # a positive, normal, finite float
-            if not 0x00800000 <= bits < 0x7F800000:
+            # a positive, normal, finite float; a base from 1, a scale from 2^-10 to 2^20
+            least, most = 0x00800000, 0x7F7FFFFF
+            if name == "llama.rope.freq_base":
+                least = _ONE
+            elif name == factor_key:
+                least, most = 0x3A800000, 0x49800000
+            if not least <= bits <= most:
                 raise ModelError("key %s is not a usable number" % name)
 
     def _tensor(self, name, rows, cols, types=ops.TYPES):
@@ -129,6 +134,8 @@ class Llama:
         if offset % self._gguf.alignment:
             raise ModelError("tensor %s is not aligned" % name)
         offset += self._gguf.data_offset
+        if offset >= 1 << 30:
+            raise ModelError("tensor %s lies beyond 1 GiB: not supported" % name)
         if offset + rows * row_bytes > self._gguf.end:
             raise ModelError(
                 "truncated GGUF: tensor %s ends at %d of %d" % (name, offset + rows * row_bytes, self._gguf.end)

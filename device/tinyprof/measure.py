@@ -109,7 +109,7 @@ class _Profile:
         self._begin(r, warmup, meta)
         self.counter.select(model.ctl)
         self._check()
-        self.stamps = array("I", bytes(4 * (max(max(n or (0,)), 1) + 1)))
+        self.stamps = array("I", bytes(4 * (max(max(n or (0,)), max(p or (0,)), 8) + 2)))
         self.acc = array("Q", bytes(8 * arch.plan.count))
         # token ids spread over the vocabulary, the same in every run
         self.tokens = array("I", ((i * 7919 + 13) % arch.vocab for i in range(max(max(p or (1,)), max(d), 1))))
@@ -184,7 +184,9 @@ class _Profile:
 
     def _samples(self, name, kind, rep, length):
         between, stamps = self.counter.between, self.stamps
-        length = 1 if kind == "pp" else length
+        if kind == "pp":
+            self.records.write("samples", test=name, rep=rep, at=0, v=[self.prefilled])
+            return
         values = [between(stamps[i], stamps[i + 1]) for i in range(length)]
         self.records.chunks("samples", values, test=name, rep=rep)
 
@@ -195,10 +197,12 @@ class _Profile:
         ctl = model.ctl
         before = _allocated()
         stamp(ctl, stamps, 0)
-        model.prefill(tokens, acc)
-        stamp(ctl, stamps, 1)
+        model.prefill(tokens, acc, True, stamps)
         self._heap(before)
-        return self.counter.between(stamps[0], stamps[1])
+        # one stamp a batch: the whole may be longer than the counter's turn
+        batches = (len(tokens) + model.arch.batch - 1) // model.arch.batch
+        self.prefilled = sum(self.counter.between(stamps[i], stamps[i + 1]) for i in range(batches))
+        return self.prefilled
 
     def _decode(self, length, depth, acc):
         """One stamp before each token and one at the end. Returns units of all."""
@@ -224,7 +228,7 @@ class _Profile:
 
     def _overhead(self, length, r):
         """The profiler's own cost: decode with operator stamps and without, in turns."""
-        length = min(length, 8)
+        length = min(length, 8, self.model.arch.context)
         on, off = [], []
         for _ in range(r):
             on.append(self._decode(length, 0, self.acc))

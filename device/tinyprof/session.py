@@ -82,7 +82,7 @@ class Model:
         self.data = memoryview(data)
         self.placement = placement
         gguf = GGUF(self.data)
-        self.name = gguf.get("general.name", "?")
+        self.name = str(gguf.get("general.name", "?"))[:64]
         self.arch = arch = llama.Llama(gguf, context, batch)
         self.tensor_types = arch.tensor_types(gguf)
         self.tokenizer = Tokenizer(gguf, arch.vocab)
@@ -126,15 +126,16 @@ class Model:
             self.tensor_types,
         )
 
-    def prefill(self, tokens, acc=None, logits=True):
+    def prefill(self, tokens, acc=None, logits=True, stamps=None):
         """Runs tokens (a sequence) from pos on; the logits are those of the last one.
 
-        acc: array('Q') of plan.count entries to which the counts of each record are added."""
+        acc: array('Q') of plan.count entries to which the counts of each record are added; stamps:
+        array('I') that takes a reading of the counter after each batch, from its second entry on."""
         arch, ctl = self.arch, self.ctl
         left = len(tokens)
         if self.pos + left > arch.context:
             raise ModelError("%d tokens do not fit in the context of %d" % (self.pos + left, arch.context))
-        at = 0
+        at = stamp = 0
         while left:
             n = min(left, arch.batch)
             for i in range(n):
@@ -146,6 +147,9 @@ class Model:
             count = arch.plan.count if logits and not left else arch.body
             _tinyprof.run(arch.plan.words, 0, count, ctl, self.arena, self.kv, self.data, acc)
             self.pos += n
+            if stamps is not None:
+                stamp += 1
+                _tinyprof.stamp(ctl, stamps, stamp)
 
     def step(self, token, acc=None):
         """Decodes one token and returns the most probable next one. Allocates nothing."""
@@ -166,6 +170,8 @@ class Model:
         temperature 0 takes the most probable token each time. Stops at the end of the context
         or at the model's end token. Returns the number of tokens written."""
         write = write or _to_terminal
+        if temperature < 0:
+            raise ModelError("the temperature must not be negative")
         tokens = self.tokenizer.encode(prompt)
         if not tokens:
             raise ModelError("an empty prompt for a model that wants no BOS token")
@@ -174,8 +180,10 @@ class Model:
         write(prompt.encode())
         written = 0
         while written < n:
+            # the high bits of a small seed come only with the first steps
+            for _ in range(4):
+                seed = (seed * 1664525 + 1013904223) & 0xFFFFFFFF
             token = self._choose(temperature, seed)
-            seed = (seed * 1664525 + 1013904223) & 0xFFFFFFFF
             if token == self.tokenizer.eos or token == self.tokenizer.bos:
                 break
             text = self.tokenizer.decode(token)
@@ -190,7 +198,7 @@ class Model:
         return written
 
     def _choose(self, temperature, seed):
-        if not temperature:
+        if temperature < 0.001:
             return self.ctl[ops.NEXT]
         return _tinyprof.sample(self.logits, int(temperature * 1000), seed >> 8)
 

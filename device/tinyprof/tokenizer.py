@@ -34,7 +34,7 @@ class Tokenizer:
         self.add_bos = gguf.get("tokenizer.ggml.add_bos_token", True)
         self.add_space = gguf.get("tokenizer.ggml.add_space_prefix", True)
         for token in (self.bos, self.eos, self.unknown):
-            if not 0 <= token < vocab:
+            if not isinstance(token, int) or not 0 <= token < vocab:
                 raise ModelError("tokenizer: special token %s is outside the vocabulary" % token)
 
     def _array(self, gguf, name, item):

@@ -1,6 +1,7 @@
 """tinyprof-bridge: the command line. Each verb is thin; the work is in the module of its name."""
 
 import os
+import signal
 import sys
 import time
 from datetime import datetime
@@ -241,6 +242,8 @@ def _fail(code: int, message: str) -> NoReturn:
 
 def main() -> None:
     """Entry point. Exit codes: 0, 1 the run failed, 2 bad input."""
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal must not leave an emulator
+        signal.signal(number, lambda *_: sys.exit(1))
     try:
         # without its standalone mode typer returns the exit code of an interrupt
         if app(standalone_mode=False):

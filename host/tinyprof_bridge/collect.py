@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import secrets
@@ -131,13 +132,18 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
     Raises BadInput for what the board cannot do, RunFailed (naming the partial file) if the
     run broke or was interrupted; the board is back at its REPL then."""
     model = read_model(request.model)
+    if out.is_dir() or not out.name:
+        raise BadInput(f"--out takes the name of a file, not of a folder: {out}")
+    if out.exists() and out.samefile(request.model):
+        raise BadInput(f"{out} is the model itself")
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_suffix(".partial.jsonl")
+    partial = partial_of(out)
     # Longer than the ten characters up to which MicroPython interns a constant: an interned id would
     # move the board's tables, and with them the last digits of the figures, from run to run.
     stream = wire.Stream(secrets.token_hex(6))
     failure: BaseException | None = None
-    with prepare(request.board, request.model, progress) as place, partial.open("wb", buffering=0) as file:
+    with prepare(request.board, request.model, progress) as place, partial.open("ab", buffering=0) as file:
+        _claim(file, partial)
         header = _host_line(stream.run or "", request, model, place)
         _write(file, header)
         stream.feed(header)
@@ -159,6 +165,20 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
     os.replace(partial, out)
     run.path = str(out)
     return run, out
+
+
+def partial_of(out: Path) -> Path:
+    """The name of a run that has not ended well."""
+    return out.with_suffix(".partial.jsonl") if out.suffix == ".jsonl" else out.with_name(out.name + ".partial.jsonl")
+
+
+def _claim(file: FileIO, path: Path) -> None:
+    """Empties a file that no other run is writing. Raises BadInput if one is."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise BadInput(f"another run is writing {path}: give this one its own --out") from None
+    file.truncate(0)
 
 
 def _write(file: FileIO, line: bytes) -> None:
@@ -189,6 +209,8 @@ def _judge(run: Run, failure: BaseException | None, partial: Path) -> None:
         if run.end.error in ("ModelError", "ValueError"):
             raise BadInput(f"{run.end.reason}")
         raise RunFailed(f"the board stopped with {run.end.error}: {run.end.reason}; {kept}")
+    if run.model and run.host and run.model.sha256 not in (None, run.host.model_sha256):
+        raise RunFailed(f"the board ran another model than the one given: deploy again; {kept}")
     if not run.complete:
         lost = f"{run.missing} records missing, {run.torn} damaged"
         raise RunFailed(f"the run is incomplete ({lost}); {kept}")

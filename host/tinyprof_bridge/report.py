@@ -138,7 +138,11 @@ def terminal(run: Run, console: Console) -> None:
         alarming = name == "INCOMPLETE" or "NOT the bits" in text
         grid.add_row(name, Text(text), style="bold red" if alarming else "")
     console.print(grid)
-    console.print(_rich(tests(run), _test_columns(run), f"tests ({run.source})", console.width))
+    frame = tests(run)
+    if frame.empty:
+        console.print("no test finished")
+        return
+    console.print(_rich(frame, _test_columns(run), f"tests ({run.source})", console.width))
     main = main_test(run)
     if main:
         title = f"operators in {main} ({run.source})"

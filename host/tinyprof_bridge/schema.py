@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 SCHEMA = 1
 
 Source = Literal["hw-cycles", "hw-timer", "hw-event", "emulated-icount", "modelled", "host-clock", "sensor"]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=1 << 64)]
 
 
 class Record(BaseModel):

@@ -214,7 +214,8 @@ def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
     """(MACs, bytes, calls) of a record over one repetition of a test, from shapes alone.
 
     Bytes: weights once a call, activations read and written, keys and values once a token."""
-    assert run.model is not None
+    if run.model is None or op.type not in _ROW_BYTES:
+        return 0, 0, 0
     n, batch = test.tokens, run.model.batch if test.phase == "prefill" else 1
     head = op.role in ("output_norm", "output_q8", "output", "argmax")
     calls = 1 if head and test.phase == "prefill" else math.ceil(n / batch)

@@ -41,11 +41,12 @@ def decode(line: bytes) -> AnyRecord | None:
         raise Torn("the checksum of a record is wrong")
     try:
         fields = json.loads(line[start:])
-        if fields.get("tp", 0) > SCHEMA:
-            raise Torn(f"schema {fields['tp']} is newer than this tinyprof-bridge: update it")
-        return ADAPTER.validate_python(fields)
-    except (ValidationError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        newer = isinstance(fields["tp"], int) and fields["tp"] > SCHEMA
+        if not newer:
+            return ADAPTER.validate_python(fields)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise Torn(f"a record does not follow the schema: {_first_line(error)}") from None
+    raise Torn(f"schema {fields['tp']} is newer than this tinyprof-bridge: update it")
 
 
 def _first_line(error: Exception) -> str:

@@ -24,6 +24,9 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
     switch (op[TP_W_OP] & 0xff) {
         case TP_OP_EMBED:
             for (uint32_t t = 0; t < n; ++t) {
+                if (ctl[TP_CTL_TOKENS + t] >= rows) {
+                    return 0;
+                }
                 tp_dequantize_row(type, dst + (size_t)t * cols,
                     b + tp_row_bytes(type, cols) * ctl[TP_CTL_TOKENS + t], cols);
             }

@@ -57,7 +57,7 @@ enum {
 };
 
 // Runs count records of plan. Where acc is not NULL, acc[i] += counts spent in record i of the
-// slice. Returns 0, or 1 + the index of a record with an unknown operator.
+// slice. Returns 0, or 1 + the index of a record with an unknown operator or a token outside b.
 uint32_t tp_run(const uint32_t *plan, uint32_t count, uint32_t *ctl,
     uint8_t *const *regions, uint64_t *acc);
 

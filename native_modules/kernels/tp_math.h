@@ -85,6 +85,9 @@ static inline float tp_rsqrt(float x) {
 // cos x and sin x, absolute error below 2e-6 for 0 <= x <= 8192. Reduction by pi/2 in three
 // parts; the polynomials are those of Cephes' sinf and cosf (S. Moshier).
 static inline void tp_cos_sin(float x, float *cos_out, float *sin_out) {
+    if (!(x < 65536.0f)) {
+        x = 0.0f; // beyond any context; the conversion below must stay defined
+    }
     int32_t k = (int32_t)(x * 0.636619772f + 0.5f);
     float kf = (float)k;
     float r = ((x - kf * 1.5703125f) - kf * 4.837512969970703125e-4f) - kf * 7.549789954891e-8f;
