@@ -10,7 +10,6 @@ from . import ops
 
 # kinds, as in native_modules/counters/counters.h
 _UP = const(1)
-_DOWN = const(2)
 _INSTRET = const(3)
 _CCOUNT = const(5)
 _CLOCK = const(6)

@@ -143,10 +143,6 @@ class SerialBoard:
         with contextlib.suppress(Exception):
             self._link.close()
 
-    @property
-    def mpremote(self) -> SerialTransport:
-        return self._link
-
 
 class UnixBoard:
     """The unix port as a process: its output is the link, SIGINT its Ctrl-C."""
