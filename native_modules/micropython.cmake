@@ -6,7 +6,7 @@ set(TINYPROF_CORE
     ${CMAKE_CURRENT_LIST_DIR}/gguf/strings.c
 )
 # All variants: kernels/isa.h chooses, the files of the others compile to nothing.
-file(GLOB TINYPROF_KERNELS ${CMAKE_CURRENT_LIST_DIR}/kernels/*.c)
+file(GLOB_RECURSE TINYPROF_KERNELS ${CMAKE_CURRENT_LIST_DIR}/kernels/*.c)
 list(APPEND TINYPROF_CORE ${TINYPROF_KERNELS})
 target_sources(usermod_tinyprof INTERFACE ${CMAKE_CURRENT_LIST_DIR}/module.c ${TINYPROF_CORE})
 # Fused multiply-adds would round differently from core to core. The module knows its flags, so that

@@ -5,7 +5,7 @@ SRC_USERMOD_C += $(TINYPROF_DIR)/module.c
 SRC_USERMOD_LIB_C += $(addprefix $(TINYPROF_DIR)/, \
 	counters/counters.c executor/executor.c gguf/strings.c)
 # All variants: kernels/isa.h chooses, the files of the others compile to nothing.
-SRC_USERMOD_LIB_C += $(sort $(wildcard $(TINYPROF_DIR)/kernels/*.c))
+SRC_USERMOD_LIB_C += $(sort $(wildcard $(TINYPROF_DIR)/kernels/*.c $(TINYPROF_DIR)/kernels/*/*.c))
 
 # Fused multiply-adds would round differently from core to core; -O3 where the time goes. The
 # module knows its flags, so that each record can tell them.

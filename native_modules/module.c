@@ -13,7 +13,7 @@
 #include "kernels/tp_math.h"
 
 // Raised whenever the Python package and this module could misunderstand each other.
-#define TP_ABI (2)
+#define TP_ABI (3)
 
 static void *get_buffer(mp_obj_t obj, size_t min_len, int flags) {
     mp_buffer_info_t info;
@@ -77,9 +77,19 @@ static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_row_bytes_obj, tinyprof_row_bytes);
 
 // q8_bytes(type, cols): bytes of one token's activations for weights of that type.
 static mp_obj_t tinyprof_q8_bytes(mp_obj_t type, mp_obj_t cols) {
-    return mp_obj_new_int_from_uint(tp_q8_bytes(mp_obj_get_int(type), mp_obj_get_int(cols)));
+    return mp_obj_new_int_from_uint(tp_x_bytes(mp_obj_get_int(type), mp_obj_get_int(cols)));
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_q8_bytes_obj, tinyprof_q8_bytes);
+
+// scan(data, offset, type, rows, cols): see tp_scan.
+static mp_obj_t tinyprof_scan(size_t n_args, const mp_obj_t *args) {
+    (void)n_args;
+    size_t offset = mp_obj_get_int(args[1]);
+    uint32_t type = mp_obj_get_int(args[2]), rows = mp_obj_get_int(args[3]), cols = mp_obj_get_int(args[4]);
+    const uint8_t *data = get_buffer(args[0], offset + rows * tp_row_bytes(type, cols), MP_BUFFER_READ);
+    return MP_OBJ_NEW_SMALL_INT(tp_scan(type, data + offset, rows, cols));
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_scan_obj, 5, 5, tinyprof_scan);
 
 // rope_freqs(buffer, dims, base, scale): fills dims / 2 floats; base and scale as float bits, so
 // that no arithmetic of MicroPython's own float type comes between.
@@ -178,6 +188,7 @@ mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *a
     mp_store_global(MP_QSTR_spin, MP_OBJ_FROM_PTR(&tinyprof_spin_obj));
     mp_store_global(MP_QSTR_row_bytes, MP_OBJ_FROM_PTR(&tinyprof_row_bytes_obj));
     mp_store_global(MP_QSTR_q8_bytes, MP_OBJ_FROM_PTR(&tinyprof_q8_bytes_obj));
+    mp_store_global(MP_QSTR_scan, MP_OBJ_FROM_PTR(&tinyprof_scan_obj));
     mp_store_global(MP_QSTR_rope_freqs, MP_OBJ_FROM_PTR(&tinyprof_rope_freqs_obj));
     mp_store_global(MP_QSTR_sample, MP_OBJ_FROM_PTR(&tinyprof_sample_obj));
     mp_store_global(MP_QSTR_crc32, MP_OBJ_FROM_PTR(&tinyprof_crc32_obj));
@@ -197,6 +208,7 @@ static const mp_rom_map_elem_t tinyprof_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_spin), MP_ROM_PTR(&tinyprof_spin_obj) },
     { MP_ROM_QSTR(MP_QSTR_row_bytes), MP_ROM_PTR(&tinyprof_row_bytes_obj) },
     { MP_ROM_QSTR(MP_QSTR_q8_bytes), MP_ROM_PTR(&tinyprof_q8_bytes_obj) },
+    { MP_ROM_QSTR(MP_QSTR_scan), MP_ROM_PTR(&tinyprof_scan_obj) },
     { MP_ROM_QSTR(MP_QSTR_rope_freqs), MP_ROM_PTR(&tinyprof_rope_freqs_obj) },
     { MP_ROM_QSTR(MP_QSTR_sample), MP_ROM_PTR(&tinyprof_sample_obj) },
     { MP_ROM_QSTR(MP_QSTR_crc32), MP_ROM_PTR(&tinyprof_crc32_obj) },

@@ -50,7 +50,7 @@ def floats(n, kind):
 
 def product(type_, w, x, rows, cols, n, as_type, flags):
     q = bytearray(n * ops.q8_bytes(cols, as_type))
-    ops.call(ops.QUANTIZE, q, x, w, 1, cols, as_type, n)
+    ops.call(ops.QUANTIZE, q, x, w, 1, cols, type_, n, flags=flags)
     y = bytearray(4 * n * rows)
     return ops.call(ops.MATMUL, y, q, w, rows, cols, type_, n, flags=flags)
 

@@ -79,7 +79,7 @@ class Product:
         self.plan = array("I")
         for op, kind, flags, dst, src in (
             (ops.QUANTIZE, type_, 0, a, 0),
-            (ops.QUANTIZE, ops.F32, 0, b, 0),
+            (ops.QUANTIZE, type_, ops.PORTABLE, b, 0),
             (ops.MATMUL, type_, 0, reference, a),
             (ops.MATMUL, type_, ops.PORTABLE, reference + size, b),
         ):

@@ -114,7 +114,7 @@ class Llama:
                 raise ModelError("key %s is not a usable number" % name)
 
     def _tensor(self, name, rows, cols, types=ops.TYPES):
-        """(word, type) of a tensor after checking its shape, type and place."""
+        """(word, type, scan) of a tensor after checking its shape, type, place and scales."""
         name += ".weight"
         found = self._gguf.tensors.get(name)
         if found is None:
@@ -140,17 +140,20 @@ class Llama:
             raise ModelError(
                 "truncated GGUF: tensor %s ends at %d of %d" % (name, offset + rows * row_bytes, self._gguf.end)
             )
+        scan = _tinyprof.scan(self._gguf.data, offset, type_, rows, cols)
+        if scan == 0:
+            raise ModelError("tensor %s holds infinite values, or what is no number" % name)
         self._left.discard(name)
-        return ops.WEIGHTS | offset, type_
+        return ops.WEIGHTS | offset, type_, scan
 
     def _norm(self, role, layer, dst, name, a, flags=0):
-        weights, _ = self._tensor(name, 1, self.dim, (ops.F32,))
+        weights, _, _ = self._tensor(name, 1, self.dim, (ops.F32,))
         self.plan.add(ops.RMSNORM, role, layer, dst, a, weights, cols=self.dim, p=(self.eps,), flags=flags)
 
     def _inputs(self, role, layer, x, cols, tensors, flags=0):
         """x, and under each type of the tensors that wants it x quantized for that type."""
         inputs = {ops.F32: x, ops.F16: x}
-        for _, type_ in tensors:
+        for _, type_, _ in tensors:
             if type_ not in inputs:
                 size = ops.q8_bytes(cols, type_)
                 inputs[type_] = q = self.plan.buffer(self.batch * size)
@@ -158,10 +161,10 @@ class Llama:
         return inputs
 
     def _matmul(self, role, layer, dst, inputs, tensor, rows, cols, flags=0):
-        weights, type_ = tensor
+        weights, type_, scan = tensor
         a = inputs[type_]
         size = 4 * cols if type_ in (ops.F32, ops.F16) else ops.q8_bytes(cols, type_)
-        self.plan.add(ops.MATMUL, role, layer, dst, a, weights, rows, cols, (0, 0, size), type_, flags)
+        self.plan.add(ops.MATMUL, role, layer, dst, a, weights, rows, cols, (0, 0, size, scan), type_, flags)
         self.macs += rows * cols
 
     def _compile(self):

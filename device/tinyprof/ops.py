@@ -5,7 +5,7 @@ from array import array
 import _tinyprof
 from micropython import const
 
-ABI = const(2)
+ABI = const(3)
 WORDS = const(12)
 
 EMBED = const(1)
@@ -65,7 +65,7 @@ def check_native():
 
 
 def q8_bytes(cols, type=F32):
-    """Bytes of one token's activations quantized for weights of that type; F32: for PORTABLE."""
+    """Bytes of one token's activations quantized for weights of that type; F32: with PORTABLE."""
     return _tinyprof.q8_bytes(type, cols)
 
 

@@ -20,6 +20,7 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
     float *dst = operand(regions, op[TP_W_DST]);
     uint8_t *a = operand(regions, op[TP_W_A]);
     uint8_t *b = operand(regions, op[TP_W_B]);
+    tp_product_t product;
 
     switch (op[TP_W_OP] & 0xff) {
         case TP_OP_EMBED:
@@ -27,8 +28,7 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
                 if (ctl[TP_CTL_TOKENS + t] >= rows) {
                     return 0;
                 }
-                tp_dequantize_row(type, dst + (size_t)t * cols,
-                    b + tp_row_bytes(type, cols) * ctl[TP_CTL_TOKENS + t], cols);
+                tp_dequantize_row(type, dst + (size_t)t * cols, b, ctl[TP_CTL_TOKENS + t], cols);
             }
             return 1;
         case TP_OP_RMSNORM:
@@ -41,16 +41,17 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
             }
             return 1;
         case TP_OP_QUANTIZE:
-            tp_quantize(type, (uint8_t *)dst, (float *)a, cols, n);
+            tp_quantize(type, (uint8_t *)dst, (float *)a, cols, n, flags & TP_FLAG_PORTABLE);
             return 1;
         case TP_OP_MATMUL:
             if (flags & TP_FLAG_AT_POS) {
                 dst += (size_t)pos * rows;
             }
+            product = (tp_product_t) { type, rows, cols, n, op[TP_W_P3], dst, b, a };
             if (flags & TP_FLAG_PORTABLE) {
-                tp_matmul_portable(type, dst, b, a, rows, cols, n);
+                tp_matmul_portable(&product);
             } else {
-                tp_matmul(type, dst, b, a, rows, cols, n);
+                tp_matmul(&product);
             }
             return 1;
         case TP_OP_ROPE_TABLE:

@@ -27,7 +27,7 @@ enum {
     TP_OP_EMBED = 1,      // dst[n][cols] = row tokens[t] of b[rows][cols]
     TP_OP_RMSNORM = 2,    // dst[n][cols] = rmsnorm(a[n][cols]) * b[cols]; p0 = eps, float bits
     TP_OP_QUANTIZE = 3,   // dst = a[n][cols] quantized for the MATMULs of the same type and n; p2 = bytes a token
-    TP_OP_MATMUL = 4,     // dst[n][rows] = a[n][cols] . b[rows][cols]; p2 = bytes of a token of a
+    TP_OP_MATMUL = 4,     // dst[n][rows] = a[n][cols] . b[rows][cols]; p2 = bytes of a token of a, p3 = tp_scan of b
     TP_OP_ROPE_TABLE = 5, // dst[n][cols] = cos, sin pairs at the tokens' positions; b = frequencies
     TP_OP_ROPE = 6,       // rotates dst[n][rows][cols] in place by table a[n][p0]
     TP_OP_ATTENTION = 7,  // dst[n][rows][cols] = attention of a over K b, V p0; p1 scores, p2 KV heads
@@ -40,7 +40,7 @@ enum {
     TP_FLAG_LAST = 1,   // from the last of the n tokens of a to one token of dst
     TP_FLAG_AT_POS = 2, // dst is a cache: token t goes to row pos + t
     TP_FLAG_ONE = 4,    // one token, whatever n is
-    TP_FLAG_PORTABLE = 8, // the reference kernel, on activations quantized for type F32: for tests
+    TP_FLAG_PORTABLE = 8, // of QUANTIZE and MATMUL: the reference kernel and its layout, for tests
 };
 
 enum { TP_REGION_ARENA = 0, TP_REGION_KV = 1, TP_REGION_WEIGHTS = 2, TP_REGIONS = 4 };

@@ -5,7 +5,9 @@
 #ifndef TP_ISA_H
 #define TP_ISA_H
 
-#include "kernels.h"
+#include "types.h"
+
+#define TP_PATH_FLOAT (1)
 
 #if defined(TP_ONLY_PORTABLE)
 #define TP_ISA_PORTABLE (1)
@@ -26,28 +28,22 @@
 #define TP_SOFT_FLOAT (1)
 #endif
 
+typedef float tp_scale_t;
+
 // Bytes of one token's activations for this type of weights; 0 if the variant has no kernel for it
 // and leaves it to the portable one.
 size_t tp_isa_x_bytes(uint32_t type, uint32_t cols);
 
-// Puts one quantized block, 32 values and their scale, where the products look for it: block b of
-// token t of n, cols values each.
+// Puts 32 quantized values and the scale of their group where the products look for them: block b
+// of token t of n, cols values each.
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
-    const int8_t *values, float scale);
+    const int8_t *values, tp_scale_t scale);
 
 // As tp_matmul, for types that tp_isa_x_bytes knows.
-void tp_isa_matmul(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
-    uint32_t cols, uint32_t n);
+void tp_isa_matmul(const tp_product_t *p);
 
-// As tp_isa_put for the portable kernels, which are always there (tp_matmul_portable).
-void tp_portable_put(void *x, uint32_t cols, uint32_t t, uint32_t b, const int8_t *values, float scale);
-
-static inline size_t tp_portable_x_bytes(uint32_t cols) {
-    return cols + cols / TP_BLOCK * sizeof(float);
-}
-
-static inline uint32_t tp_load_u16(const uint8_t *p) {
-    return p[0] | (uint32_t)p[1] << 8;
-}
+// As tp_isa_x_bytes and tp_isa_put for the portable kernels, which are always there.
+size_t tp_portable_x_bytes(uint32_t cols);
+void tp_portable_put(void *x, uint32_t cols, uint32_t t, uint32_t b, const int8_t *values, tp_scale_t scale);
 
 #endif

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TP_BLOCK 32 // values that share one scale in Q8_0, Q4_0 and quantized activations
+#define TP_BLOCK (32) // values of a block of Q8_0 or Q4_0, and what all is counted in
 
 // Tensor types, numbered as in GGUF.
 enum {
@@ -19,29 +19,46 @@ enum {
 // Bytes of one row of cols values; 0 if the type is unknown or cols does not fit it.
 size_t tp_row_bytes(uint32_t type, uint32_t cols);
 
+// How many neighbouring activations share one scale where they meet weights of this type.
+uint32_t tp_group(uint32_t type);
+
+// Looks at all scales of a matrix, or at its values where they are floats. Returns 0 if one is
+// infinite or no number; else the greatest exponent of an fp16 among the scales, as stored, at
+// least 1.
+uint32_t tp_scan(uint32_t type, const uint8_t *w, uint32_t rows, uint32_t cols);
+
 // Bytes of one token's quantized activations as the products with weights of this type read them.
 // How they are laid out is the variant's own affair (see isa.h), but for TP_F32: that is the layout
-// of the portable kernels, cols int8 and then cols / 32 float scales.
-size_t tp_q8_bytes(uint32_t type, uint32_t cols);
+// of the portable kernels.
+size_t tp_x_bytes(uint32_t type, uint32_t cols);
 
-// Floats of n tokens to quantized activations for weights of this type: per block of 32
-// scale = max|x| / 127, round half away from 0.
-void tp_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols, uint32_t n);
+// Floats of n tokens to quantized activations for weights of this type: int8 with one scale a group,
+// round half away from 0. portable: in the layout of the portable kernels.
+void tp_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols, uint32_t n, int portable);
 
 // Which variant of the kernels was compiled in; "portable" is the reference.
 extern const char tp_kernels_variant[];
 
-// y[n][rows] = x[n][cols] . w[rows][cols]. x is float for F32 and F16; for Q8_0 and Q4_0 it is
-// what tp_quantize made for that type and the same n.
-void tp_matmul(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
-    uint32_t cols, uint32_t n);
+// y[n][rows] = x[n][cols] . w[rows][cols]. x is float for F32 and F16, for other types what
+// tp_quantize made for that type and the same n.
+typedef struct {
+    uint32_t type;
+    uint32_t rows;
+    uint32_t cols;
+    uint32_t n;
+    uint32_t top; // what tp_scan says of w
+    float *y;
+    const uint8_t *w;
+    const void *x;
+} tp_product_t;
 
-// The same bits from the portable kernels, whatever the variant; x is quantized for TP_F32.
-void tp_matmul_portable(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
-    uint32_t cols, uint32_t n);
+void tp_matmul(const tp_product_t *p);
+
+// The same bits from the portable kernels, whatever the variant.
+void tp_matmul_portable(const tp_product_t *p);
 
 // One row of a weight matrix as floats.
-void tp_dequantize_row(uint32_t type, float *y, const uint8_t *w, uint32_t cols);
+void tp_dequantize_row(uint32_t type, float *y, const uint8_t *w, uint32_t row, uint32_t cols);
 
 // y = x * w / sqrt(mean(x^2) + eps)
 void tp_rmsnorm(float *y, const float *x, const float *w, uint32_t cols, float eps);

@@ -1,19 +1,23 @@
-// Holds what nofpu.h and matmul.c do with integers against the floats of this machine: to the bit.
+// Holds what nofpu.h and quantize.c do with integers against the floats of this machine: to the bit.
 #include <stdio.h>
 #include <string.h>
 
 #define TP_SOFT_FLOAT (1)
 #define TP_ROWS (2)
-#include "../../native_modules/kernels/matmul.c"
-#include "../../native_modules/kernels/nofpu.h"
+#include "../../native_modules/kernels/types.c"
+#include "../../native_modules/kernels/float/quantize.c"
+#include "../../native_modules/kernels/float/nofpu.h"
 
 #define MAX_BLOCKS (40) // more than TP_CHUNK
 
 const char tp_kernels_variant[] = "test";
 
-void tp_matmul_portable(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
-    uint32_t cols, uint32_t n) {
-    (void)type, (void)y, (void)w, (void)x, (void)rows, (void)cols, (void)n;
+void tp_matmul_portable(const tp_product_t *p) {
+    (void)p;
+}
+
+size_t tp_portable_x_bytes(uint32_t cols) {
+    return cols;
 }
 
 void tp_portable_put(void *x, uint32_t cols, uint32_t t, uint32_t b, const int8_t *values, float scale) {
@@ -110,7 +114,8 @@ static int sums_differ(void) {
     for (uint32_t b = 0; b < blocks; ++b) {
         tp_isa_put(type, x, blocks * TP_BLOCK, 1, 0, b, q + b * TP_BLOCK, scales[b]);
     }
-    tp_isa_matmul(type, y, w, x, TP_ROWS, blocks * TP_BLOCK, 1);
+    tp_product_t product = { type, TP_ROWS, blocks * TP_BLOCK, 1, 1, y, w, x };
+    tp_isa_matmul(&product);
     int wrong = 0;
     for (uint32_t r = 0; r < TP_ROWS; ++r) {
         float sum = 0.0f;
@@ -149,8 +154,8 @@ static int quantizing_differs(void) {
         greatest = a > greatest ? a : greatest;
     }
     float d = greatest / 127.0f;
-    quantize_plainly(plain, x, d > 0.0f ? 1.0f / d : 0.0f);
-    return differ(quantize_block(ours, x), d) || memcmp(ours, plain, TP_BLOCK) != 0;
+    quantize_plainly(plain, x, TP_BLOCK, d > 0.0f ? 1.0f / d : 0.0f);
+    return differ(quantize_group(ours, x, TP_BLOCK), d) || memcmp(ours, plain, TP_BLOCK) != 0;
 }
 
 int main(void) {

@@ -1,5 +1,5 @@
 // RV32IM: shift, AND, MUL and ADD, two weights at a time; see nofpu.h.
-#include "isa.h"
+#include "../isa.h"
 
 #if defined(TP_ISA_RV32)
 

@@ -1,7 +1,7 @@
 // Matrix products for x86-64 with AVX2 and F16C (and VNNI where the compiler may use it): eight rows
 // at once, so that the sums over blocks, which must stay in order, lie side by side in one vector.
 // Activations are laid out as the portable kernels have them.
-#include "isa.h"
+#include "../isa.h"
 
 #if defined(TP_ISA_AVX2)
 
@@ -85,30 +85,36 @@ size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
 }
 
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
-    const int8_t *values, float scale) {
+    const int8_t *values, tp_scale_t scale) {
     (void)type;
     (void)n;
     tp_portable_put(x, cols, t, b, values, scale);
 }
 
-void tp_isa_matmul(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
-    uint32_t cols, uint32_t n) {
-    size_t stride = tp_row_bytes(type, cols);
-    size_t x_bytes = tp_portable_x_bytes(cols);
+void tp_isa_matmul(const tp_product_t *p) {
+    size_t stride = tp_row_bytes(p->type, p->cols);
+    size_t x_bytes = tp_portable_x_bytes(p->cols);
+    const uint8_t *w = p->w;
     uint32_t r = 0;
-    for (; r + ROWS <= rows; r += ROWS, w += ROWS * stride) {
-        for (uint32_t t = 0; t < n; ++t) {
-            const int8_t *q = (const int8_t *)x + t * x_bytes;
-            if (type == TP_Q8_0) {
-                rows_q8_0(y + (size_t)t * rows + r, w, stride, q, cols);
+    for (; r + ROWS <= p->rows; r += ROWS, w += ROWS * stride) {
+        for (uint32_t t = 0; t < p->n; ++t) {
+            const int8_t *q = (const int8_t *)p->x + t * x_bytes;
+            float *y = p->y + (size_t)t * p->rows + r;
+            if (p->type == TP_Q8_0) {
+                rows_q8_0(y, w, stride, q, p->cols);
             } else {
-                rows_q4_0(y + (size_t)t * rows + r, w, stride, q, cols);
+                rows_q4_0(y, w, stride, q, p->cols);
             }
         }
     }
-    for (uint32_t t = 0; t < n && r < rows; ++t) {
-        tp_matmul_portable(type, y + (size_t)t * rows + r, w, (const uint8_t *)x + t * x_bytes, rows - r,
-            cols, 1);
+    for (uint32_t t = 0; t < p->n && r < p->rows; ++t) {
+        tp_product_t rest = *p;
+        rest.rows = p->rows - r;
+        rest.n = 1;
+        rest.y = p->y + (size_t)t * p->rows + r;
+        rest.w = w;
+        rest.x = (const uint8_t *)p->x + t * x_bytes;
+        tp_matmul_portable(&rest);
     }
 }
 

@@ -14,7 +14,7 @@
 // over at the end are stored one by one.
 //
 // VMLA rounds between its product and its sum, as the portable kernel does.
-#include "isa.h"
+#include "../isa.h"
 
 #if defined(TP_ISA_ARMV7EM)
 
@@ -32,7 +32,7 @@ static inline uint32_t pair(int32_t low, int32_t high) {
 }
 
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
-    const int8_t *q, float scale) {
+    const int8_t *q, tp_scale_t scale) {
     uint32_t group = (n - (t & ~3u)) >= 4 ? 4 : 1; // tokens that lie interleaved with this one
     uint32_t *block = (uint32_t *)x + (t & ~(group - 1)) * (cols / TP_BLOCK) * BLOCK_WORDS
         + b * group * BLOCK_WORDS;
@@ -358,11 +358,13 @@ static void rows4(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, s
     }
 }
 
-void tp_isa_matmul(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
-    uint32_t cols, uint32_t n) {
+void tp_isa_matmul(const tp_product_t *p) {
+    uint32_t type = p->type, rows = p->rows, cols = p->cols, n = p->n;
+    const uint8_t *w = p->w;
+    float *y = p->y;
     size_t stride = tp_row_bytes(type, cols);
     size_t x_bytes = tp_isa_x_bytes(type, cols);
-    const uint8_t *from = x;
+    const uint8_t *from = p->x;
     uint32_t groups = n / 4;
     if (groups > 0) {
         for (uint32_t r = 0; r < rows; ++r) {

@@ -1,5 +1,5 @@
 // Armv7-M (Cortex-M3): AND with a shifted operand and MLA, two weights at a time; see nofpu.h.
-#include "isa.h"
+#include "../isa.h"
 
 #if defined(TP_ISA_ARMV7M)
 

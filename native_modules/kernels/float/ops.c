@@ -1,7 +1,7 @@
 // The operators that are not matrix products.
-#include "kernels.h"
+#include "../kernels.h"
 
-#include "tp_math.h"
+#include "../tp_math.h"
 
 void tp_rmsnorm(float *y, const float *x, const float *w, uint32_t cols, float eps) {
     float sum = 0.0f;

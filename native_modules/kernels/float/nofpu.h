@@ -17,8 +17,8 @@
 #ifndef TP_NOFPU_H
 #define TP_NOFPU_H
 
-#include "isa.h"
-#include "tp_math.h"
+#include "../isa.h"
+#include "../tp_math.h"
 
 // A finite number m * 2^e, |m| from 2^23 to 2^24 (both may occur), or 0.
 typedef struct {
@@ -175,7 +175,7 @@ size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
 }
 
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
-    const int8_t *q, float scale) {
+    const int8_t *q, tp_scale_t scale) {
     (void)n;
     uint32_t *token = (uint32_t *)x + t * (tp_isa_x_bytes(type, cols) / 4);
     uint32_t *to = token + b * tp_x_words(type);
@@ -250,11 +250,13 @@ static int tp_rows(uint32_t type, float *y, const uint8_t *w, size_t stride, con
     return 1;
 }
 
-void tp_isa_matmul(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
-    uint32_t cols, uint32_t n) {
+void tp_isa_matmul(const tp_product_t *p) {
+    uint32_t type = p->type, rows = p->rows, cols = p->cols, n = p->n;
+    const uint8_t *w = p->w;
+    float *y = p->y;
     size_t stride = tp_row_bytes(type, cols);
     uint32_t blocks = cols / TP_BLOCK;
-    const uint32_t *from = x;
+    const uint32_t *from = p->x;
     for (; n > 0; --n, y += rows, from += tp_isa_x_bytes(type, cols) / 4) {
         const float *scales = (const float *)(from + blocks * tp_x_words(type));
         int easy = 1;

@@ -1,8 +1,10 @@
 // Matrix products in portable C: the reference that every other variant equals bit for bit. It is
 // in every build, for the types that a variant leaves out and to hold the variant against.
-#include "isa.h"
+#include "../isa.h"
 
-#include "tp_math.h"
+#if defined(TP_PATH_FLOAT)
+
+#include "../tp_math.h"
 
 // Four partial sums, so that cores with a pipelined or a vector FPU are not held up.
 static float dot_f32(const float *w, const float *x, uint32_t cols) {
@@ -70,17 +72,53 @@ static float dot_q4_0(const uint8_t *w, const int8_t *q, uint32_t cols) {
     return sum;
 }
 
+// Any type: the integers of a group of activations with one scale are summed up before they meet it.
+static float dot_blocks(const tp_format_t *format, const uint8_t *w, const int8_t *q, uint32_t cols) {
+    const float *scales = (const float *)(q + cols);
+    float sum = 0.0f;
+    for (uint32_t b = 0; b < cols; b += TP_BLOCK * format->parts) {
+        int32_t dots = 0, mins = 0;
+        for (uint32_t part = 0; part < format->parts; ++part) {
+            tp_part_t p;
+            tp_decode(format->type, w, part, &p);
+            for (uint32_t half = 0; half < 2; ++half) {
+                int32_t dot = 0, total = 0;
+                for (uint32_t j = half * 16; j < half * 16 + 16; ++j, ++q) {
+                    dot += p.q[j] * *q;
+                    total += *q;
+                }
+                dots += p.scale[half] * dot;
+                mins += p.min[half] * total;
+            }
+        }
+        float da = *scales;
+        scales += format->parts;
+        sum += tp_from_f16(tp_load_u16(w + format->d_at)) * da * (float)dots;
+        if (format->m_at != TP_NONE) {
+            sum += tp_from_f16(tp_load_u16(w + format->m_at)) * da * (float)mins;
+        }
+        w += format->bytes;
+    }
+    return sum;
+}
+
 static float dot(uint32_t type, const uint8_t *w, const void *x, uint32_t cols) {
-    if (type == TP_Q4_0) {
-        return dot_q4_0(w, x, cols);
+    switch (type) {
+        case TP_F32:
+            return dot_f32((const float *)w, x, cols);
+        case TP_F16:
+            return dot_f16(w, x, cols);
+        case TP_Q4_0:
+            return dot_q4_0(w, x, cols);
+        case TP_Q8_0:
+            return dot_q8_0(w, x, cols);
+        default:
+            return dot_blocks(tp_format(type), w, x, cols);
     }
-    if (type == TP_Q8_0) {
-        return dot_q8_0(w, x, cols);
-    }
-    if (type == TP_F16) {
-        return dot_f16(w, x, cols);
-    }
-    return dot_f32((const float *)w, x, cols);
+}
+
+size_t tp_portable_x_bytes(uint32_t cols) {
+    return cols + cols / TP_BLOCK * sizeof(float);
 }
 
 void tp_portable_put(void *x, uint32_t cols, uint32_t t, uint32_t b, const int8_t *values, float scale) {
@@ -92,15 +130,15 @@ void tp_portable_put(void *x, uint32_t cols, uint32_t t, uint32_t b, const int8_
     scales[b] = scale;
 }
 
-void tp_matmul_portable(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
-    uint32_t cols, uint32_t n) {
-    size_t row_bytes = tp_row_bytes(type, cols);
-    size_t x_bytes = type == TP_F32 || type == TP_F16 ? (size_t)cols * 4 : tp_portable_x_bytes(cols);
-    for (uint32_t r = 0; r < rows; ++r) {
+void tp_matmul_portable(const tp_product_t *p) {
+    size_t row_bytes = tp_row_bytes(p->type, p->cols);
+    size_t x_bytes = tp_format(p->type) == NULL ? (size_t)p->cols * 4 : tp_portable_x_bytes(p->cols);
+    const uint8_t *w = p->w;
+    for (uint32_t r = 0; r < p->rows; ++r) {
         // A row is read once from slow storage and used for all tokens while it is near.
-        const uint8_t *xt = x;
-        for (uint32_t t = 0; t < n; ++t) {
-            y[(size_t)t * rows + r] = dot(type, w, xt, cols);
+        const uint8_t *xt = p->x;
+        for (uint32_t t = 0; t < p->n; ++t) {
+            p->y[(size_t)t * p->rows + r] = dot(p->type, w, xt, p->cols);
             xt += x_bytes;
         }
         w += row_bytes;
@@ -118,15 +156,16 @@ size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
 }
 
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
-    const int8_t *values, float scale) {
+    const int8_t *values, tp_scale_t scale) {
     (void)type;
     (void)n;
     tp_portable_put(x, cols, t, b, values, scale);
 }
 
-void tp_isa_matmul(uint32_t type, float *y, const uint8_t *w, const void *x, uint32_t rows,
-    uint32_t cols, uint32_t n) {
-    tp_matmul_portable(type, y, w, x, rows, cols, n);
+void tp_isa_matmul(const tp_product_t *p) {
+    tp_matmul_portable(p);
 }
+
+#endif
 
 #endif

@@ -1,0 +1,120 @@
+// Activations to int8, and the choice between the variant's products and the portable ones.
+#include "../isa.h"
+
+#if defined(TP_PATH_FLOAT)
+
+#include "../tp_math.h"
+
+size_t tp_x_bytes(uint32_t type, uint32_t cols) {
+    size_t own = tp_isa_x_bytes(type, cols);
+    return own != 0 ? own : tp_portable_x_bytes(cols);
+}
+
+void tp_matmul(const tp_product_t *p) {
+    if (tp_isa_x_bytes(p->type, p->cols) != 0) {
+        tp_isa_matmul(p);
+    } else {
+        tp_matmul_portable(p);
+    }
+}
+
+// The definition: x / d rounded half away from 0, with all its roundings. Never fails.
+static void quantize_plainly(int8_t *values, const float *x, uint32_t count, float inverse) {
+    for (uint32_t j = 0; j < count; ++j) {
+        float v = x[j] * inverse;
+        v += v < 0.0f ? -0.5f : 0.5f;
+        // Written so that NaN is caught too: its conversion to an integer is undefined.
+        if (!(v < 127.5f)) {
+            v = 127.0f;
+        }
+        if (v < -127.5f) {
+            v = -127.0f;
+        }
+        values[j] = (int8_t)(int32_t)v;
+    }
+}
+
+#if defined(TP_SOFT_FLOAT)
+
+// What (int32_t)(x * inverse + 0.5f) gives, from the bits of x >= 0 and those of an inverse with
+// which the product is below 128: p / 2^shift is the product before its rounding.
+static inline int32_t scale_and_round(uint32_t x, uint32_t inverse) {
+    int32_t shift = 300 - (int32_t)(inverse >> 23) - (int32_t)(x >> 23);
+    if (shift > 49) {
+        return 0; // below a quarter
+    }
+    uint64_t p = (uint64_t)((x & 0x7fffffu) | 0x800000u) * ((inverse & 0x7fffffu) | 0x800000u);
+    uint32_t hi = (uint32_t)(p >> 32), lo = (uint32_t)p;
+    // Half of the last of 24 places: from so far below a tie the rounded product is the tie.
+    uint32_t half = hi < 0x8000u ? 1u << 22 : 1u << 23;
+    uint32_t sum = lo + half;
+    hi += (sum < half) + (1u << (shift - 33));
+    int32_t q = (int32_t)(hi >> (shift - 32));
+    if (q == 0) {
+        // The float just below 0.5 and 0.5 make 1: that sum is rounded as well.
+        q = p + 3 * half - 1 >= (uint64_t)1 << (shift - 1);
+    }
+    return q;
+}
+
+#else
+
+static inline int32_t scale_and_round(uint32_t x, float inverse) {
+    return (int32_t)(tp_from_bits(x) * inverse + 0.5f);
+}
+
+#endif
+
+// Returns the scale of one group and writes its values.
+static float quantize_group(int8_t *values, const float *x, uint32_t count) {
+    // floats without sign are ordered as their bits are
+    uint32_t max = 0;
+    for (uint32_t j = 0; j < count; ++j) {
+        uint32_t a = tp_to_bits(x[j]) & 0x7fffffffu;
+        max = a > max ? a : max;
+    }
+    if (max - 0x0f000000u >= 0x70000000u - 0x0f000000u) {
+        // Below 2^-97, above 2^97, infinite or no number (which does not count for the scale).
+        float greatest = 0.0f;
+        for (uint32_t j = 0; j < count; ++j) {
+            float a = tp_from_bits(tp_to_bits(x[j]) & 0x7fffffffu);
+            greatest = a > greatest ? a : greatest;
+        }
+        float d = greatest / 127.0f;
+        quantize_plainly(values, x, count, d > 0.0f ? 1.0f / d : 0.0f);
+        return d;
+    }
+    float d = tp_from_bits(max) / 127.0f;
+    #if defined(TP_SOFT_FLOAT)
+    uint32_t inverse = tp_to_bits(1.0f / d);
+    #else
+    float inverse = 1.0f / d;
+    #endif
+    for (uint32_t j = 0; j < count; ++j) {
+        uint32_t bits = tp_to_bits(x[j]);
+        int32_t sign = (int32_t)bits >> 31;
+        values[j] = (int8_t)((scale_and_round(bits & 0x7fffffffu, inverse) ^ sign) - sign);
+    }
+    return d;
+}
+
+void tp_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols, uint32_t n, int portable) {
+    portable |= tp_isa_x_bytes(type, cols) == 0;
+    uint32_t group = tp_group(type);
+    int8_t values[TP_MAX_GROUP];
+    for (uint32_t t = 0; t < n; ++t) {
+        for (uint32_t i = 0; i < cols; i += group, x += group) {
+            float d = quantize_group(values, x, group);
+            for (uint32_t j = 0; j < group; j += TP_BLOCK) {
+                uint32_t b = (i + j) / TP_BLOCK;
+                if (portable) {
+                    tp_portable_put(q, cols, t, b, values + j, d);
+                } else {
+                    tp_isa_put(type, q, cols, n, t, b, values + j, d);
+                }
+            }
+        }
+    }
+}
+
+#endif
