@@ -104,9 +104,11 @@ BOARDS = {
     "m7": qemu_board("TP_M7", "mps2-an500", ARM),
     "rv32": qemu_board("TP_RV32", "virt", RISCV),
     "unix": unix_board(),
+    "unix-fixed": unix_board("TP_PATH=fixed"),
     "unix-asan": unix_board("SANITIZE=1"),
+    "unix-fixed-asan": unix_board("SANITIZE=1", "TP_PATH=fixed"),
 }
-DEFAULT_BOARDS = ["m3", "m4", "m7", "rv32", "unix"]
+DEFAULT_BOARDS = ["m3", "m4", "m7", "rv32", "unix", "unix-fixed"]
 MPY_CROSS = Board("host", "", "mpy-cross", "mpy-cross", ())
 
 
@@ -555,7 +557,7 @@ def boards(names: list[str]) -> None:
     if any(c.isspace() for c in f"{REPO}{BUILD}"):
         fail(f"make cannot build in a folder with a space in its name: {REPO}", 2)
     if os.environ.get("SANITIZE") == "1":
-        names = ["unix-asan" if name == "unix" else name for name in names]
+        names = [f"{name}-asan" if name.startswith("unix") else name for name in names]
     info = source()
     env = make_environment(info)
     build("mpy-cross", MPY_CROSS, info, env)

@@ -91,6 +91,12 @@ static mp_obj_t tinyprof_scan(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_scan_obj, 5, 5, tinyprof_scan);
 
+// kv_bytes(type, head_dim): see tp_kv_bytes.
+static mp_obj_t tinyprof_kv_bytes(mp_obj_t type, mp_obj_t head_dim) {
+    return mp_obj_new_int_from_uint(tp_kv_bytes(mp_obj_get_int(type), mp_obj_get_int(head_dim)));
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_kv_bytes_obj, tinyprof_kv_bytes);
+
 // rope_freqs(buffer, dims, base, scale): fills dims / 2 floats; base and scale as float bits, so
 // that no arithmetic of MicroPython's own float type comes between.
 static mp_obj_t tinyprof_rope_freqs(size_t n_args, const mp_obj_t *args) {
@@ -161,7 +167,7 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_strings_find_obj, 4, 4, tiny
 #define TP_CFLAGS "unknown"
 #endif
 
-// build(): (ABI, kernel variant, compiler, flags of the kernels)
+// build(): (ABI, kernel variant, compiler, flags of the kernels, path)
 static mp_obj_t tinyprof_build(void) {
     static const char compiler[] = __VERSION__;
     static const char flags[] = TP_CFLAGS;
@@ -169,13 +175,14 @@ static mp_obj_t tinyprof_build(void) {
     while (tp_kernels_variant[variant_len] != 0) {
         ++variant_len;
     }
-    mp_obj_t items[4] = {
+    mp_obj_t items[5] = {
         MP_OBJ_NEW_SMALL_INT(TP_ABI),
         mp_obj_new_str(tp_kernels_variant, variant_len),
         mp_obj_new_str(compiler, sizeof(compiler) - 1),
         mp_obj_new_str(flags, sizeof(flags) - 1),
+        mp_obj_new_str(tp_kernels_path, 5),
     };
-    return mp_obj_new_tuple(4, items);
+    return mp_obj_new_tuple(5, items);
 }
 static MP_DEFINE_CONST_FUN_OBJ_0(tinyprof_build_obj, tinyprof_build);
 
@@ -189,6 +196,7 @@ mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *a
     mp_store_global(MP_QSTR_row_bytes, MP_OBJ_FROM_PTR(&tinyprof_row_bytes_obj));
     mp_store_global(MP_QSTR_q8_bytes, MP_OBJ_FROM_PTR(&tinyprof_q8_bytes_obj));
     mp_store_global(MP_QSTR_scan, MP_OBJ_FROM_PTR(&tinyprof_scan_obj));
+    mp_store_global(MP_QSTR_kv_bytes, MP_OBJ_FROM_PTR(&tinyprof_kv_bytes_obj));
     mp_store_global(MP_QSTR_rope_freqs, MP_OBJ_FROM_PTR(&tinyprof_rope_freqs_obj));
     mp_store_global(MP_QSTR_sample, MP_OBJ_FROM_PTR(&tinyprof_sample_obj));
     mp_store_global(MP_QSTR_crc32, MP_OBJ_FROM_PTR(&tinyprof_crc32_obj));
@@ -209,6 +217,7 @@ static const mp_rom_map_elem_t tinyprof_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_row_bytes), MP_ROM_PTR(&tinyprof_row_bytes_obj) },
     { MP_ROM_QSTR(MP_QSTR_q8_bytes), MP_ROM_PTR(&tinyprof_q8_bytes_obj) },
     { MP_ROM_QSTR(MP_QSTR_scan), MP_ROM_PTR(&tinyprof_scan_obj) },
+    { MP_ROM_QSTR(MP_QSTR_kv_bytes), MP_ROM_PTR(&tinyprof_kv_bytes_obj) },
     { MP_ROM_QSTR(MP_QSTR_rope_freqs), MP_ROM_PTR(&tinyprof_rope_freqs_obj) },
     { MP_ROM_QSTR(MP_QSTR_sample), MP_ROM_PTR(&tinyprof_sample_obj) },
     { MP_ROM_QSTR(MP_QSTR_crc32), MP_ROM_PTR(&tinyprof_crc32_obj) },

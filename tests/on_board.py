@@ -10,9 +10,15 @@ from tinyprof_bridge.transport import SerialBoard, UnixBoard
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
-ALL = (*EMULATED, "unix")
+ALL = (*EMULATED, *boards.REFERENCES.values())
+FIXED = ("m3", "rv32", "unix-fixed")  # boards of the fixed-point path
 KERNELS = {"m3": "armv7m", "m4": "armv7em", "m7": "armv7em", "rv32": "rv32"}
 ON_BOARDS = ("unix", "m4")  # where tests of device code run by default
+
+
+def reference(name):
+    """The board whose bits this one must give."""
+    return boards.REFERENCES["fixed" if name in FIXED else "float"]
 
 
 class Board:

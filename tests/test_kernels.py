@@ -1,12 +1,10 @@
 """Every kernel, called through MicroPython on the unix port, against numpy and the gguf package."""
 
-import subprocess
-
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
-from on_board import ALL, KERNELS, ROOT, board
+from on_board import ALL, KERNELS, board
 from reference import round_q8
 from tinyprof_bridge import bench
 from tinyprof_bridge.errors import BadInput
@@ -138,17 +136,6 @@ def test_fast_kernels_give_the_bits_of_the_portable_ones(name):
             ((64,), (512,), (1, 4)),
         ):
             assert b.run(DIFFERENCES.format(rows=rows, cols=cols, tokens=tokens)).strip() == "[]"
-
-
-def test_integers_in_the_place_of_floats(tmp_path):
-    """What cores without FPU do, compiled for this machine, under sanitizers."""
-    program = tmp_path / "nofpu"
-    flags = "-std=gnu99 -O2 -ffp-contract=off -Wall -Wextra -Werror -Wdouble-promotion -Wfloat-conversion"
-    flags += " -fsanitize=undefined,address -fno-sanitize-recover=undefined"
-    source = ROOT / "tests" / "native" / "nofpu.c"
-    subprocess.run(["gcc", *flags.split(), "-o", str(program), str(source)], check=True)
-    done = subprocess.run([str(program)], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "0 sums, 0 blocks differ\n"), done.stderr
 
 
 def test_bench_measures_both_kernels():

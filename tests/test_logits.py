@@ -5,8 +5,10 @@ import binascii
 import numpy as np
 import pytest
 from models import make_model
-from on_board import ALL, DATA, board
+from on_board import ALL, DATA, FIXED, board
+from on_board import reference as reference_board
 from reference import Reference, decode, encode
+from tinyprof_bridge.boards import REFERENCES
 from tinyprof_bridge.cli import DEMO_MODEL
 from tinyprof_bridge.convert import convert
 
@@ -22,7 +24,7 @@ MODELS = {
 
 LOGITS = """
 import tinyprof, binascii
-m = tinyprof.load({source!r}, context=64, batch={batch})
+m = tinyprof.load({source!r}, context=64, batch={batch}, kv={kv!r})
 tokens = {tokens!r}
 if {batch} > 1:
     m.prefill(tokens)
@@ -41,16 +43,22 @@ def models(tmp_path_factory):
     return {name: make_model(folder / f"{name}.gguf", **options) for name, options in MODELS.items()}
 
 
-def logits_on(name, model, tokens=TOKENS, batch=1):
+def logits_on(name, model, tokens=TOKENS, batch=1, kv=None):
     """(tokens, vocab) float32 of a board, as its bytes."""
     with board(name, model) as b:
-        text = b.run(LOGITS.format(source=b.source, tokens=tokens, batch=batch))
+        text = b.run(LOGITS.format(source=b.source, tokens=tokens, batch=batch, kv=kv))
     return np.array([np.frombuffer(binascii.unhexlify(line), "<f4") for line in text.split()])
 
 
 @pytest.fixture(scope="module")
-def unix_logits(models):
-    return {name: logits_on("unix", path) for name, path in models.items()}
+def reference_logits(models):
+    """Of each reference board and model."""
+    return {b: {name: logits_on(b, path) for name, path in models.items()} for b in REFERENCES.values()}
+
+
+@pytest.fixture(scope="module")
+def unix_logits(reference_logits):
+    return reference_logits["unix"]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -64,10 +72,24 @@ def test_values_against_numpy(model, models, unix_logits):
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("name", [b for b in ALL if b != "unix"])
-def test_same_bits_on_every_board(name, model, models, unix_logits):
+@pytest.mark.parametrize("name", [b for b in ALL if b not in REFERENCES.values()])
+def test_same_bits_on_every_board(name, model, models, reference_logits):
     ours = logits_on(name, models[model])
-    assert np.array_equal(ours.view("u4"), unix_logits[model].view("u4"))
+    assert np.array_equal(ours.view("u4"), reference_logits[reference_board(name)][model].view("u4"))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_fixed_point_is_close_to_float(model, reference_logits):
+    fixed, exact = reference_logits["unix-fixed"][model], reference_logits["unix"][model]
+    assert np.sqrt(np.mean((fixed - exact) ** 2)) < 0.03 * exact.std()
+
+
+@pytest.mark.parametrize("kv,bound", [("f16", 0.001), ("q8", 0.02)])
+def test_caches_of_fewer_bits_are_close(kv, bound, models, unix_logits):
+    exact = unix_logits["random-F32"]
+    ours = logits_on("unix", models["random-F32"], kv=kv)
+    assert 0 < np.sqrt(np.mean((ours - exact) ** 2)) < bound * exact.std()
+    assert np.array_equal(logits_on("m4", models["random-F32"], kv=kv).view("u4"), ours.view("u4"))
 
 
 @pytest.mark.parametrize("batch", [2, 4, 16])
@@ -81,6 +103,7 @@ def test_sanitizers_find_nothing(models):
     try:
         for path in models.values():
             logits_on("unix-asan", path)
+            logits_on("unix-fixed-asan", path)
     except Exception as error:
         if "no firmware" in str(error):
             pytest.skip("the unix port with sanitizers is not built (SANITIZE=1 make firmware BOARDS=unix)")
@@ -99,7 +122,7 @@ def stories(tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [b for b in ALL if b not in FIXED])
 def test_golden_text_of_llama2c(name, stories):
     with board(name, stories) as b:
         text = b.run(GOLDEN.format(source=b.source))
@@ -113,12 +136,12 @@ print(check(tinyprof.load({source!r}, context=32))[0])
 """
 
 
-def test_demo_model_gives_one_hash_on_all_boards():
-    hashes = {}
+def test_demo_model_gives_one_hash_on_all_boards_of_a_path():
+    hashes = {False: set(), True: set()}
     for name in ALL:
         with board(name, DEMO_MODEL) as b:
-            hashes[name] = b.run(CHECK.format(source=b.source)).strip()
-    assert set(hashes.values()) == {"75b1cc32"}, hashes
+            hashes[name in FIXED].add(b.run(CHECK.format(source=b.source)).strip())
+    assert hashes == {False: {"75b1cc32"}, True: {"066244e1"}}
 
 
 ENCODE = """

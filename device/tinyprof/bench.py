@@ -77,6 +77,7 @@ class Product:
         self.y = (self.arena[reference : reference + size], self.arena[reference + size :])
         a, b = (at, own) if quantized else (0, 0)
         self.plan = array("I")
+        scan = _tinyprof.scan(self.weights, 0, type_, rows, cols)
         for op, kind, flags, dst, src in (
             (ops.QUANTIZE, type_, 0, a, 0),
             (ops.QUANTIZE, type_, ops.PORTABLE, b, 0),
@@ -84,7 +85,7 @@ class Product:
             (ops.MATMUL, type_, ops.PORTABLE, reference + size, b),
         ):
             self.plan.extend(array("I", (op | kind << 8 | flags << 16, dst, src, ops.WEIGHTS, rows, cols)))
-            self.plan.extend(array("I", bytes(4 * (ops.WORDS - 6))))
+            self.plan.extend(array("I", (0, 0, 0, scan, 0, 0)))
         self.first = 0 if quantized else 2
         self.n = n
 

@@ -16,6 +16,8 @@ ROLES = (
     "attn_v",
     "rope_q",
     "rope_k",
+    "kv_k",
+    "kv_v",
     "attention",
     "attn_output_q8",
     "attn_output",
@@ -36,14 +38,17 @@ ROLES = (
 
 _ONE = 0x3F800000  # 1.0 as float bits
 
+KV_TYPES = {"f32": ops.F32, "f16": ops.F16, "q8": ops.Q8_0}
+
 
 class Llama:
     """Sizes and plan of a llama model for runs of up to batch tokens and context positions.
 
+    kv: how the KV cache holds values, one of KV_TYPES; None: f32, on the fixed-point path q8.
     plan: the records; body: how many of them come before the output head; logits: Buffer of
     vocab floats; kv_bytes; freqs: Buffer of rope frequencies to be filled once."""
 
-    def __init__(self, gguf, context, batch):
+    def __init__(self, gguf, context, batch, kv=None):
         self._gguf = gguf
         self._left = set(gguf.tensors)
         self._check_keys(gguf)
@@ -73,7 +78,17 @@ class Llama:
         self.context = min(context or 256, self.trained_context)
         self.batch = min(batch, self.context)
         self.kv_dim = self.kv_heads * self.head_dim
-        self.kv_bytes = 2 * self.layers * self.context * self.kv_dim * 4
+        fixed = _tinyprof.build()[4] == "fixed"
+        self.kv = kv or ("q8" if fixed else "f32")
+        if self.kv not in KV_TYPES:
+            raise ModelError("kv '%s' is unknown: one of %s" % (self.kv, " ".join(sorted(KV_TYPES))))
+        head_bytes = _tinyprof.kv_bytes(KV_TYPES[self.kv], self.head_dim)
+        if head_bytes == 0 or head_bytes % 4:
+            raise ModelError("this firmware has no %s KV cache for heads of %d" % (self.kv, self.head_dim))
+        if fixed and self.head_dim > 256:
+            raise ModelError("heads of %d are not supported on the fixed-point path: 256 at most" % self.head_dim)
+        self.kv_row = self.kv_heads * head_bytes  # bytes of one position of K or V
+        self.kv_bytes = 2 * self.layers * self.context * self.kv_row
         self.macs = 0  # of all matrix products, per token
         self._compile()
         if self._left:
@@ -190,18 +205,27 @@ class Llama:
             down = self._tensor(blk + "ffn_down", dim, hidden)
             h = plan.buffer(row * dim)
             q = plan.buffer(row * dim)
-            k = ops.KV | 2 * i * self.context * kv_dim * 4
-            v = k + self.context * kv_dim * 4
+            k = ops.KV | 2 * i * self.context * self.kv_row
+            v = k + self.context * self.kv_row
+            kv_type = KV_TYPES[self.kv]
+            # F32 is computed in its place in the cache, other types are put there when they are complete
+            in_place = kv_type == ops.F32
+            to_k, to_v = (k, v) if in_place else (plan.buffer(row * kv_dim), plan.buffer(row * kv_dim))
+            at = ops.AT_POS if in_place else 0
             self._norm("attn_norm", layer, h, blk + "attn_norm", x)
             inputs = self._inputs("attn_q8", layer, h, dim, (wq, wk, wv))
             self._matmul("attn_q", layer, q, inputs, wq, dim, dim)
-            self._matmul("attn_k", layer, k, inputs, wk, kv_dim, dim, ops.AT_POS)
-            self._matmul("attn_v", layer, v, inputs, wv, kv_dim, dim, ops.AT_POS)
+            self._matmul("attn_k", layer, to_k, inputs, wk, kv_dim, dim, at)
+            self._matmul("attn_v", layer, to_v, inputs, wv, kv_dim, dim, at)
             rope = (self.rope_dims,)
             plan.add(ops.ROPE, "rope_q", layer, q, table, 0, self.heads, self.head_dim, rope)
-            plan.add(ops.ROPE, "rope_k", layer, k, table, 0, self.kv_heads, self.head_dim, rope, flags=ops.AT_POS)
+            plan.add(ops.ROPE, "rope_k", layer, to_k, table, 0, self.kv_heads, self.head_dim, rope, flags=at)
+            if not in_place:
+                for role, cache, values in (("kv_k", k, to_k), ("kv_v", v, to_v)):
+                    plan.add(ops.KV_STORE, role, layer, cache, values, 0, self.kv_heads, self.head_dim, type=kv_type)
             a = plan.buffer(row * dim)
-            plan.add(ops.ATTENTION, "attention", layer, a, q, k, self.heads, self.head_dim, (v, scores, self.kv_heads))
+            parameters = (v, scores, self.kv_heads)
+            plan.add(ops.ATTENTION, "attention", layer, a, q, k, self.heads, self.head_dim, parameters, kv_type)
             o = plan.buffer(row * dim)
             inputs = self._inputs("attn_output_q8", layer, a, dim, (wo,))
             self._matmul("attn_output", layer, o, inputs, wo, dim, dim)

@@ -48,7 +48,7 @@ def _run_id():
 def begin(records, counter, **fields):
     """The begin and counter records of any run."""
     implementation = sys.implementation
-    abi, variant, compiler, flags = _tinyprof.build()
+    abi, variant, compiler, flags, path = _tinyprof.build()
     records.write(
         "begin",
         tinyprof=__version__,
@@ -58,7 +58,7 @@ def begin(records, counter, **fields):
         build=sys.version,
         mpy=getattr(implementation, "_mpy", 0),
         clock_hz=_clock(),
-        native={"abi": abi, "kernels": variant, "compiler": compiler, "flags": flags},
+        native={"abi": abi, "kernels": variant, "compiler": compiler, "flags": flags, "path": path},
         **fields,
     )
     records.write(
@@ -138,6 +138,7 @@ class _Profile:
             hidden=arch.hidden,
             heads=arch.heads,
             kv_heads=arch.kv_heads,
+            kv=arch.kv,
             vocab=arch.vocab,
             context=arch.context,
             batch=arch.batch,

@@ -18,6 +18,7 @@ ATTENTION = const(7)
 ADD = const(8)
 SWIGLU = const(9)
 ARGMAX = const(10)
+KV_STORE = const(11)
 NAMES = (
     "",
     "embed",
@@ -30,6 +31,7 @@ NAMES = (
     "add",
     "swiglu",
     "argmax",
+    "kv_store",
 )
 
 LAST = const(1)

@@ -23,21 +23,24 @@ def find_model():
     raise ModelError("no model found: none of " + ", ".join(_PLACES))
 
 
-def load(source, size=0, context=None, batch=8):
+def load(source, size=0, context=None, batch=8, kv=None):
     """A Model from source: a path; an address in mapped memory, with size in bytes; or bytes.
 
     A file in ROMFS is used where it lies, from any other filesystem it is read into RAM.
     context: positions to make room for (default: the model's own, at most 256); batch: tokens
-    that prefill takes at once. Raises ModelError if the file or the board does not allow it."""
+    that prefill takes at once; kv: how the KV cache holds its values, "f32", "f16" or "q8" (default
+    "f32", on the fixed-point path "q8", which is all that it has).
+
+    Raises ModelError if the file or the board does not allow it."""
     ops.check_native()
     if isinstance(source, int):
         import uctypes
 
-        return Model(uctypes.bytearray_at(source, size), "mapped", context, batch)
+        return Model(uctypes.bytearray_at(source, size), "mapped", context, batch, kv)
     if isinstance(source, str):
         data, placement = _open(source)
-        return Model(data, placement, context, batch)
-    return Model(source, "ram", context, batch)
+        return Model(data, placement, context, batch, kv)
+    return Model(source, "ram", context, batch, kv)
 
 
 def _open(path):
@@ -78,12 +81,12 @@ class Model:
 
     arch: sizes and plan; pos: the next position in the KV cache."""
 
-    def __init__(self, data, placement, context, batch):
+    def __init__(self, data, placement, context, batch, kv=None):
         self.data = memoryview(data)
         self.placement = placement
         gguf = GGUF(self.data)
         self.name = str(gguf.get("general.name", "?"))[:64]
-        self.arch = arch = llama.Llama(gguf, context, batch)
+        self.arch = arch = llama.Llama(gguf, context, batch, kv)
         self.tensor_types = arch.tensor_types(gguf)
         self.tokenizer = Tokenizer(gguf, arch.vocab)
         del gguf

@@ -19,3 +19,8 @@ endif
 
 # It runs where it is built: the kernels may use all that this processor has.
 TINYPROF_KERNEL_CFLAGS = -O3 -ffp-contract=off -march=native
+
+# The fixed-point path of cores without FPU: the bits that they must give.
+ifeq ($(TP_PATH),fixed)
+TINYPROF_KERNEL_CFLAGS += -DTP_PATH_FIXED
+endif

@@ -81,6 +81,9 @@ def collect(
     warmup: Annotated[int, typer.Option(help="unmeasured runs before each test")] = 1,
     context: Annotated[int | None, typer.Option("-c", help="positions in the KV cache")] = None,
     batch: Annotated[int, typer.Option(help="tokens that prefill takes at once")] = 8,
+    kv: Annotated[
+        str | None, typer.Option(help="type of the KV cache: f32, f16 or q8", show_default="the path's")
+    ] = None,
     timeout: Annotated[float, typer.Option(help="seconds of silence after which a board is given up")] = 120,
     out: Annotated[Path | None, typer.Option("--out", help="file for the records (default results/…)")] = None,
     o: OutputOption = "table",
@@ -99,6 +102,7 @@ def collect(
         warmup=warmup,
         context=context,
         batch=batch,
+        kv=kv,
         timeout=timeout,
     )
     if not request.p and not request.n:

@@ -39,6 +39,7 @@ class Request:
     warmup: int = 1
     context: int | None = None
     batch: int = 8
+    kv: str | None = None
     timeout: float = 120.0
 
     @property
@@ -72,8 +73,8 @@ def prepare(board: str, model: Path | None, progress: Progress) -> Iterator[Plac
     """Starts or opens a board and puts package and model on it."""
     data = read_model(model) if model else None
     with contextlib.ExitStack() as stack:
-        if board == "unix":
-            program = boards.firmware("unix")
+        if board in boards.REFERENCES.values():
+            program = boards.firmware(board)
             unix = UnixBoard(program, deploy.device_package().parent, len(data or b"") + UNIX_HEAP_SPARE)
             stack.callback(unix.close)
             yield Place(unix, str(model.resolve()) if model else "", _sha256_of(program), None)
@@ -106,23 +107,26 @@ def _sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _reference_logits(request: Request, model: bytes) -> str | None:
-    """The CRC of the model's logits on the unix port, None where that is not built."""
-    try:
-        program = boards.firmware("unix")
-    except BadInput:
-        return None
-    unix = UnixBoard(program, deploy.device_package().parent, len(model) + UNIX_HEAP_SPARE)
+def _reference_logits(request: Request, model: bytes) -> dict[str, str]:
+    """The CRC of the model's logits on the unix port, under each path for which that is built.
+
+    A path that cannot take the request is left out: the board itself will say what is wrong."""
+    load = {"context": request.needed_context, "kv": request.kv}
     code = (
         "import tinyprof\nfrom tinyprof.measure import check\n"
-        f"print(check(tinyprof.load({str(request.model.resolve())!r}, context={request.needed_context}))[0])"
+        f"print(check(tinyprof.load({str(request.model.resolve())!r}, **{load!r}))[0])"
     )
-    try:
-        return b"".join(unix.run(code, request.timeout)).decode().strip()
-    except RunFailed:
-        return None  # the board itself will say what is wrong with the model
-    finally:
-        unix.close()
+    found = {}
+    for path, board in boards.REFERENCES.items():
+        if board == request.board:  # it would be held against itself
+            continue
+        with contextlib.suppress(BadInput, RunFailed):
+            unix = UnixBoard(boards.firmware(board), deploy.device_package().parent, len(model) + UNIX_HEAP_SPARE)
+            try:
+                found[path] = b"".join(unix.run(code, request.timeout)).decode().strip()
+            finally:
+                unix.close()
+    return found
 
 
 def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]:
@@ -217,7 +221,7 @@ def _judge(run: Run, failure: BaseException | None, partial: Path) -> None:
 
 
 def _code(request: Request, place: Place, run: str) -> str:
-    load = {"context": request.needed_context, "batch": request.batch}
+    load = {"context": request.needed_context, "batch": request.batch, "kv": request.kv}
     profile = {
         "p": request.p,
         "n": request.n,
@@ -241,7 +245,9 @@ def _host_line(run: str, request: Request, model: bytes, place: Place) -> bytes:
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "model_file": request.model.name,
         "model_sha256": hashlib.sha256(model).hexdigest(),
-        "reference_logits": _reference_logits(request, model) if request.board != "unix" else None,
+        "reference_logits": _reference_logits(request, model)
+        if request.board not in boards.REFERENCES.values()
+        else {},
         "firmware_sha256": place.firmware_sha256,
         "emulator": place.emulator,
     }

@@ -29,7 +29,7 @@ class Host(Record):
     command: str
     model_file: str
     model_sha256: str
-    reference_logits: str | None = None
+    reference_logits: dict[str, str] = {}  # of each path
     firmware_sha256: str | None = None
     emulator: str | None = None
 
@@ -39,6 +39,7 @@ class Native(BaseModel):
     kernels: str
     compiler: str
     flags: str
+    path: Literal["float", "fixed"]
 
 
 class Begin(Record):
@@ -81,6 +82,7 @@ class Model(Record):
     hidden: Count
     heads: Count
     kv_heads: Count
+    kv: Literal["f32", "f16", "q8"]
     vocab: Count
     context: Count
     batch: Annotated[int, Field(ge=1)]

@@ -81,9 +81,12 @@ class Run:
     @property
     def correctness(self) -> str:
         """'match', 'WRONG' or 'not checked': logits against the unix port of the same model."""
-        if not self.check or not self.host or not self.host.reference_logits:
+        reference = None
+        if self.begin and self.host:
+            reference = self.host.reference_logits.get(self.begin.native.path)
+        if not self.check or not reference:
             return "not checked"
-        return "match" if self.check.logits_crc32 == self.host.reference_logits else "WRONG"
+        return "match" if self.check.logits_crc32 == reference else "WRONG"
 
 
 def load(path: Path) -> Run:
@@ -210,6 +213,11 @@ def row_bytes(type_: str, cols: int) -> float:
     return cols / block * size
 
 
+def kv_bytes(type_: str, head_dim: int) -> int:
+    """Bytes of one head's keys or values of one position in a cache of that type (kernels.h, tp_kv_bytes)."""
+    return 4 + (head_dim + 3 & ~3) if type_ == "Q8_0" else head_dim * (2 if type_ == "F16" else 4)
+
+
 def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
     """(MACs, bytes, calls) of a record over one repetition of a test, from shapes alone.
 
@@ -226,7 +234,7 @@ def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
         return op.rows * op.cols * n, weights * calls + (op.p2 + op.rows * 4) * n, calls
     if op.op == "attention":
         lengths = n * test.depth + n * (n + 1) // 2
-        kv = 2 * lengths * op.p2 * op.cols * 4
+        kv = 2 * lengths * op.p2 * kv_bytes(op.type, op.cols)
         return 2 * op.rows * op.cols * lengths, kv + 2 * op.rows * op.cols * 4 * n, calls
     if op.op == "embed":
         return 0, (row_bytes(op.type, op.cols) + op.cols * 4) * n, calls
@@ -235,6 +243,7 @@ def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
         "quantize": op.cols * 4 + op.p2,
         "rope_table": op.cols * 6,
         "rope": op.rows * op.cols * 8,
+        "kv_store": op.rows * (op.cols * 4 + kv_bytes(op.type, op.cols)),
         "add": op.cols * 12,
         "swiglu": op.cols * 12,
         "argmax": op.cols * 4,

@@ -71,7 +71,7 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
         case TP_OP_ATTENTION:
             for (uint32_t t = 0; t < n; ++t) {
                 size_t at = (size_t)t * rows * cols;
-                tp_attention(dst + at, (float *)a + at, (float *)b, operand(regions, op[TP_W_P0]),
+                tp_attention(type, dst + at, (float *)a + at, b, operand(regions, op[TP_W_P0]),
                     operand(regions, op[TP_W_P1]), rows, op[TP_W_P2], cols, pos + t + 1);
             }
             return 1;
@@ -83,6 +83,12 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
             return 1;
         case TP_OP_ARGMAX:
             ctl[TP_CTL_NEXT] = tp_argmax((float *)a, cols);
+            return 1;
+        case TP_OP_KV_STORE:
+            for (uint32_t t = 0; t < n; ++t) {
+                tp_kv_store(type, (uint8_t *)dst + (pos + t) * rows * tp_kv_bytes(type, cols),
+                    (float *)a + (size_t)t * rows * cols, rows, cols);
+            }
             return 1;
         default:
             return 0;

@@ -30,10 +30,11 @@ enum {
     TP_OP_MATMUL = 4,     // dst[n][rows] = a[n][cols] . b[rows][cols]; p2 = bytes of a token of a, p3 = tp_scan of b
     TP_OP_ROPE_TABLE = 5, // dst[n][cols] = cos, sin pairs at the tokens' positions; b = frequencies
     TP_OP_ROPE = 6,       // rotates dst[n][rows][cols] in place by table a[n][p0]
-    TP_OP_ATTENTION = 7,  // dst[n][rows][cols] = attention of a over K b, V p0; p1 scores, p2 KV heads
+    TP_OP_ATTENTION = 7,  // dst[n][rows][cols] = attention of a over K b, V p0 of type; p1 scratch, p2 KV heads
     TP_OP_ADD = 8,        // dst[n][cols] += a[n][cols]
     TP_OP_SWIGLU = 9,     // dst[n][cols] = silu(a) * b
     TP_OP_ARGMAX = 10,    // ctl[TP_CTL_NEXT] = index of the greatest of a[cols]
+    TP_OP_KV_STORE = 11,  // dst, a cache of type: position pos + t = a[t][rows][cols]
 };
 
 enum {

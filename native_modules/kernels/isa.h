@@ -1,13 +1,42 @@
-// Which kernels this build has. A variant for an instruction set is one file that defines the four
-// functions below, and one line here. Its results equal those of the portable kernels bit for bit:
-// per block of 32 an exact integer dot product, then sum += (dw * da) * (float)dot, block after
-// block, rounded after each step.
+// Which kernels this build has: a path, and on it a variant for the instruction set.
+//
+// On the float path a product sums, block after block, (dw * da) * (float)dot, rounded after each
+// step. On the fixed-point path, for cores whose float arithmetic is a library, it sums integers
+// (fixed/portable.c). Each path gives the same bits on all cores.
+//
+// A variant is one file that defines the three functions below and tp_kernels_variant, and one line
+// here. Its results equal those of the path's portable kernels bit for bit.
 #ifndef TP_ISA_H
 #define TP_ISA_H
 
 #include "types.h"
 
+#if !defined(TP_PATH_FLOAT) && !defined(TP_PATH_FIXED)
+#if (defined(__arm__) && !defined(__ARM_FP)) || (defined(__riscv) && !defined(__riscv_flen)) \
+    || defined(__XTENSA_SOFT_FLOAT__)
+#define TP_PATH_FIXED (1)
+#else
 #define TP_PATH_FLOAT (1)
+#endif
+#endif
+
+#if defined(TP_PATH_FIXED)
+typedef int32_t tp_scale_t; // how often the token's scale is halved
+
+#if defined(TP_ONLY_PORTABLE)
+#define TP_ISA_PORTABLE (1)
+#elif defined(__thumb2__)
+#define TP_ISA_ARMV7M (1)
+#elif defined(__thumb__)
+#define TP_ISA_ARMV6M (1)
+#elif defined(__riscv_mul) && __riscv_xlen == 32
+#define TP_ISA_RV32 (1)
+#else
+#define TP_ISA_PORTABLE (1)
+#endif
+
+#else
+typedef float tp_scale_t;
 
 #if defined(TP_ONLY_PORTABLE)
 #define TP_ISA_PORTABLE (1)
@@ -15,20 +44,11 @@
 #define TP_ISA_ARMV7EM (1)
 #elif defined(__AVX2__) && defined(__F16C__)
 #define TP_ISA_AVX2 (1)
-#elif defined(__thumb2__)
-#define TP_ISA_ARMV7M (1)
-#elif defined(__riscv_mul) && __riscv_xlen == 32 && !defined(__riscv_flen)
-#define TP_ISA_RV32 (1)
 #else
 #define TP_ISA_PORTABLE (1)
 #endif
 
-// Cores whose float arithmetic is a library: integers in its place, where they give the same bits.
-#if (defined(__arm__) && !defined(__ARM_FP)) || (defined(__riscv) && !defined(__riscv_flen))
-#define TP_SOFT_FLOAT (1)
 #endif
-
-typedef float tp_scale_t;
 
 // Bytes of one token's activations for this type of weights; 0 if the variant has no kernel for it
 // and leaves it to the portable one.

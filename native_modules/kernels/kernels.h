@@ -39,6 +39,9 @@ void tp_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols, uint3
 // Which variant of the kernels was compiled in; "portable" is the reference.
 extern const char tp_kernels_variant[];
 
+// Which path, "float" or "fixed". Logits are the same bits on all cores of a path.
+extern const char tp_kernels_path[6];
+
 // y[n][rows] = x[n][cols] . w[rows][cols]. x is float for F32 and F16, for other types what
 // tp_quantize made for that type and the same n.
 typedef struct {
@@ -63,18 +66,27 @@ void tp_dequantize_row(uint32_t type, float *y, const uint8_t *w, uint32_t row, 
 // y = x * w / sqrt(mean(x^2) + eps)
 void tp_rmsnorm(float *y, const float *x, const float *w, uint32_t cols, float eps);
 
-// Frequencies of rotary embedding: freqs[i] = base^(-2 i / dims) / scale, i < dims / 2.
+// Frequencies of rotary embedding: freqs[i] = base^(-2 i / dims) / scale, i < dims / 2, as the path's
+// tp_rope_table wants them.
 void tp_rope_freqs(float *freqs, uint32_t dims, float base, float scale);
 
-// table[2 i] = cos(pos * freqs[i]), table[2 i + 1] = sin(...), i < dims / 2.
+// table[2 i] = cos(pos * freqs[i]), table[2 i + 1] = sin(...), i < dims / 2, as the path's tp_rope
+// wants them.
 void tp_rope_table(float *table, const float *freqs, uint32_t dims, uint32_t pos);
 
 // Rotates neighbouring pairs of the first dims values of each head in place.
 void tp_rope(float *x, const float *table, uint32_t heads, uint32_t head_dim, uint32_t dims);
 
-// Causal attention of one token over positions 0..length-1. q and y: [heads][head_dim];
-// k and v: [length][kv_heads][head_dim]; scores: scratch of length floats.
-void tp_attention(float *y, const float *q, const float *k, const float *v, float *scores,
+// A cache of K or V holds, for each position, kv_heads times tp_kv_bytes: head_dim values as F32, F16
+// or, for TP_Q8_0, a float scale and int8. 0: this path has no such cache; fixed point has int8 alone.
+size_t tp_kv_bytes(uint32_t type, uint32_t head_dim);
+
+// Puts one token's heads into one position of a cache.
+void tp_kv_store(uint32_t type, uint8_t *kv, const float *x, uint32_t heads, uint32_t head_dim);
+
+// Causal attention of one token over positions 0..length-1 of caches. q and y: [heads][head_dim];
+// scratch: length words.
+void tp_attention(uint32_t type, float *y, const float *q, const uint8_t *k, const uint8_t *v, float *scratch,
     uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t length);
 
 // y += x

@@ -18,6 +18,11 @@ static inline uint32_t tp_to_bits(float x) {
 
 // IEEE binary16 to binary32, exact.
 static inline float tp_from_f16(uint32_t h) {
+    #if defined(__ARM_FP) && (__ARM_FP & 2)
+    float f = tp_from_bits(h);
+    __asm ("vcvtb.f32.f16 %0, %0" : "+t" (f));
+    return f;
+    #else
     uint32_t sign = (h & 0x8000u) << 16;
     uint32_t exponent = (h >> 10) & 31u;
     uint32_t mantissa = h & 1023u;
@@ -29,6 +34,29 @@ static inline float tp_from_f16(uint32_t h) {
         return tp_from_bits(sign | 0x7f800000u | mantissa << 13);
     }
     return tp_from_bits(sign | (exponent + 112u) << 23 | mantissa << 13);
+    #endif
+}
+
+// IEEE binary32 to binary16, rounded to the nearest, ties to even; too great becomes infinite.
+static inline uint16_t tp_to_f16(float x) {
+    uint32_t bits = tp_to_bits(x), sign = bits >> 16 & 0x8000u, size = bits & 0x7fffffffu;
+    if (size > 0x7f800000u) {
+        return (uint16_t)(sign | 0x7e00u);
+    }
+    if (size >= 0x47800000u) {
+        return (uint16_t)(sign | 0x7c00u);
+    }
+    int32_t drop = 13;
+    uint32_t m = size - 0x38000000u; // exponents of 16 bits
+    if (size < 0x38800000u) { // subnormal
+        drop = 126 - (int32_t)(size >> 23);
+        if (drop > 24) {
+            return (uint16_t)sign;
+        }
+        m = (size & 0x7fffffu) | 0x800000u;
+    }
+    m += (1u << (drop - 1)) - 1 + (m >> drop & 1);
+    return (uint16_t)(sign | m >> drop);
 }
 
 // e^x, relative error below 3e-7 for -87 < x <= 88; 0 below, e^88 above, NaN stays.

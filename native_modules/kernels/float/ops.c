@@ -1,7 +1,10 @@
-// The operators that are not matrix products.
-#include "../kernels.h"
+// The operators that are not matrix products, with floats.
+#include "../isa.h"
+
+#if defined(TP_PATH_FLOAT)
 
 #include "../tp_math.h"
+#include "int8_run.h"
 
 void tp_rmsnorm(float *y, const float *x, const float *w, uint32_t cols, float eps) {
     float sum = 0.0f;
@@ -38,21 +41,64 @@ void tp_rope(float *x, const float *table, uint32_t heads, uint32_t head_dim, ui
     }
 }
 
-void tp_attention(float *y, const float *q, const float *k, const float *v, float *scores,
-    uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t length) {
+// One value of a cache of K or V, but for the scale of int8.
+static inline float kv_value(uint32_t type, const uint8_t *kv, uint32_t i) {
+    if (type == TP_F16) {
+        return tp_from_f16(((const uint16_t *)(const void *)kv)[i]);
+    }
+    return type == TP_Q8_0 ? (float)((const int8_t *)kv)[4 + i] : ((const float *)(const void *)kv)[i];
+}
+
+static inline float kv_scale(uint32_t type, const uint8_t *kv) {
+    return type == TP_Q8_0 ? *(const float *)(const void *)kv : 1.0f;
+}
+
+size_t tp_kv_bytes(uint32_t type, uint32_t head_dim) {
+    switch (type) {
+        case TP_F32:
+            return (size_t)head_dim * 4;
+        case TP_F16:
+            return (size_t)head_dim * 2;
+        case TP_Q8_0:
+            return 4 + ((head_dim + 3) & ~3u);
+        default:
+            return 0;
+    }
+}
+
+void tp_kv_store(uint32_t type, uint8_t *kv, const float *x, uint32_t heads, uint32_t head_dim) {
+    for (uint32_t h = 0; h < heads; ++h, x += head_dim, kv += tp_kv_bytes(type, head_dim)) {
+        if (type == TP_Q8_0) {
+            *(float *)(void *)kv = tp_int8_run((int8_t *)kv + 4, x, head_dim);
+            continue;
+        }
+        for (uint32_t i = 0; i < head_dim; ++i) {
+            if (type == TP_F16) {
+                ((uint16_t *)(void *)kv)[i] = tp_to_f16(x[i]);
+            } else {
+                ((float *)(void *)kv)[i] = x[i];
+            }
+        }
+    }
+}
+
+// Inlined once for each type of cache.
+static inline __attribute__((always_inline)) void attention(uint32_t type, float *y, const float *q,
+    const uint8_t *k, const uint8_t *v, float *scores, uint32_t heads, uint32_t kv_heads,
+    uint32_t head_dim, uint32_t length) {
     float scale = tp_rsqrt((float)(int32_t)head_dim);
-    size_t stride = (size_t)kv_heads * head_dim;
+    size_t head_bytes = tp_kv_bytes(type, head_dim), stride = kv_heads * head_bytes;
     uint32_t group = heads / kv_heads; // query heads that share one key and value head
     for (uint32_t h = 0; h < heads; ++h, q += head_dim, y += head_dim) {
-        const float *kh = k + (size_t)(h / group) * head_dim;
-        const float *vh = v + (size_t)(h / group) * head_dim;
+        const uint8_t *kh = k + h / group * head_bytes;
+        const uint8_t *vh = v + h / group * head_bytes;
         float max = 0.0f;
         for (uint32_t t = 0; t < length; ++t, kh += stride) {
             float dot = 0.0f;
             for (uint32_t i = 0; i < head_dim; ++i) {
-                dot += q[i] * kh[i];
+                dot += q[i] * kv_value(type, kh, i);
             }
-            dot *= scale;
+            dot *= type == TP_Q8_0 ? scale * kv_scale(type, kh) : scale;
             scores[t] = dot;
             if (t == 0 || dot > max) {
                 max = dot;
@@ -69,10 +115,24 @@ void tp_attention(float *y, const float *q, const float *k, const float *v, floa
         }
         for (uint32_t t = 0; t < length; ++t, vh += stride) {
             float p = scores[t] * inverse;
+            if (type == TP_Q8_0) {
+                p *= kv_scale(type, vh);
+            }
             for (uint32_t i = 0; i < head_dim; ++i) {
-                y[i] += p * vh[i];
+                y[i] += p * kv_value(type, vh, i);
             }
         }
+    }
+}
+
+void tp_attention(uint32_t type, float *y, const float *q, const uint8_t *k, const uint8_t *v, float *scratch,
+    uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t length) {
+    if (type == TP_F16) {
+        attention(TP_F16, y, q, k, v, scratch, heads, kv_heads, head_dim, length);
+    } else if (type == TP_Q8_0) {
+        attention(TP_Q8_0, y, q, k, v, scratch, heads, kv_heads, head_dim, length);
+    } else {
+        attention(TP_F32, y, q, k, v, scratch, heads, kv_heads, head_dim, length);
     }
 }
 
@@ -86,16 +146,6 @@ void tp_swiglu(float *y, const float *gate, const float *up, uint32_t n) {
     for (uint32_t i = 0; i < n; ++i) {
         y[i] = gate[i] / (1.0f + tp_exp(-gate[i])) * up[i];
     }
-}
-
-uint32_t tp_argmax(const float *x, uint32_t n) {
-    uint32_t best = 0;
-    for (uint32_t i = 1; i < n; ++i) {
-        if (x[i] > x[best] || x[best] != x[best]) {
-            best = i;
-        }
-    }
-    return best;
 }
 
 uint32_t tp_sample(float *x, uint32_t n, float temperature, float coin) {
@@ -115,17 +165,4 @@ uint32_t tp_sample(float *x, uint32_t n, float temperature, float coin) {
     return n - 1;
 }
 
-uint32_t tp_crc32(uint32_t crc, const uint8_t *data, size_t len) {
-    // Four bits at a time: a table of 16 words instead of 256.
-    static const uint32_t table[16] = {
-        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
-        0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
-    };
-    crc = ~crc;
-    while (len--) {
-        crc ^= *data++;
-        crc = crc >> 4 ^ table[crc & 15];
-        crc = crc >> 4 ^ table[crc & 15];
-    }
-    return ~crc;
-}
+#endif

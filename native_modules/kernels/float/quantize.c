@@ -4,6 +4,9 @@
 #if defined(TP_PATH_FLOAT)
 
 #include "../tp_math.h"
+#include "int8_run.h"
+
+const char tp_kernels_path[6] = "float";
 
 size_t tp_x_bytes(uint32_t type, uint32_t cols) {
     size_t own = tp_isa_x_bytes(type, cols);
@@ -34,39 +37,7 @@ static void quantize_plainly(int8_t *values, const float *x, uint32_t count, flo
     }
 }
 
-#if defined(TP_SOFT_FLOAT)
-
-// What (int32_t)(x * inverse + 0.5f) gives, from the bits of x >= 0 and those of an inverse with
-// which the product is below 128: p / 2^shift is the product before its rounding.
-static inline int32_t scale_and_round(uint32_t x, uint32_t inverse) {
-    int32_t shift = 300 - (int32_t)(inverse >> 23) - (int32_t)(x >> 23);
-    if (shift > 49) {
-        return 0; // below a quarter
-    }
-    uint64_t p = (uint64_t)((x & 0x7fffffu) | 0x800000u) * ((inverse & 0x7fffffu) | 0x800000u);
-    uint32_t hi = (uint32_t)(p >> 32), lo = (uint32_t)p;
-    // Half of the last of 24 places: from so far below a tie the rounded product is the tie.
-    uint32_t half = hi < 0x8000u ? 1u << 22 : 1u << 23;
-    uint32_t sum = lo + half;
-    hi += (sum < half) + (1u << (shift - 33));
-    int32_t q = (int32_t)(hi >> (shift - 32));
-    if (q == 0) {
-        // The float just below 0.5 and 0.5 make 1: that sum is rounded as well.
-        q = p + 3 * half - 1 >= (uint64_t)1 << (shift - 1);
-    }
-    return q;
-}
-
-#else
-
-static inline int32_t scale_and_round(uint32_t x, float inverse) {
-    return (int32_t)(tp_from_bits(x) * inverse + 0.5f);
-}
-
-#endif
-
-// Returns the scale of one group and writes its values.
-static float quantize_group(int8_t *values, const float *x, uint32_t count) {
+float tp_int8_run(int8_t *values, const float *x, uint32_t count) {
     // floats without sign are ordered as their bits are
     uint32_t max = 0;
     for (uint32_t j = 0; j < count; ++j) {
@@ -85,15 +56,12 @@ static float quantize_group(int8_t *values, const float *x, uint32_t count) {
         return d;
     }
     float d = tp_from_bits(max) / 127.0f;
-    #if defined(TP_SOFT_FLOAT)
-    uint32_t inverse = tp_to_bits(1.0f / d);
-    #else
     float inverse = 1.0f / d;
-    #endif
     for (uint32_t j = 0; j < count; ++j) {
         uint32_t bits = tp_to_bits(x[j]);
         int32_t sign = (int32_t)bits >> 31;
-        values[j] = (int8_t)((scale_and_round(bits & 0x7fffffffu, inverse) ^ sign) - sign);
+        int32_t v = (int32_t)(tp_from_bits(bits & 0x7fffffffu) * inverse + 0.5f);
+        values[j] = (int8_t)((v ^ sign) - sign);
     }
     return d;
 }
@@ -104,7 +72,7 @@ void tp_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols, uint3
     int8_t values[TP_MAX_GROUP];
     for (uint32_t t = 0; t < n; ++t) {
         for (uint32_t i = 0; i < cols; i += group, x += group) {
-            float d = quantize_group(values, x, group);
+            float d = tp_int8_run(values, x, group);
             for (uint32_t j = 0; j < group; j += TP_BLOCK) {
                 uint32_t b = (i + j) / TP_BLOCK;
                 if (portable) {

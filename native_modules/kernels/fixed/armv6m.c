@@ -1,0 +1,288 @@
+// Armv6-M (Cortex-M0, M0+): shift, AND, MUL and ADD, two weights at a time; see scalar.h. Eight
+// registers do all the work, the others hold what is added to.
+#include "../isa.h"
+
+#if defined(TP_PATH_FIXED) && defined(TP_ISA_ARMV6M)
+
+const char tp_kernels_variant[] = "armv6m";
+
+#define TP_ROWS (4)
+#define TP_ALIGNED (1)
+#define TP_Q8_WORDS (TP_BLOCK / 4) // bytes as they are
+#include "scalar.h"
+
+static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
+    for (uint32_t j = 0; j < TP_BLOCK; ++j) {
+        ((int8_t *)to)[j] = q[j];
+    }
+}
+
+// Naked functions hold assembly alone: the compiler does not see that it uses their parameters.
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
+// Naked, for they need the registers as a whole.
+#define PUSH \
+    ".syntax unified\n" \
+    "push {r4-r7, lr}\n" \
+    "mov r4, r8\n" \
+    "mov r5, r9\n" \
+    "mov r6, r10\n" \
+    "mov r7, r11\n" \
+    "push {r4-r7}\n"
+#define POP \
+    "pop {r4-r7}\n" \
+    "mov r8, r4\n" \
+    "mov r9, r5\n" \
+    "mov r10, r6\n" \
+    "mov r11, r7\n" \
+    "pop {r4-r7, pc}\n"
+
+// Q4_0, rows in twos: r0 x, r1 r2 rows, r3 mask, r4 activations, r5 r6 weights; r8 r9 dot products,
+// r10 r11 sums of rows, r12 mask, lr tp_rows_t.
+#define Q4_ENTER \
+    PUSH \
+    "mov lr, r0\n" \
+    "ldr r1, [r0, #4]\n" \
+    "ldr r2, [r0, #8]\n" \
+    "ldr r4, [r0, #20]\n" \
+    "adds r2, r1, r2\n" \
+    "lsls r4, r4, #1\n" \
+    "str r4, [r0, #20]\n" \
+    "movs r3, #15\n" \
+    "lsls r4, r3, #16\n" \
+    "orrs r3, r4\n" \
+    "mov r12, r3\n" \
+    "0:\n" \
+    "mov r0, lr\n" \
+    "ldr r0, [r0, #12]\n" \
+    "movs r3, #0\n" \
+    "mov r10, r3\n" \
+    "mov r11, r3\n" \
+    "1:\n"
+
+// After a block that may be the last: x and rows go on by so many bytes.
+#define Q4_LEAVE(w) \
+    "ldmia r0!, {r7}\n" \
+    "adds r1, #" w "\n" \
+    "adds r2, #" w "\n" \
+    "cmp r7, #0\n" \
+    "blt 6f\n" \
+    "b 1b\n" \
+    "6:\n" \
+    "mov r3, lr\n" \
+    "ldr r4, [r3]\n" \
+    "mov r5, r10\n" \
+    "mov r6, r11\n" \
+    "stmia r4!, {r5, r6}\n" \
+    "str r4, [r3]\n" \
+    "ldr r5, [r3, #8]\n" \
+    "mov r1, r2\n" \
+    "adds r2, r2, r5\n" \
+    "ldr r4, [r3, #20]\n" \
+    "subs r4, #1\n" \
+    "str r4, [r3, #20]\n" \
+    "beq 6f\n" \
+    "b 0b\n" \
+    "6:\n" \
+    POP
+
+#define Q4_PAIRS(first, second) \
+    "ldmia r0!, {r4}\n" \
+    first \
+    "ands r7, r3\n" \
+    "muls r7, r4, r7\n" \
+    "add r8, r7\n" \
+    second \
+    "ands r7, r3\n" \
+    "muls r7, r4, r7\n" \
+    "add r9, r7\n"
+
+// Eight weights of both rows. LOAD: as in rv32.c.
+#define Q4_ROWS(LOAD, at) \
+    LOAD("r5", "r1", at) \
+    LOAD("r6", "r2", at) \
+    Q4_PAIRS("movs r7, r5\n", "movs r7, r6\n") \
+    Q4_PAIRS("lsrs r7, r5, #4\n", "lsrs r7, r6, #4\n") \
+    Q4_PAIRS("lsrs r7, r5, #8\n", "lsrs r7, r6, #8\n") \
+    Q4_PAIRS("lsrs r7, r5, #12\n", "lsrs r7, r6, #12\n")
+
+#define WHOLE(to, row, at) "ldr " to ", [" row ", #" at "]\n"
+#define ENDS(to, row, at) \
+    "ldrh " to ", [" row ", #2]\n" \
+    "ldrh r7, [" row ", #16]\n" \
+    "lsls r7, r7, #16\n" \
+    "orrs " to ", r7\n"
+#define HALVES(to, row, at) \
+    "ldrh " to ", [" row ", #" at "]\n" \
+    "ldrh r7, [" row ", #2+" at "]\n" \
+    "lsls r7, r7, #16\n" \
+    "orrs " to ", r7\n"
+
+#define Q4_BEGIN \
+    "ldmia r0!, {r4}\n" \
+    "mov r3, r12\n" \
+    "mov r8, r4\n" \
+    "mov r9, r4\n"
+
+// scale (a register that is lost) times the dot product in value, halved: r3 is 1024, e and m free
+// registers, of which m holds the result; shift: what brings the block's shift into value.
+#define SCALE(scale, value, e, m, shift) \
+    "lsls " m ", " scale ", #22\n" \
+    "lsrs " m ", " m ", #22\n" \
+    "lsls " e ", " scale ", #17\n" \
+    "lsrs " e ", " e ", #27\n" \
+    "bne 2f\n" \
+    "movs " e ", #1\n" \
+    "b 3f\n" \
+    "2:\n" \
+    "orrs " m ", r3\n" \
+    "3:\n" \
+    "muls " m ", " value ", " m "\n" \
+    "lsrs " scale ", " scale ", #16\n" \
+    "bcc 4f\n" \
+    "rsbs " m ", " m ", #0\n" \
+    "4:\n" \
+    shift \
+    "subs " value ", " value ", " e "\n" \
+    "asrs " m ", " value "\n"
+
+#define Q4_SCALE(row, at, dot, sum) \
+    "ldrh r4, [" row ", #" at "]\n" \
+    "mov r7, " dot "\n" \
+    "asrs r7, r7, #16\n" \
+    SCALE("r4", "r7", "r5", "r6", "ldr r7, [r0]\n") \
+    "add " sum ", r6\n"
+
+#define Q4_SCALES(at) \
+    "movs r3, #1\n" \
+    "lsls r3, r3, #10\n" \
+    Q4_SCALE("r1", at, "r8", "r10") \
+    Q4_SCALE("r2", at, "r9", "r11")
+
+__attribute__((naked, noinline))
+static void q4_0_pairs(tp_rows_t *rows) {
+    __asm volatile (
+        Q4_ENTER
+        Q4_BEGIN
+        Q4_ROWS(ENDS, "0") Q4_ROWS(WHOLE, "4") Q4_ROWS(WHOLE, "8") Q4_ROWS(WHOLE, "12")
+        Q4_SCALES("0")
+        "adds r0, #4\n"
+        Q4_BEGIN
+        Q4_ROWS(WHOLE, "20") Q4_ROWS(WHOLE, "24") Q4_ROWS(WHOLE, "28") Q4_ROWS(WHOLE, "32")
+        Q4_SCALES("18")
+        Q4_LEAVE("36")
+        );
+}
+
+__attribute__((naked, noinline))
+static void q4_0_blocks(tp_rows_t *rows) {
+    __asm volatile (
+        Q4_ENTER
+        Q4_BEGIN
+        Q4_ROWS(HALVES, "2") Q4_ROWS(HALVES, "6") Q4_ROWS(HALVES, "10") Q4_ROWS(HALVES, "14")
+        Q4_SCALES("0")
+        Q4_LEAVE("18")
+        );
+}
+
+// Q8_0, four rows: r0 offset in the rows and in x, r1 x, r2 to r5 rows, r6 activation; r8 to r11 dot
+// products, r12 where sums of rows are, lr tp_rows_t.
+#define Q8_ROW(row, add) \
+    "ldrsb r7, [" row ", r0]\n" \
+    "muls r7, r6, r7\n" \
+    add ", r7\n"
+#define Q8_COLUMN(add) \
+    "ldrsb r6, [r1, r0]\n" \
+    Q8_ROW("r2", add " r8") \
+    Q8_ROW("r3", add " r9") \
+    Q8_ROW("r4", add " r10") \
+    Q8_ROW("r5", add " r11") \
+    "adds r0, #1\n"
+#define Q8_4 Q8_COLUMN("add") Q8_COLUMN("add") Q8_COLUMN("add") Q8_COLUMN("add")
+
+// [sp] holds x and the rows, r1 is where sums are, r6 the block's shift.
+#define Q8_SCALE(row, dot, sum) \
+    "ldr r2, [sp, #" row "]\n" \
+    "mov r7, " dot "\n" \
+    "ldrh r2, [r2, r0]\n" \
+    SCALE("r2", "r7", "r4", "r5", "mov r7, r6\n") \
+    "ldr r7, [r1, #" sum "]\n" \
+    "adds r7, r7, r5\n" \
+    "str r7, [r1, #" sum "]\n"
+
+__attribute__((naked, noinline))
+static void q8_0_rows(tp_rows_t *rows) {
+    __asm volatile (
+        PUSH
+        "mov lr, r0\n"
+        "ldr r2, [r0, #4]\n"
+        "ldr r5, [r0, #8]\n"
+        "adds r3, r2, r5\n"
+        "adds r4, r3, r5\n"
+        "adds r5, r4, r5\n"
+        "0:\n"
+        "mov r1, lr\n"
+        "ldr r0, [r1]\n"
+        "mov r12, r0\n"
+        "movs r6, #0\n"
+        "str r6, [r0]\n"
+        "str r6, [r0, #4]\n"
+        "str r6, [r0, #8]\n"
+        "str r6, [r0, #12]\n"
+        "ldr r1, [r1, #12]\n"
+        "subs r1, #2\n"
+        "movs r0, #2\n"
+        "1:\n"
+        Q8_COLUMN("mov")
+        Q8_COLUMN("add") Q8_COLUMN("add") Q8_COLUMN("add")
+        Q8_4 Q8_4 Q8_4 Q8_4 Q8_4 Q8_4 Q8_4
+        "push {r1-r5}\n"
+        "ldr r6, [r1, r0]\n"
+        "movs r3, #1\n"
+        "lsls r3, r3, #10\n"
+        "mov r1, r12\n"
+        "subs r0, #34\n"
+        Q8_SCALE("4", "r8", "0")
+        Q8_SCALE("8", "r9", "4")
+        Q8_SCALE("12", "r10", "8")
+        Q8_SCALE("16", "r11", "12")
+        "pop {r1-r5}\n"
+        "adds r0, #36\n"
+        "adds r1, #2\n"
+        "cmp r6, #0\n"
+        "blt 6f\n"
+        "b 1b\n"
+        "6:\n"
+        // from the end of the last row on
+        "mov r1, lr\n"
+        "subs r0, #2\n"
+        "adds r2, r5, r0\n"
+        "ldr r6, [r1, #8]\n"
+        "adds r3, r2, r6\n"
+        "adds r4, r3, r6\n"
+        "adds r5, r4, r6\n"
+        "ldr r6, [r1]\n"
+        "adds r6, #16\n"
+        "str r6, [r1]\n"
+        "ldr r6, [r1, #20]\n"
+        "subs r6, #1\n"
+        "str r6, [r1, #20]\n"
+        "beq 6f\n"
+        "b 0b\n"
+        "6:\n"
+        POP
+        );
+}
+
+static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
+    (void)shift;
+    if (type == TP_Q8_0) {
+        q8_0_rows(rows);
+    } else if (pairs) {
+        q4_0_pairs(rows);
+    } else {
+        q4_0_blocks(rows);
+    }
+}
+
+#endif

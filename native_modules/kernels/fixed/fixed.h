@@ -1,0 +1,183 @@
+// Numbers of the fixed-point path. Between operators values are floats, within one they are integers:
+// no float arithmetic where the work is. A factor is taken with 16 bits, so that one 32-bit
+// multiplication is all that a core needs; what is cut off is stated in docs/kernels.md.
+#ifndef TP_FIXED_H
+#define TP_FIXED_H
+
+#include "../tp_math.h"
+
+// m * 2^e, m from 2^15 to 2^16 - 1, or 0.
+typedef struct {
+    uint32_t m;
+    int32_t e;
+} tp_factor_t;
+
+// x is not 0.
+static inline uint32_t tp_clz(uint32_t x) {
+    #if defined(__ARM_FEATURE_CLZ) || defined(__x86_64__)
+    return (uint32_t)__builtin_clz(x);
+    #else
+    uint32_t n = 0;
+    if (x < 1u << 16) {
+        n += 16;
+        x <<= 16;
+    }
+    if (x < 1u << 24) {
+        n += 8;
+        x <<= 8;
+    }
+    if (x < 1u << 28) {
+        n += 4;
+        x <<= 4;
+    }
+    if (x < 1u << 30) {
+        n += 2;
+        x <<= 2;
+    }
+    return n + (x < 1u << 31);
+    #endif
+}
+
+// The size of a float with 16 bits of it; subnormal counts as 0.
+static inline tp_factor_t tp_factor(uint32_t bits) {
+    uint32_t e = bits >> 23 & 255;
+    tp_factor_t f = { e == 0 ? 0 : (bits & 0x7fffffu) >> 8 | 0x8000u, (int32_t)e - 127 - 15 };
+    return f;
+}
+
+// The float with this sign (bit 31) nearest below m * 2^e in size, m at least 2^31. Too small
+// becomes 0, too great the greatest.
+static inline float tp_pack(uint32_t sign, uint32_t m, int32_t e) {
+    e += 127 + 31;
+    if (e <= 0) {
+        return 0.0f;
+    }
+    if (e >= 255) {
+        return tp_from_bits((sign & 0x80000000u) | 0x7f7fffffu);
+    }
+    return tp_from_bits((sign & 0x80000000u) | (uint32_t)e << 23 | (m >> 8 & 0x7fffffu));
+}
+
+// v * 2^e
+static inline float tp_float(int32_t v, int32_t e) {
+    if (v == 0) {
+        return 0.0f;
+    }
+    uint32_t size = v < 0 ? 0u - (uint32_t)v : (uint32_t)v;
+    uint32_t z = tp_clz(size);
+    return tp_pack((uint32_t)v, size << z, e - (int32_t)z);
+}
+
+// v * f * 2^e; relative error below 2^-14.
+static inline float tp_times(int32_t v, tp_factor_t f, int32_t e) {
+    if (v == 0 || f.m == 0) {
+        return 0.0f;
+    }
+    uint32_t size = v < 0 ? 0u - (uint32_t)v : (uint32_t)v;
+    uint32_t z = tp_clz(size);
+    uint32_t p = ((size << z) >> 16) * f.m;
+    e += f.e + 16 - (int32_t)z;
+    if (p < 1u << 31) {
+        p <<= 1;
+        --e;
+    }
+    return tp_pack((uint32_t)v, p, e);
+}
+
+// a * b * 2^e for a and b of 14 to 16 bits.
+static inline float tp_product(uint32_t sign, uint32_t a, uint32_t b, int32_t e) {
+    uint32_t p = a * b;
+    if (p == 0) {
+        return 0.0f;
+    }
+    while (p < 1u << 31) {
+        p <<= 1;
+        --e;
+    }
+    return tp_pack(sign, p, e);
+}
+
+// A float as a multiple of 2^e, rounded; e so great that it fits 30 bits. Subnormal counts as 0.
+static inline int32_t tp_fix(uint32_t bits, int32_t e) {
+    uint32_t m = (bits & 0x7fffffu) | 0x800000u, exponent = bits >> 23 & 255;
+    int32_t shift = e + 150 - (int32_t)exponent;
+    if (shift > 24 || exponent == 0) {
+        return 0;
+    }
+    if (shift > 0) {
+        m = (m + (1u << (shift - 1))) >> shift;
+    } else {
+        m <<= -shift;
+    }
+    return bits >> 31 ? -(int32_t)m : (int32_t)m;
+}
+
+// The greatest size among n floats, as bits.
+static inline uint32_t tp_greatest(const float *x, uint32_t n) {
+    uint32_t max = 0;
+    for (uint32_t i = 0; i < n; ++i) {
+        uint32_t a = tp_to_bits(x[i]) & 0x7fffffffu;
+        max = a > max ? a : max;
+    }
+    return max;
+}
+
+// The e for tp_fix by which a float of this size becomes an integer below 2^bits, or equal to it.
+static inline int32_t tp_fix_exponent(uint32_t size, int32_t bits) {
+    return (int32_t)(size >> 23) - 126 - bits;
+}
+
+// 2^-f for f = a / 2^16 below 1, times 2^16; error below 4e-5.
+static inline uint32_t tp_exp2_fraction(uint32_t f) {
+    int32_t p = 448;
+    p = -3487 + (p * (int32_t)f >> 16);
+    p = 15691 + (p * (int32_t)f >> 16);
+    p = -45420 + (p * (int32_t)f >> 16);
+    // 65536 + p * f does not fit in 32 bits for f near 1
+    p = 65536 + (p * (int32_t)(f >> 1) >> 15);
+    return (uint32_t)(p > 65535 ? 65535 : p);
+}
+
+// Scale by which floats become int8: 127 / max as r / 2^24 of a float's 16 bits.
+typedef struct {
+    uint32_t max; // as bits
+    uint32_t r;
+} tp_int8_scale_t;
+
+// Infinite or no number is as great as can be; below 2^-87 all is 0.
+static inline tp_int8_scale_t tp_int8_scale(uint32_t max) {
+    max = max > 0x7f7fffffu ? 0x7f7fffffu : max < 40u << 23 ? 0 : max;
+    tp_int8_scale_t scale = { max, max == 0 ? 0 : (127u << 24) / ((max & 0x7fffffu) >> 8 | 0x8000u) };
+    return scale;
+}
+
+// The float that an int8 value stands for the 127th of.
+static inline float tp_int8_unit(tp_int8_scale_t scale) {
+    return tp_from_bits(scale.max) / 127.0f;
+}
+
+// x * 127 / max * 2^k, rounded half away from 0, of n floats. |x| * 2^k is not above max.
+static inline void tp_to_int8(int8_t *to, const float *x, uint32_t n, tp_int8_scale_t scale, int32_t k) {
+    int32_t base = 24 + (int32_t)(scale.max >> 23) - k;
+    for (uint32_t i = 0; i < n; ++i) {
+        uint32_t bits = tp_to_bits(x[i]), size = bits & 0x7fffffffu;
+        if (size > 0x7f7fffffu) {
+            size = 0x7f7fffffu;
+        }
+        int32_t shift = base - (int32_t)(size >> 23), sign = (int32_t)bits >> 31;
+        uint32_t p = ((size << 8 | 0x80000000u) >> 16) * scale.r;
+        int32_t q = shift > 32 ? 0 : (int32_t)(((p >> (shift - 1)) + 1) >> 1);
+        to[i] = (int8_t)((q ^ sign) - sign);
+    }
+}
+
+// How often max can be halved and still be no less than size, 15 at most.
+static inline int32_t tp_halvings(uint32_t max, uint32_t size) {
+    if (size < 0x800000u || max == 0) {
+        return 0;
+    }
+    int32_t k = (int32_t)(max >> 23) - (int32_t)(size >> 23) - ((size & 0x7fffffu) > (max & 0x7fffffu));
+    return k < 0 ? 0 : k > 15 ? 15 : k;
+}
+
+#endif

@@ -1,0 +1,257 @@
+// RV32IM: shift, AND, MUL and ADD, two weights at a time, four rows; see scalar.h.
+#include "../isa.h"
+
+#if defined(TP_PATH_FIXED) && defined(TP_ISA_RV32)
+
+const char tp_kernels_variant[] = "rv32";
+
+#define TP_ROWS (4)
+#define TP_ALIGNED (1) // a core may trap on words elsewhere
+#define TP_Q8_WORDS (TP_BLOCK)
+#include "scalar.h"
+
+static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
+    for (uint32_t j = 0; j < TP_BLOCK; ++j) {
+        to[j] = (uint32_t)q[j];
+    }
+}
+
+// Naked functions hold assembly alone: the compiler does not see that it uses their parameters.
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
+// Naked, for they need the registers as a whole.
+//   a0 tp_rows_t, a1 to a3 and a5 rows 0 to 3, a4 end of x, a6 x, a7 mask; s0 to s3 dot products, s4
+//   to s7 sums of rows, s8 to s11 activations, t0 t1 weights, t2 t3 of a scale, t4 shift, t5 stride.
+#define ENTER \
+    "addi sp, sp, -48\n" \
+    "sw s0, 0(sp)\nsw s1, 4(sp)\nsw s2, 8(sp)\nsw s3, 12(sp)\nsw s4, 16(sp)\nsw s5, 20(sp)\n" \
+    "sw s6, 24(sp)\nsw s7, 28(sp)\nsw s8, 32(sp)\nsw s9, 36(sp)\nsw s10, 40(sp)\nsw s11, 44(sp)\n" \
+    "lw a5, 4(a0)\n" \
+    "lw t5, 8(a0)\n" \
+    "lw a4, 16(a0)\n" \
+    "li a7, 0x000f000f\n" \
+    "0:\n" \
+    "mv a1, a5\n" \
+    "add a2, a1, t5\n" \
+    "add a3, a2, t5\n" \
+    "add a5, a3, t5\n" \
+    "lw a6, 12(a0)\n" \
+    "li s4, 0\nli s5, 0\nli s6, 0\nli s7, 0\n"
+
+// A row's end is the next one's begin.
+#define LEAVE \
+    "bne a6, a4, 1b\n" \
+    "lw t0, 0(a0)\n" \
+    "lw t1, 20(a0)\n" \
+    "sw s4, 0(t0)\nsw s5, 4(t0)\nsw s6, 8(t0)\nsw s7, 12(t0)\n" \
+    "addi t0, t0, 16\n" \
+    "addi t1, t1, -1\n" \
+    "sw t0, 0(a0)\n" \
+    "sw t1, 20(a0)\n" \
+    "bnez t1, 0b\n" \
+    "lw s0, 0(sp)\nlw s1, 4(sp)\nlw s2, 8(sp)\nlw s3, 12(sp)\nlw s4, 16(sp)\nlw s5, 20(sp)\n" \
+    "lw s6, 24(sp)\nlw s7, 28(sp)\nlw s8, 32(sp)\nlw s9, 36(sp)\nlw s10, 40(sp)\nlw s11, 44(sp)\n" \
+    "addi sp, sp, 48\n" \
+    "ret\n"
+
+// Eight weights of a row in t0; from: what their products are added to.
+#define Q4(sum, from) \
+    "and t1, t0, a7\n" \
+    "mul t1, t1, s8\n" \
+    "add " sum ", " from ", t1\n" \
+    "srli t1, t0, 4\n" \
+    "and t1, t1, a7\n" \
+    "mul t1, t1, s9\n" \
+    "add " sum ", " sum ", t1\n" \
+    "srli t1, t0, 8\n" \
+    "and t1, t1, a7\n" \
+    "mul t1, t1, s10\n" \
+    "add " sum ", " sum ", t1\n" \
+    "srli t0, t0, 12\n" \
+    "and t0, t0, a7\n" \
+    "mul t0, t0, s11\n" \
+    "add " sum ", " sum ", t0\n"
+
+// Three ways to a word of weights, at bytes from the begin of a block: where it lies on a multiple of
+// 4; made of the halfwords at both ends of a block, read in the words around; of two halfwords.
+#define WHOLE(row, at) "lw t0, " at "(" row ")\n"
+#define ENDS(row, at) \
+    "lw t0, 0(" row ")\n" \
+    "lw t1, 16(" row ")\n" \
+    "srli t0, t0, 16\n" \
+    "slli t1, t1, 16\n" \
+    "or t0, t0, t1\n"
+#define HALVES(row, at) \
+    "lhu t0, " at "(" row ")\n" \
+    "lhu t1, 2+" at "(" row ")\n" \
+    "slli t1, t1, 16\n" \
+    "or t0, t0, t1\n"
+
+#define X(at) \
+    "lw s8, " at "(a6)\n" \
+    "lw s9, 4+" at "(a6)\n" \
+    "lw s10, 8+" at "(a6)\n" \
+    "lw s11, 12+" at "(a6)\n"
+
+// Eight weights of all rows; row 0 comes last because s0 is what all begin with.
+#define Q4_ROWS(LOAD, at, from1, from2, from3) \
+    LOAD("a2", at) Q4("s1", from1) \
+    LOAD("a3", at) Q4("s2", from2) \
+    LOAD("a5", at) Q4("s3", from3) \
+    LOAD("a1", at) Q4("s0", "s0")
+#define FIRST(LOAD, at) Q4_ROWS(LOAD, at, "s0", "s0", "s0")
+#define NEXT(LOAD, at) Q4_ROWS(LOAD, at, "s1", "s2", "s3")
+
+// sum += dot * scale in units of the row; scale: bytes from the begin of the row's block. dot: where
+// the dot product is, shift: what brings it there.
+#define SCALE(row, scale, dot, shift, sum) \
+    "lh t0, " scale "(" row ")\n" \
+    "srli t2, t0, 10\n" \
+    "andi t3, t0, 1023\n" \
+    "andi t2, t2, 31\n" \
+    "beqz t2, 2f\n" \
+    "ori t3, t3, 1024\n" \
+    ".subsection 1\n" \
+    "2:\n" \
+    "li t2, 1\n" \
+    "j 3f\n" \
+    ".previous\n" \
+    "3:\n" \
+    shift \
+    "mul t3, t3, " dot "\n" \
+    "sub t2, t4, t2\n" \
+    "bgez t0, 4f\n" \
+    "neg t3, t3\n" \
+    "4:\n" \
+    "sra t3, t3, t2\n" \
+    "add " sum ", " sum ", t3\n"
+
+#define Q4_SCALES(scale, shift) \
+    "lbu t4, " shift "(a6)\n" \
+    SCALE("a1", scale, "s0", "srai s0, s0, 16\n", "s4") \
+    SCALE("a2", scale, "s1", "srai s1, s1, 16\n", "s5") \
+    SCALE("a3", scale, "s2", "srai s2, s2, 16\n", "s6") \
+    SCALE("a5", scale, "s3", "srai s3, s3, 16\n", "s7")
+
+// a6 to the next block, or the one after
+#define STEP(x, w) \
+    "addi a6, a6, " x "\n" \
+    "addi a1, a1, " w "\n" \
+    "addi a2, a2, " w "\n" \
+    "addi a3, a3, " w "\n" \
+    "addi a5, a5, " w "\n"
+
+__attribute__((naked, noinline))
+static void q4_0_pairs(tp_rows_t *rows) {
+    __asm volatile (
+        ENTER
+        "1:\n"
+        "lw s0, 0(a6)\n"
+        X("4") FIRST(ENDS, "0")
+        X("20") NEXT(WHOLE, "4")
+        X("36") NEXT(WHOLE, "8")
+        X("52") NEXT(WHOLE, "12")
+        Q4_SCALES("0", "68")
+        "lw s0, 72(a6)\n"
+        X("76") FIRST(WHOLE, "20")
+        X("92") NEXT(WHOLE, "24")
+        X("108") NEXT(WHOLE, "28")
+        X("124") NEXT(WHOLE, "32")
+        Q4_SCALES("18", "140")
+        STEP("144", "36")
+        LEAVE
+        );
+}
+
+__attribute__((naked, noinline))
+static void q4_0_blocks(tp_rows_t *rows) {
+    __asm volatile (
+        ENTER
+        "1:\n"
+        "lw s0, 0(a6)\n"
+        X("4") FIRST(HALVES, "2")
+        X("20") NEXT(HALVES, "6")
+        X("36") NEXT(HALVES, "10")
+        X("52") NEXT(HALVES, "14")
+        Q4_SCALES("0", "68")
+        STEP("72", "18")
+        LEAVE
+        );
+}
+
+#define Q8_ROW(row, at, x, sum) \
+    "lb t0, " at "(" row ")\n" \
+    "mul t0, t0, " x "\n" \
+    "add " sum ", " sum ", t0\n"
+#define Q8_COLUMN(at, x) \
+    Q8_ROW("a1", at, x, "s0") \
+    Q8_ROW("a2", at, x, "s1") \
+    Q8_ROW("a3", at, x, "s2") \
+    Q8_ROW("a5", at, x, "s3")
+#define Q8_4(x, at) \
+    X(x) \
+    Q8_COLUMN("2+" at, "s8") \
+    Q8_COLUMN("3+" at, "s9") \
+    Q8_COLUMN("4+" at, "s10") \
+    Q8_COLUMN("5+" at, "s11")
+
+__attribute__((naked, noinline))
+static void q8_0_rows(tp_rows_t *rows) {
+    __asm volatile (
+        ENTER
+        "1:\n"
+        "li s0, 0\nli s1, 0\nli s2, 0\nli s3, 0\n"
+        Q8_4("0", "0") Q8_4("16", "4") Q8_4("32", "8") Q8_4("48", "12")
+        Q8_4("64", "16") Q8_4("80", "20") Q8_4("96", "24") Q8_4("112", "28")
+        "lbu t4, 128(a6)\n"
+        SCALE("a1", "0", "s0", "", "s4")
+        SCALE("a2", "0", "s1", "", "s5")
+        SCALE("a3", "0", "s2", "", "s6")
+        SCALE("a5", "0", "s3", "", "s7")
+        STEP("132", "34")
+        LEAVE
+        );
+}
+
+// In plain C, for shifts that the instruction does not take.
+static void plain_rows(uint32_t type, int pairs, const tp_rows_t *rows) {
+    uint32_t block_bytes = tp_row_bytes(type, TP_BLOCK);
+    for (uint32_t r = 0; r < TP_ROWS * rows->groups; ++r) {
+        const uint8_t *block = rows->w + r * rows->stride;
+        uint32_t first = (uint32_t)pairs;
+        int32_t sum = 0;
+        for (const uint32_t *x = rows->x; x < rows->end; x += block_words(type), block += block_bytes) {
+            const uint8_t *v = block + 2;
+            int32_t dot = 0;
+            uint32_t s = x[0];
+            for (uint32_t j = 0; j < TP_BLOCK && type == TP_Q8_0; ++j) {
+                dot += (int8_t)v[j] * (int32_t)x[j];
+            }
+            for (uint32_t j = 0; j < TP_BLOCK / 2 && type == TP_Q4_0; j += 4) {
+                uint32_t at = first && j > 0 ? j - 2 : j, next = first && j == 0 ? 14 : 2;
+                uint32_t word = tp_load_u16(v + at) | tp_load_u16(v + at + next) << 16;
+                for (uint32_t k = 0; k < 4; ++k) {
+                    s += (word >> 4 * k & 0x000f000fu) * x[1 + j + k];
+                }
+                dot = (int32_t)s >> 16;
+            }
+            sum = tp_add_scaled(sum, dot, tp_load_u16(block), x[block_words(type) - 1] & 0xff);
+            first ^= (uint32_t)pairs;
+        }
+        rows->sums[r] = sum;
+    }
+}
+
+static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
+    if (shift > 32) { // exponents are 1 or more
+        plain_rows(type, pairs, rows);
+    } else if (type == TP_Q8_0) {
+        q8_0_rows(rows);
+    } else if (pairs) {
+        q4_0_pairs(rows);
+    } else {
+        q4_0_blocks(rows);
+    }
+}
+
+#endif

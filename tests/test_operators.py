@@ -1,0 +1,139 @@
+"""Operators of both paths against numpy in double precision, within the bounds that docs/kernels.md states."""
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType
+from gguf.quants import dequantize, quantize
+from operators import Operators
+
+F32, F16, Q8_0 = 0, 1, 8
+TYPES = {"Q4_0": 2, "Q8_0": 8}
+PATHS = ("unix-asan", "unix-fixed-asan")
+
+
+@pytest.fixture(scope="module", params=PATHS)
+def ops(request):
+    with Operators(request.param) as operators:
+        yield operators
+
+
+@pytest.fixture(scope="module")
+def fixed():
+    with Operators("unix-fixed-asan") as operators:
+        yield operators
+
+
+def values(seed, *shape, spread=0.0):
+    """Normal floats; spread: times e to the power of spread times others."""
+    rng = np.random.default_rng(seed)
+    return (rng.normal(0, 1, shape) * np.exp(spread * rng.normal(0, 1, shape))).astype(np.float32)
+
+
+def bits(x):
+    return int(np.float32(x).view("u4"))
+
+
+@pytest.mark.parametrize("spread", [0, 2, 8])
+def test_rmsnorm(ops, spread):
+    x, w = values(1, 3, 96, spread=spread), values(2, 96)
+    y = ops.floats("RMSNORM", x.size, x, w, rows=1, cols=96, n=3, p=(bits(1e-5), 0, 0, 0)).reshape(3, 96)
+    x = x.astype(np.float64)
+    exact = x / np.sqrt((x * x).mean(1, keepdims=True) + 1e-5) * w
+    assert np.all(np.abs(y - exact) <= 2.0**-12 * np.abs(exact))
+
+
+@pytest.mark.parametrize("position", [0, 1, 100, 4000])
+def test_rope(ops, position):
+    dims, heads = 16, 3
+    x = values(3, heads, dims, spread=2)
+    y = ops.rope(x, dims, position, base=10000.0)
+    angle = position * 10000.0 ** (-np.arange(0, dims, 2) / dims)
+    a, b = x[:, 0::2].astype(np.float64), x[:, 1::2].astype(np.float64)
+    exact = np.stack([a * np.cos(angle) - b * np.sin(angle), a * np.sin(angle) + b * np.cos(angle)], 2)
+    size = np.hypot(a, b)[:, :, None]
+    # both paths hold a frequency with 24 bits, so that an angle is off by the position times that
+    bound = 2.0**-12 + position * 2.0**-22
+    assert np.all(np.abs(y.reshape(exact.shape) - exact) <= bound * size)
+
+
+def test_add(ops):
+    x, y = values(4, 500, spread=6), values(5, 500, spread=6)
+    out = ops.floats("ADD", 500, x, y, dst=y, rows=1, cols=500)
+    exact = x.astype(np.float64) + y
+    assert np.all(np.abs(out - exact) <= 2.0**-22 * np.maximum(np.abs(x), np.abs(y)))
+
+
+def test_swiglu(ops):
+    gate, up = values(6, 1000, spread=1.5), values(7, 1000, spread=2)
+    gate[:8] = [0, -0.0, 80, -80, 31.99, -31.99, 1e-6, -1e-6]
+    out = ops.floats("SWIGLU", 1000, gate, up, rows=1, cols=1000)
+    g = gate.astype(np.float64)
+    exact = g / (1 + np.exp(-g)) * up
+    assert np.all(np.abs(out - exact) <= 2.0**-11 * np.abs(exact) + 2.0**-40 * np.abs(g * up))
+
+
+@pytest.mark.parametrize("length", [1, 2, 37, 300])
+@pytest.mark.parametrize("spread", [0, 1.5])
+@pytest.mark.parametrize("kv", [Q8_0, F16, F32])
+def test_attention(ops, length, spread, kv):
+    if kv != Q8_0 and ops.path == "fixed":
+        pytest.skip("the fixed-point path has caches of int8 alone")
+    heads, kv_heads, dim = 4, 2, 16
+    q = values(8, heads, dim, spread=spread)
+    k, v = values(9, length, kv_heads, dim, spread=spread), values(10, length, kv_heads, dim, spread=spread)
+    y, k, v = ops.attention(kv, q, k, v)  # the keys and values as the cache holds them
+    scores = np.einsum("hd,lhd->hl", q.astype(np.float64), np.repeat(k, 2, 1)) / np.sqrt(dim)
+    p = np.exp(scores - scores.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    exact = np.einsum("hl,lhd->hd", p, np.repeat(v, 2, 1))
+    # a score that is off by 2^-13 of the greatest product moves what it weighs by as much
+    slack = np.abs(q).max() * np.abs(k).max() * np.sqrt(dim) * 2.0**-13 + 2.0**-10
+    assert np.all(np.abs(y - exact) <= slack * np.abs(v).max())
+
+
+@pytest.mark.parametrize("spread", [0, 3])
+def test_int8_activations_of_the_fixed_path(fixed, spread):
+    x = values(11, 2, 256, spread=spread)
+    x[1, 32:64] = 0
+    for token, row in enumerate(fixed.quantized(x)):
+        scale, q, halvings = row
+        greatest = np.abs(x[token]).max()
+        assert scale == np.float32(greatest) / np.float32(127)
+        step = scale * 2.0 ** -halvings.repeat(32).astype(np.float64)
+        assert np.all(np.abs(x[token] - q * step) <= 0.51 * step)
+        blocks = np.abs(q.astype(int)).reshape(-1, 32).max(1)
+        used = (np.abs(x[token]).reshape(-1, 32).max(1) >= greatest * 2.0**-15) & (blocks > 0)
+        assert np.all(blocks[used] >= 63)
+
+
+@pytest.mark.parametrize("type_", TYPES)
+@pytest.mark.parametrize("cols", [32, 96, 512])
+def test_products_of_the_fixed_path(fixed, type_, cols):
+    weights = quantize(values(12, 7, cols, spread=1), GGMLQuantizationType[type_])
+    x = values(13, 1, cols, spread=1)
+    scale, q, halvings = fixed.quantized(x)[0]
+    seen = q * (scale * 2.0 ** -halvings.repeat(32).astype(np.float64))
+    exact = dequantize(weights, GGMLQuantizationType[type_]).astype(np.float64) @ seen
+    y = fixed.product(TYPES[type_], weights, x)
+    # each block is cut to 2^-23 of what the greatest scale allows; the sum to 15 bits
+    d = np.abs(weights[:, :2].copy().view("<f2").astype(np.float64)).max()
+    cut = cols / 32 * np.abs(weights.reshape(7 * cols // 32, -1)[:, :2].copy().view("<f2").astype(np.float64)).max()
+    assert d > 0
+    assert np.all(np.abs(y - exact) <= 2.0**-13 * np.abs(exact) + cut * scale * 2.0**-6)
+
+
+def test_argmax_takes_the_first_of_the_greatest(ops):
+    for x, best in (
+        ([1, 3, 3, 2], 1),
+        ([-2, -1, -1], 1),
+        ([np.nan, -5, np.nan], 1),
+        ([-0.0, 0.0], 0),
+        ([-np.inf, np.inf], 1),
+    ):
+        assert ops.argmax(np.array(x, np.float32)) == best
+
+
+def test_sampling_follows_the_softmax(ops):
+    x = np.log(np.array([0.5, 0.25, 0.125, 0.125], np.float32))
+    drawn = [ops.sample(x, 1000, int((i + 0.5) * 2**24 / 64)) for i in range(64)]
+    assert np.bincount(drawn, minlength=4).tolist() == [32, 16, 8, 8]
