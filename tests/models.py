@@ -1,10 +1,10 @@
-"""Small random models for tests, made with the gguf package alone."""
+"""Small random models for tests."""
 
 import string
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter, RopeScalingType, TokenType
-from gguf.quants import quantize
+from gguf import GGUFWriter, RopeScalingType, TokenType
+from tinyprof_bridge import quants
 
 # The smallest vocabulary: 3 specials, 256 bytes and these, with scores falling in this order.
 PIECES = ["▁t", "he", "▁a", "in", "▁the", "er", "re", "on", "▁b", "an", "at", "lo", "▁c", "ou"]
@@ -47,7 +47,7 @@ def make_model(
 ):
     """Write a random llama to `path` and return `path`.
 
-    type_: any type of the matrices that gguf can quantize to; norms are F32.
+    type_: any of quants.TYPES, for the matrices; norms are F32.
     rope_scale: factor of linear RoPE scaling; None for none.
     """
     rng = np.random.default_rng(seed)
@@ -74,8 +74,10 @@ def make_model(
     def add_matrix(name, rows, cols):
         # Large enough that tokens and positions matter to the logits.
         weights = rng.normal(0, cols**-0.5, (rows, cols)).astype(np.float32)
-        type_id = GGMLQuantizationType[type_]
-        writer.add_tensor(name, quantize(weights, type_id), raw_dtype=type_id)
+        data = quants.quantize(weights, type_)
+        if data.dtype == np.uint8:  # which the writer would take for a type of its own
+            data = data.view(np.int8)
+        writer.add_tensor(name, data, (rows, cols), raw_dtype=quants.raw_type(type_))
 
     kv_dim = dim // heads * kv_heads
     add_matrix("token_embd.weight", vocab, dim)

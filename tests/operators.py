@@ -116,6 +116,20 @@ class Operators:
         )
         return np.frombuffer(self.run(code, a=x, b=weights, out=np.zeros(rows, "<f4"))[1], "<f4")
 
+    def products_agree(self, type_, weights, x):
+        """Whether the variant's kernel and the portable one give the same bits; x (n, cols)."""
+        rows, (n, cols) = len(weights), x.shape
+        code = (
+            f"p = (0, 0, 0, _tinyprof.scan(b, 0, {type_}, {rows}, {cols}))\n"
+            f"for size, flags in ((ops.q8_bytes({cols}, {type_}), 0), (ops.q8_bytes({cols}), ops.PORTABLE)):\n"
+            f" q, out = bytearray(size * {n}), bytearray({4 * n * rows})\n"
+            f" ops.call(ops.QUANTIZE, q, a, b, 1, {cols}, {type_}, {n}, flags=flags)\n"
+            f" ops.call(ops.MATMUL, out, q, b, {rows}, {cols}, {type_}, {n}, p=p, flags=flags)\n"
+            " print(_tinyprof.crc32_hex(out))"
+        )
+        first, second = self.run(code, a=x, b=weights)[0].split()
+        return first == second
+
     def argmax(self, x):
         code = (
             "from array import array\nctl = ops.control()\n"

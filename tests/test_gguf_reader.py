@@ -94,10 +94,10 @@ def test_unknown_tensor_type(model, tmp_path):
     data = bytearray(model.read_bytes())
     at = data.find(b"blk.0.attn_q.weight") + len("blk.0.attn_q.weight") + 4 + 16
     assert struct.unpack_from("<I", data, at)[0] == int(tensor.tensor_type)
-    struct.pack_into("<I", data, at, 12)
+    struct.pack_into("<I", data, at, 9)
     (tmp_path / "bad.gguf").write_bytes(data)
     with board("unix", tmp_path / "bad.gguf") as b:
-        assert "blk.0.attn_q.weight has type 12: only F32" in b.run(LOAD.format(source=b.source))
+        assert "blk.0.attn_q.weight has type 9, which is not supported: F16 F32 " in b.run(LOAD.format(source=b.source))
 
 
 def test_every_truncation_is_noticed(model):
@@ -133,3 +133,14 @@ def test_damaged_files_are_refused_or_run(name, count, model):
     assert len(lines) == count
     assert all(line == "ok" or line.startswith("ModelError") for line in lines)
     assert any(line == "ok" for line in lines) and any(line != "ok" for line in lines)
+
+
+def test_infinite_scales_are_refused(model, tmp_path):
+    tensor = next(t for t in GGUFReader(model).tensors if t.name == "blk.1.ffn_up.weight")
+    data = bytearray(model.read_bytes())
+    at = tensor.data_offset + 3 * (tensor.data.nbytes // tensor.data.shape[0])
+    data[at : at + 2] = b"\x00\x7c"
+    (tmp_path / "bad.gguf").write_bytes(data)
+    with board("unix", tmp_path / "bad.gguf") as b:
+        text = b.run(LOAD.format(source=b.source))
+    assert "ModelError tensor blk.1.ffn_up.weight holds infinite values, or what is no number" in text

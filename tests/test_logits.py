@@ -19,6 +19,8 @@ MODELS = {
     "untied": {"type_": "Q8_0", "tied": False, "seed": 2},
     "one-kv-head": {"type_": "F32", "kv_heads": 1, "seed": 3},
     "rope": {"type_": "F32", "rope_base": 50000.0, "rope_scale": 4.0, "seed": 4},
+    **{t: {"type_": t, "seed": 6} for t in ("Q5_1", "TP2", "TP3", "TPT")},
+    "Q4_K": {"type_": "Q4_K", "dim": 256, "hidden": 256, "layers": 1, "seed": 7},
     "eps": {"type_": "F32", "eps": 1e-3, "heads": 2, "kv_heads": 2, "seed": 5},
 }
 
@@ -61,7 +63,8 @@ def unix_logits(reference_logits):
     return reference_logits["unix"]
 
 
-@pytest.mark.parametrize("model", MODELS)
+# The reference knows types that the gguf package reads, and activations rounded by blocks of 32.
+@pytest.mark.parametrize("model", [m for m in MODELS if m not in ("TP2", "TP3", "TPT", "Q4_K")])
 def test_values_against_numpy(model, models, unix_logits):
     reference = Reference(models[model], act_q8=True).logits(TOKENS)
     difference = np.abs(unix_logits[model] - reference).max(1)

@@ -22,25 +22,56 @@ def _noise(seed, size):
     return bytearray((bytes(stretch) * (size // len(stretch) + 1))[:size])
 
 
+# Bytes of a block, and where its fp16 scales lie.
+_BLOCKS = {
+    "Q4_0": (18, (0,)),
+    "Q4_1": (20, (0, 2)),
+    "Q5_0": (22, (0,)),
+    "Q5_1": (24, (0, 2)),
+    "Q8_0": (34, (0,)),
+    "Q2_K": (84, (80, 82)),
+    "Q3_K": (110, (108,)),
+    "Q4_K": (144, (0, 2)),
+    "Q5_K": (176, (0, 2)),
+    "Q6_K": (210, (208,)),
+    "TQ1_0": (54, (52,)),
+    "TQ2_0": (66, (64,)),
+}
+
+
 def _weights(type_, rows, cols, seed, extreme):
     """A matrix of random blocks; extreme: of the greatest and least values, with odd scales."""
     w = _noise(seed, rows * _tinyprof.row_bytes(type_, cols))
     if extreme:
         for i in range(len(w)):
             w[i] = _MAX[w[i] % len(_MAX)]
-    if type_ in (ops.Q4_0, ops.Q8_0):
+    name = ops.TYPES[type_]
+    if name in _BLOCKS:
+        size, offsets = _BLOCKS[name]
         scales = _EXTREME if extreme else _ORDINARY
-        for i, at in enumerate(range(0, len(w), _tinyprof.row_bytes(type_, 32))):
-            scale = scales[(i * 7 + (i >> 3)) % len(scales)]
-            w[at] = scale & 0xFF
-            w[at + 1] = scale >> 8
+        for i, at in enumerate(range(0, len(w), size)):
+            for offset in offsets:
+                scale = scales[(i * 7 + (i >> 3) + offset) % len(scales)]
+                w[at + offset] = scale & 0xFF
+                w[at + offset + 1] = scale >> 8
     elif type_ == ops.F16:
         for i in range(1, len(w), 2):
             w[i] &= 0xBB  # no infinities
-    else:
+    elif type_ == ops.F32:
         for i in range(3, len(w), 4):
             w[i] = w[i] & 0x80 | 0x3E
+    else:  # our own: a float for each row
+        together = 1 if name == "TP3" else 2
+        step = together * _tinyprof.row_bytes(type_, cols)
+        for at in range(0, len(w), step):
+            for i in range(together):
+                w[at + 4 * i : at + 4 * i + 4] = bytes((i, at & 0xFF, 0x20, 0x3C))
     return w
+
+
+def fits(type_, rows, cols):
+    """Whether there can be such a matrix."""
+    return _tinyprof.row_bytes(type_, cols) != 0 and not (type_ in (ops.TP2, ops.TPT) and rows % 2)
 
 
 def _activations(cols, n, seed, extreme):
@@ -108,7 +139,7 @@ def kernels(types, shapes, tokens):
     print(json.dumps({"kernels": _tinyprof.build()[1], "source": counter.source, "unit": counter.unit}))
     for type_ in types:
         for rows, cols in shapes:
-            for n in tokens:
+            for n in tokens if fits(type_, rows, cols) else ():
                 product = Product(type_, rows, cols, n)
                 product.run(counter)  # caches and clocks settle
                 same = product.run(counter)
@@ -123,7 +154,7 @@ def differences(types, rows, cols, tokens, seed=1):
     for type_ in types:
         for c in cols:
             for r in rows:
-                for n in tokens:
+                for n in tokens if fits(type_, r, c) else ():
                     for extreme in (False, True):
                         seed += 1
                         if not Product(type_, r, c, n, seed, extreme).run():

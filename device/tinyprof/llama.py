@@ -137,7 +137,8 @@ class Llama:
         type_, has_cols, has_rows, offset = found
         if type_ not in types:
             raise ModelError(
-                "tensor %s has type %d: only F32, F16, Q8_0, Q4_0 are supported" % (name, type_)
+                "tensor %s has type %d, which is not supported: %s are"
+                % (name, type_, " ".join(sorted(ops.TYPES.values())))
                 if types is ops.TYPES
                 else "tensor %s must be F32" % name
             )
@@ -145,7 +146,12 @@ class Llama:
             raise ModelError("tensor %s is %d x %d, not %d x %d" % (name, has_rows, has_cols, rows, cols))
         row_bytes = _tinyprof.row_bytes(type_, cols)
         if row_bytes == 0:
-            raise ModelError("tensor %s: rows of %d are no multiple of the block" % (name, cols))
+            raise ModelError(
+                "tensor %s: rows of %d are no multiple of the block of %s, or this firmware was built"
+                " without that type" % (name, cols, ops.TYPES[type_])
+            )
+        if type_ in (ops.TP2, ops.TPT) and rows % 2:
+            raise ModelError("tensor %s: %s keeps rows in pairs, and there are %d" % (name, ops.TYPES[type_], rows))
         if offset % self._gguf.alignment:
             raise ModelError("tensor %s is not aligned" % name)
         offset += self._gguf.data_offset

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from rich.console import Console
 from rich.table import Table
 
+from . import quants
 from .collect import prepare
 from .errors import BadInput, RunFailed
 from .progress import Progress
 
 FORMATS = ("table", "md", "json")
-TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 8}
 
 # Instructions per MAC below which the scheme of a variant cannot come, without block scales: loads
 # of the weights, unpacking, products, and the activations' loads, which two or four rows share. For
@@ -67,9 +67,9 @@ def run(board: str, types: list[str], sizes: list[tuple[int, int]], tokens: tupl
     """Measures each type with each shape and number of tokens.
 
     Raises RunFailed if a fast kernel's result is not the portable one's to the bit."""
-    if unknown := [t for t in types if t not in TYPES]:
-        raise BadInput(f"no type '{unknown[0]}': there are {', '.join(TYPES)}")
-    code = f"from tinyprof.bench import kernels\nkernels({[TYPES[t] for t in types]},{sizes},{tokens})\n"
+    if unknown := [t for t in types if t not in quants.TYPES]:
+        raise BadInput(f"no type '{unknown[0]}': there are {', '.join(quants.TYPES)}")
+    code = f"from tinyprof.bench import kernels\nkernels({[quants.TYPES[t].id for t in types]},{sizes},{tokens})\n"
     with prepare(board, None, Progress()) as place:
         lines = [json.loads(line) for line in place.transport.run(code, timeout) if line.strip()]
     about, products = lines[0], lines[1:]

@@ -129,7 +129,7 @@ def convert(
     source: Annotated[Path, typer.Argument(help="a llama2.c checkpoint (legacy format)")],
     out: Annotated[Path, typer.Option("-o", help="the GGUF file to write")],
     tokenizer: Annotated[Path, typer.Option(help="the checkpoint's tokenizer.bin")],
-    type_: Annotated[str, typer.Option("--type", help="F32, F16, Q8_0 or Q4_0")] = "Q4_0",
+    type_: Annotated[str, typer.Option("--type", help="Q4_0, Q8_0, Q4_K_M, TP3 …: docs/models.md has all")] = "Q4_0",
     name: Annotated[str | None, typer.Option(help="name to write into the file")] = None,
 ) -> None:
     """Make a GGUF file from another format."""
@@ -139,7 +139,7 @@ def convert(
     print(f"{out}: {summary.parameters:,} parameters, {summary.bytes:,} bytes", end="")
     if summary.padded_to != summary.padded_from:
         print(f"; hidden size padded with zeros from {summary.padded_from} to {summary.padded_to}", end="")
-    print()
+    print("; tensors:", ", ".join(f"{count} {stored}" for stored, count in summary.tensors.items()))
 
 
 @app.command()

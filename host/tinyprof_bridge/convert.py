@@ -19,29 +19,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from gguf import GGUFWriter
-from gguf.constants import (
-    GGML_QUANT_SIZES,
-    GGML_QUANT_VERSION,
-    GGMLQuantizationType,
-    LlamaFileType,
-    TokenType,
-)
-from gguf.quants import quantize
+from gguf.constants import GGML_QUANT_VERSION, TokenType
 
+from . import quants
 from .errors import BadInput, RunFailed
 
 Floats = npt.NDArray[np.float32]
 Shape = tuple[int, ...]
-
-FILE_TYPES = {
-    "F32": LlamaFileType.ALL_F32,
-    "F16": LlamaFileType.MOSTLY_F16,
-    "Q8_0": LlamaFileType.MOSTLY_Q8_0,
-    "Q4_0": LlamaFileType.MOSTLY_Q4_0,
-}
-F16_MAX = 65504.0
-# Greatest weight of each type; the block types have an fp16 scale of max / 127 or max / 8.
-LARGEST = {"F32": np.inf, "F16": F16_MAX, "Q8_0": 127 * F16_MAX, "Q4_0": 8 * F16_MAX}
 
 HEADER = struct.Struct("<7i")
 TOKEN = struct.Struct("<fi")
@@ -121,13 +105,14 @@ class Vocabulary:
 def convert(checkpoint: Path, tokenizer: Path, out: Path, type_: str, name: str | None = None) -> Summary:
     """Write `checkpoint` and `tokenizer` as the GGUF file `out`.
 
-    type_: F32, F16, Q8_0 or Q4_0, for matrices; norms stay F32.
+    type_: for matrices, one of quants.TYPES or quants.MIXES; norms stay F32, and a matrix that does
+    not fit the type gets its fallback.
     name: the model's name in the file; the checkpoint's name if not given.
     Raises BadInput for input that cannot be used and RunFailed if writing fails; `out` is then
     as it was before.
     """
-    if type_ not in FILE_TYPES:
-        raise BadInput(f"type {type_} is not known: use one of {', '.join(FILE_TYPES)}")
+    if type_ not in quants.TYPES and type_ not in quants.MIXES:
+        raise BadInput(f"type {type_} is not known: use one of {', '.join([*quants.TYPES, *quants.MIXES])}")
     header = read_header(checkpoint)
     check_row_length(checkpoint, header, type_)
     vocabulary = read_tokenizer(tokenizer, header.vocab_size)
@@ -151,7 +136,8 @@ def convert(checkpoint: Path, tokenizer: Path, out: Path, type_: str, name: str 
     finally:
         writer.close()
         partial.unlink(missing_ok=True)
-    types = Counter(stored_type(tensor.shape, type_) for tensor in tensors.values())
+    shapes = {name: padded_shape(name, tensor.shape, hidden_dim) for name, tensor in tensors.items()}
+    types = Counter(stored_type(name, shape, header.n_layers, type_) for name, shape in shapes.items())
     return Summary(header.parameters(), size, header.hidden_dim, hidden_dim, dict(types))
 
 
@@ -294,12 +280,10 @@ def restore(path: Path, i: int, text: str) -> tuple[str, TokenType]:
 
 def check_row_length(path: Path, header: Header, type_: str) -> None:
     """All rows but ffn_down's are dim long, and only ffn_down's can be padded."""
-    block = GGML_QUANT_SIZES[GGMLQuantizationType[type_]][0]
-    if header.dim % block:
-        raise BadInput(
-            f"{path}: a row of token_embd.weight has {header.dim} weights, no multiple of the"
-            f" {block} in a block of {type_}; use F16 or F32"
-        )
+    try:
+        stored_type("blk.0.attn_q.weight", (header.dim, header.dim), header.n_layers, type_)
+    except ValueError as error:
+        raise BadInput(f"{path}: token_embd.weight: {error}; use F16 or F32") from None
 
 
 def check_out(out: Path, *inputs: Path) -> None:
@@ -313,7 +297,7 @@ def check_out(out: Path, *inputs: Path) -> None:
 
 def padded(hidden_dim: int, type_: str) -> int:
     """Feed-forward length in the file: whole blocks, as it is the row length of ffn_down."""
-    block = GGML_QUANT_SIZES[GGMLQuantizationType[type_]][0]
+    block = 1 if type_ in ("F32", "F16") else 32
     return -(-hidden_dim // block) * block
 
 
@@ -329,15 +313,18 @@ def padded_shape(name: str, shape: Shape, hidden_dim: int) -> Shape:
     return shape
 
 
-def stored_type(shape: Shape, type_: str) -> str:
-    return type_ if len(shape) == 2 else "F32"
+def stored_type(name: str, shape: Shape, layers: int, type_: str) -> str:
+    """The type of one tensor. Raises ValueError if its rows fit none."""
+    return quants.fitting(quants.chosen(name, layers, type_), *shape) if len(shape) == 2 else "F32"
 
 
 def add_model(writer: GGUFWriter, header: Header, hidden_dim: int, type_: str, name: str) -> None:
     writer.add_name(name)
     writer.add_custom_alignment(32)
-    writer.add_file_type(FILE_TYPES[type_])
-    if type_ in ("Q8_0", "Q4_0"):
+    file_type = quants.MIXES[type_][1] if type_ in quants.MIXES else quants.TYPES[type_].file_type
+    if file_type is not None:
+        writer.add_file_type(file_type)
+    if type_ not in ("F32", "F16"):
         writer.add_quantization_version(GGML_QUANT_VERSION)
     writer.add_vocab_size(header.vocab_size)
     writer.add_context_length(header.seq_len)
@@ -365,26 +352,25 @@ def add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
 
 def write_tensors(writer: GGUFWriter, source: Path, tensors: dict[str, Floats], hidden_dim: int, type_: str) -> None:
     """Write header, metadata and tensors; one tensor at a time is in memory."""
+    layers = sum(name.endswith(".attn_q.weight") for name in tensors)
     shapes = {name: padded_shape(name, t.shape, hidden_dim) for name, t in tensors.items()}
+    stored = {name: stored_type(name, shape, layers, type_) for name, shape in shapes.items()}
     for name, shape in shapes.items():
-        type_id = GGMLQuantizationType[stored_type(shape, type_)]
-        block, block_bytes = GGML_QUANT_SIZES[type_id]
-        size = prod(shape) // block * block_bytes
-        writer.add_tensor_info(name, shape, np.dtype(np.float32), size, raw_dtype=type_id)
+        size = prod(shape[:-1]) * quants.row_bytes(stored[name], shape[-1])
+        writer.add_tensor_info(name, shape, np.dtype(np.float32), size, raw_dtype=quants.raw_type(stored[name]))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     for name, tensor in tensors.items():
-        stored = stored_type(tensor.shape, type_)
-        check_values(source, name, tensor, stored)
-        writer.write_tensor_data(encode(tensor, shapes[name], stored))
+        check_values(source, name, tensor, stored[name])
+        writer.write_tensor_data(encode(tensor, shapes[name], stored[name]))
 
 
 def check_values(source: Path, name: str, tensor: Floats, type_: str) -> None:
     largest = np.abs(tensor).max()
     if not np.isfinite(largest):
         raise BadInput(f"{source}: {name} has NaN or infinity: damaged, or training diverged")
-    if largest > LARGEST[type_]:
+    if largest > quants.largest(type_):
         raise BadInput(f"{source}: {name} has weights too large for {type_}; use F32")
 
 
@@ -393,10 +379,7 @@ def encode(tensor: Floats, shape: Shape, type_: str) -> npt.NDArray[np.generic]:
     if shape != tensor.shape:
         missing = [(0, to - have) for have, to in zip(tensor.shape, shape, strict=True)]
         tensor = np.pad(tensor, missing)
-    # Blocks too small for an fp16 scale become zeros; the quantizer divides by zero on the way.
-    with np.errstate(all="ignore"):
-        encoded: npt.NDArray[np.generic] = quantize(tensor, GGMLQuantizationType[type_])
-    return encoded
+    return quants.quantize(tensor.reshape(-1, shape[-1]), type_)
 
 
 def file_size(path: Path) -> int:

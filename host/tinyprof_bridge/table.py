@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import schema
+from . import quants, schema
 from .errors import BadInput
 from .schema import Begin, Check, Counter, End, Host, Memory, Model, Op, Overhead
 from .wire import Stream
@@ -205,14 +205,6 @@ def operators(run: Run, test_name: str) -> pd.DataFrame:
     return frame.sort_values("units", ascending=False, ignore_index=True)
 
 
-_ROW_BYTES = {"F32": (1, 4), "F16": (1, 2), "Q8_0": (32, 34), "Q4_0": (32, 18)}
-
-
-def row_bytes(type_: str, cols: int) -> float:
-    block, size = _ROW_BYTES[type_]
-    return cols / block * size
-
-
 def kv_bytes(type_: str, head_dim: int) -> int:
     """Bytes of one head's keys or values of one position in a cache of that type (kernels.h, tp_kv_bytes)."""
     return 4 + (head_dim + 3 & ~3) if type_ == "Q8_0" else head_dim * (2 if type_ == "F16" else 4)
@@ -222,7 +214,7 @@ def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
     """(MACs, bytes, calls) of a record over one repetition of a test, from shapes alone.
 
     Bytes: weights once a call, activations read and written, keys and values once a token."""
-    if run.model is None or op.type not in _ROW_BYTES:
+    if run.model is None or op.type not in quants.TYPES:
         return 0, 0, 0
     n, batch = test.tokens, run.model.batch if test.phase == "prefill" else 1
     head = op.role in ("output_norm", "output_q8", "output", "argmax")
@@ -230,14 +222,14 @@ def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
     if head:
         n = calls
     if op.op == "matmul":
-        weights = op.rows * row_bytes(op.type, op.cols)
+        weights = op.rows * quants.row_bytes(op.type, op.cols)
         return op.rows * op.cols * n, weights * calls + (op.p2 + op.rows * 4) * n, calls
     if op.op == "attention":
         lengths = n * test.depth + n * (n + 1) // 2
         kv = 2 * lengths * op.p2 * kv_bytes(op.type, op.cols)
         return 2 * op.rows * op.cols * lengths, kv + 2 * op.rows * op.cols * 4 * n, calls
     if op.op == "embed":
-        return 0, (row_bytes(op.type, op.cols) + op.cols * 4) * n, calls
+        return 0, (quants.row_bytes(op.type, op.cols) + op.cols * 4) * n, calls
     per_token = {
         "rmsnorm": op.cols * 12,
         "quantize": op.cols * 4 + op.p2,

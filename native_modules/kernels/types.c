@@ -2,9 +2,31 @@
 
 #include "tp_math.h"
 
+// A build can leave out what it does not need: each group of types costs a few hundred bytes.
 static const tp_format_t formats[] = {
-    { TP_Q4_0, 1, 18, 0, TP_NONE },
-    { TP_Q8_0, 1, 34, 0, TP_NONE },
+    { TP_Q4_0, 1, 18, 0, TP_NONE, 0 },
+    { TP_Q8_0, 1, 34, 0, TP_NONE, 0 },
+    #if !defined(TP_WITHOUT_LEGACY)
+    { TP_Q4_1, 1, 20, 0, 2, 0 },
+    { TP_Q5_0, 1, 22, 0, TP_NONE, 0 },
+    { TP_Q5_1, 1, 24, 0, 2, 0 },
+    #endif
+    #if !defined(TP_WITHOUT_K)
+    { TP_Q2_K, 8, 84, 80, 82, 1 },
+    { TP_Q3_K, 8, 110, 108, TP_NONE, 2 },
+    { TP_Q4_K, 8, 144, 0, 2, 5 },
+    { TP_Q5_K, 8, 176, 0, 2, 6 },
+    { TP_Q6_K, 8, 210, 208, TP_NONE, 7 },
+    #endif
+    #if !defined(TP_WITHOUT_TQ)
+    { TP_TQ1_0, 8, 54, 52, TP_NONE, 0 },
+    { TP_TQ2_0, 8, 66, 64, TP_NONE, 0 },
+    #endif
+    #if !defined(TP_WITHOUT_OWN)
+    { TP_TP2, 8, 0, TP_NONE, TP_NONE, 0 },
+    { TP_TP3, 8, 0, TP_NONE, TP_NONE, 0 },
+    { TP_TPT, 8, 0, TP_NONE, TP_NONE, 0 },
+    #endif
 };
 
 const tp_format_t *tp_format(uint32_t type) {
@@ -24,8 +46,14 @@ size_t tp_row_bytes(uint32_t type, uint32_t cols) {
         return (size_t)cols * 2;
     }
     const tp_format_t *format = tp_format(type);
-    uint32_t values = format == NULL ? 0 : TP_BLOCK * format->parts;
-    return values == 0 || cols % values != 0 ? 0 : (size_t)cols / values * format->bytes;
+    if (format == NULL) {
+        return 0;
+    }
+    if (format->bytes == 0) {
+        return cols % TP_BLOCK != 0 ? 0 : tp_own(type, cols).size / (type == TP_TP3 ? 1 : 2);
+    }
+    uint32_t values = TP_BLOCK * format->parts;
+    return cols % values != 0 ? 0 : (size_t)cols / values * format->bytes;
 }
 
 uint32_t tp_group(uint32_t type) {
@@ -33,50 +61,196 @@ uint32_t tp_group(uint32_t type) {
     return format == NULL ? TP_BLOCK : TP_BLOCK * format->parts;
 }
 
-void tp_decode(uint32_t type, const uint8_t *block, uint32_t part, tp_part_t *out) {
-    (void)part;
-    out->scale[0] = out->scale[1] = 1;
-    out->min[0] = out->min[1] = 0;
-    const uint8_t *from = block + 2;
-    if (type == TP_Q8_0) {
-        for (uint32_t j = 0; j < TP_BLOCK; ++j) {
-            out->q[j] = (int8_t)from[j];
-        }
-    } else if (type == TP_Q4_0) {
-        for (uint32_t j = 0; j < TP_BLOCK / 2; ++j) {
-            out->q[j] = (int8_t)((from[j] & 15) - 8);
-            out->q[j + 16] = (int8_t)((from[j] >> 4) - 8);
+// Two low bits of values of the K-quants and TQ2_0: 32 bytes hold four parts.
+static inline int32_t two_bits(const uint8_t *qs, uint32_t part, uint32_t j) {
+    return qs[part / 4 * 32 + j] >> 2 * (part % 4) & 3;
+}
+
+// A trit of a byte of TQ1_0: digits of a fraction of 256 to the base 3.
+static inline int32_t trit(uint32_t byte, uint32_t digit) {
+    static const uint8_t powers[5] = { 1, 3, 9, 27, 81 };
+    return (int32_t)((byte * powers[digit] & 0xff) * 3 >> 8) - 1;
+}
+
+static void decode_tq1_0(const uint8_t *block, uint32_t part, int8_t *q) {
+    for (uint32_t j = 0; j < TP_BLOCK; ++j) {
+        uint32_t i = 32 * part + j;
+        if (i < 160) {
+            q[j] = (int8_t)trit(block[i % 32], i / 32);
+        } else if (i < 240) {
+            q[j] = (int8_t)trit(block[32 + i % 16], (i - 160) / 16);
+        } else {
+            q[j] = (int8_t)trit(block[48 + i % 4], (i - 240) / 4);
         }
     }
 }
 
+// The 6-bit scales and mins of Q4_K and Q5_K: twelve bytes for eight parts.
+static void scale_and_min(const uint8_t *s, uint32_t part, tp_part_t *out) {
+    uint32_t scale, min;
+    if (part < 4) {
+        scale = s[part] & 63u;
+        min = s[part + 4] & 63u;
+    } else {
+        scale = (s[part + 4] & 15u) | (uint32_t)(s[part - 4] >> 6) << 4;
+        min = (uint32_t)(s[part + 4] >> 4) | (uint32_t)(s[part] >> 6) << 4;
+    }
+    out->scale[0] = out->scale[1] = (int16_t)scale;
+    out->min[0] = out->min[1] = (int16_t)-(int32_t)min;
+}
+
+// Part number part of a block of 256 values.
+static void decode_256(uint32_t type, const uint8_t *block, uint32_t part, tp_part_t *out) {
+    for (uint32_t half = 0; half < 2; ++half) {
+        uint32_t i = 2 * part + half;
+        if (type == TP_Q2_K) {
+            out->scale[half] = block[i] & 15;
+            out->min[half] = (int16_t)-(block[i] >> 4);
+        } else if (type == TP_Q3_K) {
+            const uint8_t *s = block + 96;
+            int32_t low = s[i % 8] >> 4 * (i / 8) & 15, high = s[8 + i % 4] >> 2 * (i / 4) & 3;
+            out->scale[half] = (int16_t)((low | high << 4) - 32);
+        } else if (type == TP_Q6_K) {
+            out->scale[half] = (int8_t)block[192 + i];
+        }
+    }
+    if (type == TP_Q4_K || type == TP_Q5_K) {
+        scale_and_min(block + 4, part, out);
+    }
+    if (type == TP_TQ1_0) {
+        decode_tq1_0(block, part, out->q);
+        return;
+    }
+    for (uint32_t j = 0; j < TP_BLOCK; ++j) {
+        int32_t q;
+        switch (type) {
+            case TP_Q2_K:
+                q = two_bits(block + 16, part, j);
+                break;
+            case TP_Q3_K:
+                q = two_bits(block + 32, part, j) - (block[j] >> part & 1 ? 0 : 4);
+                break;
+            case TP_Q4_K:
+                q = block[16 + part / 2 * 32 + j] >> 4 * (part % 2) & 15;
+                break;
+            case TP_Q5_K:
+                q = (block[48 + part / 2 * 32 + j] >> 4 * (part % 2) & 15) | (block[16 + j] >> part & 1) << 4;
+                break;
+            case TP_Q6_K:
+                q = block[part / 4 * 64 + part % 2 * 32 + j] >> 4 * (part % 4 / 2) & 15;
+                q = (q | two_bits(block + 128, part, j) << 4) - 32;
+                break;
+            default: // TP_TQ2_0
+                q = two_bits(block, part, j) - 1;
+                break;
+        }
+        out->q[j] = (int8_t)q;
+    }
+}
+
+static void decode_32(uint32_t type, const uint8_t *block, tp_part_t *out) {
+    if (type == TP_Q8_0) {
+        for (uint32_t j = 0; j < TP_BLOCK; ++j) {
+            out->q[j] = (int8_t)block[2 + j];
+        }
+        return;
+    }
+    int five = type == TP_Q5_0 || type == TP_Q5_1, offset = type == TP_Q4_0 ? 8 : type == TP_Q5_0 ? 16 : 0;
+    if (type == TP_Q4_1 || type == TP_Q5_1) {
+        out->min[0] = out->min[1] = 1;
+        block += 2;
+    }
+    uint32_t high = five ? tp_load_u16(block + 2) | tp_load_u16(block + 4) << 16 : 0;
+    const uint8_t *from = block + (five ? 6 : 2);
+    for (uint32_t j = 0; j < TP_BLOCK / 2; ++j) {
+        out->q[j] = (int8_t)((int32_t)((from[j] & 15) | (high >> j & 1) << 4) - offset);
+        out->q[j + 16] = (int8_t)((int32_t)((uint32_t)(from[j] >> 4) | (high >> (j + 16) & 1) << 4) - offset);
+    }
+}
+
+// See docs/kernels.md for the orders.
+static void decode_own(uint32_t type, const uint8_t *w, uint32_t row, uint32_t cols, uint32_t index, tp_part_t *out) {
+    tp_own_t own = tp_own(type, cols);
+    uint32_t b = type == TP_TP3 ? 0 : row & 1;
+    const uint8_t *at = w + (type == TP_TP3 ? row : row / 2) * own.size;
+    out->scale[0] = out->scale[1] = (int8_t)at[own.scales + (type == TP_TP3 ? index : 2 * index + b)];
+    if (type == TP_TP3) {
+        const uint8_t *block = at + own.blocks + 12 * (size_t)index;
+        for (uint32_t j = 0; j < 30; ++j) {
+            // of each word the lower half holds five values, then the upper half five
+            uint32_t half = tp_load_u16(block + 4 * (j / 10) + 2 * (j % 2));
+            out->q[j] = (int8_t)((int32_t)(half >> 3 * (j % 10 / 2) & 7) - 4);
+        }
+        for (uint32_t j = 0; j < 2; ++j) {
+            const uint8_t *top = block + 2 * j + 1;
+            out->q[30 + j] = (int8_t)((top[0] >> 7 | top[4] >> 7 << 1 | top[8] >> 7 << 2) - 4);
+        }
+        return;
+    }
+    const uint8_t *block = at + own.blocks + 16 * (size_t)index;
+    for (uint32_t j = 0; j < TP_BLOCK; ++j) {
+        uint32_t nibble = b == 0 ? j % 8 : (j + 3) % 8;
+        uint32_t code = block[j / 8 * 4 + nibble / 2] >> (4 * (nibble % 2) + 2 * b) & 3;
+        out->q[j] = (int8_t)(type == TP_TP2 ? 2 * (int32_t)code - 3 : (int32_t)code - 1);
+    }
+}
+
+void tp_decode(const tp_format_t *format, const uint8_t *w, uint32_t row, uint32_t cols, uint32_t index,
+    tp_part_t *out) {
+    out->scale[0] = out->scale[1] = 1;
+    out->min[0] = out->min[1] = 0;
+    out->d = 0x3c00; // 1
+    out->m = 0;
+    if (format->bytes == 0) {
+        decode_own(format->type, w, row, cols, index, out);
+        return;
+    }
+    const uint8_t *block = w + row * tp_row_bytes(format->type, cols) + index / format->parts * format->bytes;
+    out->d = (uint16_t)tp_load_u16(block + format->d_at);
+    if (format->m_at != TP_NONE) {
+        out->m = (uint16_t)tp_load_u16(block + format->m_at);
+    }
+    if (format->parts == 1) {
+        decode_32(format->type, block, out);
+    } else {
+        decode_256(format->type, block, index % format->parts, out);
+    }
+}
+
+uint32_t tp_row_factor(const tp_format_t *format, const uint8_t *w, uint32_t row, uint32_t cols) {
+    if (format->bytes != 0) {
+        return 0x3f800000; // 1
+    }
+    size_t size = tp_own(format->type, cols).size;
+    const uint8_t *at = format->type == TP_TP3 ? w + row * size : w + row / 2 * size + 4 * (row & 1);
+    return tp_load_u16(at) | tp_load_u16(at + 2) << 16;
+}
+
 void tp_dequantize_row(uint32_t type, float *y, const uint8_t *w, uint32_t row, uint32_t cols) {
-    w += row * tp_row_bytes(type, cols);
     if (type == TP_F32) {
-        const float *f = (const float *)w;
+        const float *f = (const float *)(const void *)w + (size_t)row * cols;
         for (uint32_t i = 0; i < cols; ++i) {
             y[i] = f[i];
         }
         return;
     }
     if (type == TP_F16) {
+        w += (size_t)row * cols * 2;
         for (uint32_t i = 0; i < cols; ++i) {
             y[i] = tp_from_f16(tp_load_u16(w + 2 * i));
         }
         return;
     }
     const tp_format_t *format = tp_format(type);
-    for (uint32_t i = 0; i < cols; w += format->bytes) {
-        float d = tp_from_f16(tp_load_u16(w + format->d_at));
-        float m = format->m_at == TP_NONE ? 0.0f : tp_from_f16(tp_load_u16(w + format->m_at));
-        for (uint32_t part = 0; part < format->parts; ++part) {
-            tp_part_t p;
-            tp_decode(type, w, part, &p);
-            for (uint32_t j = 0; j < TP_BLOCK; ++j, ++i) {
-                y[i] = d * (float)p.scale[j >> 4] * (float)p.q[j];
-                if (format->m_at != TP_NONE) {
-                    y[i] += m * (float)p.min[j >> 4];
-                }
+    float factor = tp_from_bits(tp_row_factor(format, w, row, cols));
+    for (uint32_t i = 0; i < cols; i += TP_BLOCK) {
+        tp_part_t p;
+        tp_decode(format, w, row, cols, i / TP_BLOCK, &p);
+        for (uint32_t j = 0; j < TP_BLOCK; ++j) {
+            float d = factor * tp_from_f16(p.d) * (float)p.scale[j >> 4];
+            y[i + j] = d * (float)p.q[j];
+            if (format->m_at != TP_NONE) {
+                y[i + j] += tp_from_f16(p.m) * (float)p.min[j >> 4];
             }
         }
     }
@@ -89,6 +263,11 @@ static int is_bad(uint32_t h, uint32_t *top) {
     return e == 31;
 }
 
+// Whether a float is, of which w holds the upper half.
+static int is_bad_float(const uint8_t *w) {
+    return (tp_load_u16(w) & 0x7f80u) == 0x7f80u;
+}
+
 uint32_t tp_scan(uint32_t type, const uint8_t *w, uint32_t rows, uint32_t cols) {
     uint32_t top = 1;
     int bad = 0;
@@ -96,11 +275,15 @@ uint32_t tp_scan(uint32_t type, const uint8_t *w, uint32_t rows, uint32_t cols) 
     const tp_format_t *format = tp_format(type);
     if (type == TP_F32) {
         for (size_t i = 0; i < bytes; i += 4) {
-            bad |= (tp_load_u16(w + i + 2) & 0x7f80u) == 0x7f80u;
+            bad |= is_bad_float(w + i + 2);
         }
     } else if (type == TP_F16) {
         for (size_t i = 0; i < bytes; i += 2) {
             bad |= is_bad(tp_load_u16(w + i), &top);
+        }
+    } else if (format != NULL && format->bytes == 0) {
+        for (uint32_t r = 0; r < rows; ++r) {
+            bad |= (tp_row_factor(format, w, r, cols) & 0x7f800000u) == 0x7f800000u;
         }
     } else if (format != NULL) {
         for (size_t i = 0; i < bytes; i += format->bytes) {

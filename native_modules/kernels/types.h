@@ -1,20 +1,22 @@
-// The formats of weights: how values lie in a row and what they mean. Everything here is integers and
-// the same on both paths (see isa.h); docs/kernels.md draws the layouts.
+// The formats of weights: how values lie in a matrix and what they mean. Everything here is integers
+// and the same on both paths (see isa.h); docs/kernels.md draws the layouts.
 #ifndef TP_TYPES_H
 #define TP_TYPES_H
 
 #include "kernels.h"
 
 #define TP_NONE (0xff)
-#define TP_MAX_GROUP (256) // values of the longest block
+#define TP_MAX_GROUP (256) // activations that share a scale, at most
 
-// A row is a run of blocks of 32 * parts values and bytes bytes each.
+// A row is a run of blocks of 32 * parts values and bytes bytes each. Rows of our own types, bytes 0,
+// have a scale of their own and blocks of 32, which meet activations in groups of parts.
 typedef struct {
     uint8_t type;
     uint8_t parts;
     uint8_t bytes;
     uint8_t d_at; // where in a block the fp16 lies that its values are multiplied with
     uint8_t m_at; // ... and the one of what is added to them; TP_NONE where there is none
+    uint8_t over; // bits beyond 20 that the integer sum over a block can have
 } tp_format_t;
 
 // NULL for F32, F16 and what is unknown.
@@ -25,13 +27,36 @@ typedef struct {
     int8_t q[TP_BLOCK];
     int16_t scale[2];
     int16_t min[2];
+    uint16_t d; // fp16
+    uint16_t m;
 } tp_part_t;
 
-// Part number part, 0 to parts - 1, of a block.
-void tp_decode(uint32_t type, const uint8_t *block, uint32_t part, tp_part_t *out);
+// Values 32 * index and on of row number row of w.
+void tp_decode(const tp_format_t *format, const uint8_t *w, uint32_t row, uint32_t cols, uint32_t index,
+    tp_part_t *out);
+
+// What all values of a row are multiplied with besides, as the bits of a float.
+uint32_t tp_row_factor(const tp_format_t *format, const uint8_t *w, uint32_t row, uint32_t cols);
 
 static inline uint32_t tp_load_u16(const uint8_t *p) {
     return p[0] | (uint32_t)p[1] << 8;
+}
+
+// Where the parts of a row of TP3, or of a pair of rows of TP2 or TPT lie: floats of one scale a row,
+// int8 scales of the blocks (of both rows in turn), then the blocks. In bytes.
+typedef struct {
+    size_t scales;
+    size_t blocks;
+    size_t size;
+} tp_own_t;
+
+static inline tp_own_t tp_own(uint32_t type, uint32_t cols) {
+    uint32_t rows = type == TP_TP3 ? 1 : 2, blocks = cols / TP_BLOCK;
+    tp_own_t own;
+    own.scales = 4 * rows;
+    own.blocks = own.scales + ((rows * blocks + 3) & ~(size_t)3);
+    own.size = own.blocks + (type == TP_TP3 ? 12 : 16) * (size_t)blocks;
+    return own;
 }
 
 #endif

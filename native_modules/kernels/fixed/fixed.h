@@ -68,22 +68,6 @@ static inline float tp_float(int32_t v, int32_t e) {
     return tp_pack((uint32_t)v, size << z, e - (int32_t)z);
 }
 
-// v * f * 2^e; relative error below 2^-14.
-static inline float tp_times(int32_t v, tp_factor_t f, int32_t e) {
-    if (v == 0 || f.m == 0) {
-        return 0.0f;
-    }
-    uint32_t size = v < 0 ? 0u - (uint32_t)v : (uint32_t)v;
-    uint32_t z = tp_clz(size);
-    uint32_t p = ((size << z) >> 16) * f.m;
-    e += f.e + 16 - (int32_t)z;
-    if (p < 1u << 31) {
-        p <<= 1;
-        --e;
-    }
-    return tp_pack((uint32_t)v, p, e);
-}
-
 // a * b * 2^e for a and b of 14 to 16 bits.
 static inline float tp_product(uint32_t sign, uint32_t a, uint32_t b, int32_t e) {
     uint32_t p = a * b;
@@ -95,6 +79,16 @@ static inline float tp_product(uint32_t sign, uint32_t a, uint32_t b, int32_t e)
         --e;
     }
     return tp_pack(sign, p, e);
+}
+
+// v * f * 2^e; relative error below 2^-14.
+static inline float tp_times(int32_t v, tp_factor_t f, int32_t e) {
+    if (v == 0 || f.m == 0) {
+        return 0.0f;
+    }
+    uint32_t size = v < 0 ? 0u - (uint32_t)v : (uint32_t)v;
+    uint32_t z = tp_clz(size);
+    return tp_product((uint32_t)v, (size << z) >> 16, f.m, e + f.e + 16 - (int32_t)z);
 }
 
 // A float as a multiple of 2^e, rounded; e so great that it fits 30 bits. Subnormal counts as 0.

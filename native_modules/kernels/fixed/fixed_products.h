@@ -5,9 +5,9 @@
 #include "../isa.h"
 #include "fixed.h"
 
-// Bits that the sum over a block of 256, up to 27 of them, loses before it meets 11 bits of a scale.
-static inline uint32_t tp_drop(const tp_format_t *format) {
-    return format->parts == 1 ? 0 : 7;
+// The sum over a block with the 20 bits that it may have before it meets 11 bits of a scale.
+static inline int32_t tp_cut(int32_t sum, const tp_format_t *format) {
+    return (sum + (1 << format->over >> 1)) >> format->over;
 }
 
 // How the sum over a row becomes a float: sum * s * 2^e.
@@ -20,7 +20,8 @@ typedef struct {
 // x: of one token; its first word is its scale.
 static inline tp_row_scale_t tp_row_scale(const tp_product_t *p, const void *x) {
     const tp_format_t *format = tp_format(p->type);
-    // A block adds less than 2^30, of 256 values less than 2^31 + 2^25: room for all of a row.
+    // A block adds less than 2^30, of 256 values less than 2^31 + 2^26: room for all of a row.
+    // Our own types add no more than 2^24 a group, and need none of this.
     uint32_t blocks = p->cols / TP_BLOCK / format->parts, room = format->parts == 1 ? 0 : 2;
     while (1u << room < blocks * (format->parts == 1 ? 1 : 4)) {
         ++room;
@@ -28,12 +29,24 @@ static inline tp_row_scale_t tp_row_scale(const tp_product_t *p, const void *x) 
     tp_row_scale_t scale;
     scale.t = p->top + (room == 0 ? 0 : room - 1);
     scale.s = tp_factor(*(const uint32_t *)x);
-    scale.e = (int32_t)(scale.t + tp_drop(format)) - 25;
+    scale.e = (int32_t)(scale.t + format->over) - 25;
     return scale;
 }
 
-// y[i] = tp_times(sums[i], scale.s, scale.e); sums may be y itself.
-static inline void tp_rows_to_floats(float *y, const int32_t *sums, uint32_t rows, tp_row_scale_t scale) {
+// y[i] = tp_times(sums[i], scale.s, scale.e), for our own types times the row's factor; sums may be y.
+static inline void tp_rows_to_floats(const tp_product_t *p, float *y, const int32_t *sums, tp_row_scale_t scale) {
+    const tp_format_t *format = tp_format(p->type);
+    uint32_t rows = p->rows;
+    if (format->bytes == 0) {
+        for (uint32_t i = 0; i < rows; ++i) {
+            uint32_t bits = tp_row_factor(format, p->w, i, p->cols);
+            tp_factor_t f = tp_factor(bits);
+            f.m = f.m * scale.s.m >> 16; // 15 bits or 16
+            f.e += scale.s.e + 16;
+            y[i] = tp_times(bits >> 31 ? -sums[i] : sums[i], f, 0);
+        }
+        return;
+    }
     int32_t e = scale.s.e + scale.e + 127 + 31 + 16;
     if (scale.s.m == 0 || e < 34 || e > 254) { // zero, or at the ends of what a float holds
         for (uint32_t i = 0; i < rows; ++i) {
@@ -49,13 +62,13 @@ static inline void tp_rows_to_floats(float *y, const int32_t *sums, uint32_t row
         }
         int32_t sign = v >> 31;
         uint32_t size = (uint32_t)((v ^ sign) - sign), z = tp_clz(size);
-        uint32_t p = ((size << z) >> 16) * scale.s.m;
-        if (p < 1u << 31) {
-            p <<= 1;
+        uint32_t m = ((size << z) >> 16) * scale.s.m;
+        if (m < 1u << 31) {
+            m <<= 1;
             ++z;
         }
-        // the leading bit of p adds one to the exponent
-        y[i] = tp_from_bits(((uint32_t)sign & 0x80000000u) + (((uint32_t)e - 1 - z) << 23) + (p >> 8));
+        // the leading bit of m adds one to the exponent
+        y[i] = tp_from_bits(((uint32_t)sign & 0x80000000u) + (((uint32_t)e - 1 - z) << 23) + (m >> 8));
     }
 }
 

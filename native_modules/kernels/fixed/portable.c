@@ -22,32 +22,35 @@ void tp_portable_put(void *x, uint32_t cols, uint32_t t, uint32_t b, const int8_
     q[cols + b] = (int8_t)k;
 }
 
-static int32_t dot_blocks(const tp_format_t *format, const uint8_t *w, const int8_t *q, uint32_t cols, uint32_t t) {
-    const int8_t *halvings = q + cols;
+static int32_t dot_blocks(const tp_product_t *p, uint32_t row, const int8_t *q, uint32_t t) {
+    const tp_format_t *format = tp_format(p->type);
+    const int8_t *halvings = q + p->cols;
+    uint32_t blocks = p->cols / TP_BLOCK;
     int32_t sum = 0;
-    for (uint32_t b = 0; b < cols; b += TP_BLOCK * format->parts) {
+    for (uint32_t b = 0; b < blocks;) {
+        uint32_t shift = (uint32_t)halvings[b], end = b + format->parts < blocks ? b + format->parts : blocks;
         int32_t dots = 0, mins = 0;
-        for (uint32_t part = 0; part < format->parts; ++part) {
-            tp_part_t p;
-            tp_decode(format->type, w, part, &p);
+        tp_part_t part;
+        for (; b < end; ++b) {
+            tp_decode(format, p->w, row, p->cols, b, &part);
             for (uint32_t half = 0; half < 2; ++half) {
                 int32_t dot = 0, total = 0;
                 for (uint32_t j = half * 16; j < half * 16 + 16; ++j, ++q) {
-                    dot += p.q[j] * *q;
+                    dot += part.q[j] * *q;
                     total += *q;
                 }
-                dots += p.scale[half] * dot;
-                mins += p.min[half] * total;
+                dots += part.scale[half] * dot;
+                mins += part.min[half] * total;
             }
         }
-        uint32_t shift = t + (uint32_t)*halvings;
-        halvings += format->parts;
-        uint32_t drop = tp_drop(format);
-        sum = tp_add_scaled(sum, dots >> drop, tp_load_u16(w + format->d_at), shift);
-        if (format->m_at != TP_NONE) {
-            sum = tp_add_scaled(sum, mins >> drop, tp_load_u16(w + format->m_at), shift);
+        if (format->bytes == 0) {
+            sum += dots >> shift;
+            continue;
         }
-        w += format->bytes;
+        sum = tp_add_scaled(sum, tp_cut(dots, format), part.d, t + shift);
+        if (format->m_at != TP_NONE) {
+            sum = tp_add_scaled(sum, tp_cut(mins, format), part.m, t + shift);
+        }
     }
     return sum;
 }
@@ -62,25 +65,23 @@ static float dot_floats(uint32_t type, const uint8_t *w, const float *x, uint32_
 }
 
 void tp_matmul_portable(const tp_product_t *p) {
-    const tp_format_t *format = tp_format(p->type);
-    size_t row_bytes = tp_row_bytes(p->type, p->cols);
-    size_t x_bytes = format == NULL ? (size_t)p->cols * 4 : tp_portable_x_bytes(p->cols);
+    size_t x_bytes = tp_format(p->type) == NULL ? (size_t)p->cols * 4 : tp_portable_x_bytes(p->cols);
     const uint8_t *xt = p->x;
     float *y = p->y;
     for (uint32_t t = 0; t < p->n; ++t, xt += x_bytes, y += p->rows) {
-        const uint8_t *w = p->w;
-        if (format == NULL) {
-            for (uint32_t r = 0; r < p->rows; ++r, w += row_bytes) {
+        if (tp_format(p->type) == NULL) {
+            const uint8_t *w = p->w;
+            for (uint32_t r = 0; r < p->rows; ++r, w += tp_row_bytes(p->type, p->cols)) {
                 y[r] = dot_floats(p->type, w, (const float *)(const void *)xt, p->cols);
             }
             continue;
         }
         tp_row_scale_t scale = tp_row_scale(p, xt);
         int32_t *sums = (int32_t *)(void *)y;
-        for (uint32_t r = 0; r < p->rows; ++r, w += row_bytes) {
-            sums[r] = dot_blocks(format, w, (const int8_t *)xt + Q_AT, p->cols, scale.t);
+        for (uint32_t r = 0; r < p->rows; ++r) {
+            sums[r] = dot_blocks(p, r, (const int8_t *)xt + Q_AT, scale.t);
         }
-        tp_rows_to_floats(y, sums, p->rows, scale);
+        tp_rows_to_floats(p, y, sums, scale);
     }
 }
 

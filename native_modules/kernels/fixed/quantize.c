@@ -32,15 +32,15 @@ void tp_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols, uint3
     for (uint32_t t = 0; t < n; ++t) {
         tp_int8_scale_t scale = tp_int8_scale(tp_greatest(x, cols));
         *(float *)(void *)(q + t * x_bytes) = tp_int8_unit(scale);
-        for (uint32_t i = 0; i < cols; i += group) {
-            int32_t k = tp_halvings(scale.max, tp_greatest(x, group));
-            for (uint32_t j = 0; j < group; j += TP_BLOCK, x += TP_BLOCK) {
+        for (uint32_t i = 0; i < cols;) {
+            uint32_t end = group < cols - i ? i + group : cols;
+            int32_t k = tp_halvings(scale.max, tp_greatest(x, end - i));
+            for (; i < end; i += TP_BLOCK, x += TP_BLOCK) {
                 tp_to_int8(values, x, TP_BLOCK, scale, k);
-                uint32_t b = (i + j) / TP_BLOCK;
                 if (portable) {
-                    tp_portable_put(q, cols, t, b, values, k);
+                    tp_portable_put(q, cols, t, i / TP_BLOCK, values, k);
                 } else {
-                    tp_isa_put(type, q, cols, n, t, b, values, k);
+                    tp_isa_put(type, q, cols, n, t, i / TP_BLOCK, values, k);
                 }
             }
         }

@@ -108,7 +108,7 @@ void tp_isa_matmul(const tp_product_t *p) {
             tp_rows(p->type, pairs, shift, &row);
             sums[r] = same[0];
         }
-        tp_rows_to_floats(y, sums, p->rows, scale);
+        tp_rows_to_floats(p, y, sums, scale);
     }
 }
 

@@ -73,47 +73,49 @@ static float dot_q4_0(const uint8_t *w, const int8_t *q, uint32_t cols) {
 }
 
 // Any type: the integers of a group of activations with one scale are summed up before they meet it.
-static float dot_blocks(const tp_format_t *format, const uint8_t *w, const int8_t *q, uint32_t cols) {
-    const float *scales = (const float *)(q + cols);
+static float dot_blocks(const tp_product_t *p, uint32_t row, const int8_t *q) {
+    const tp_format_t *format = tp_format(p->type);
+    const float *scales = (const float *)(q + p->cols);
+    uint32_t blocks = p->cols / TP_BLOCK;
     float sum = 0.0f;
-    for (uint32_t b = 0; b < cols; b += TP_BLOCK * format->parts) {
+    for (uint32_t b = 0; b < blocks;) {
+        float da = scales[b];
+        uint32_t end = b + format->parts < blocks ? b + format->parts : blocks;
         int32_t dots = 0, mins = 0;
-        for (uint32_t part = 0; part < format->parts; ++part) {
-            tp_part_t p;
-            tp_decode(format->type, w, part, &p);
+        tp_part_t part;
+        for (; b < end; ++b) {
+            tp_decode(format, p->w, row, p->cols, b, &part);
             for (uint32_t half = 0; half < 2; ++half) {
                 int32_t dot = 0, total = 0;
                 for (uint32_t j = half * 16; j < half * 16 + 16; ++j, ++q) {
-                    dot += p.q[j] * *q;
+                    dot += part.q[j] * *q;
                     total += *q;
                 }
-                dots += p.scale[half] * dot;
-                mins += p.min[half] * total;
+                dots += part.scale[half] * dot;
+                mins += part.min[half] * total;
             }
         }
-        float da = *scales;
-        scales += format->parts;
-        sum += tp_from_f16(tp_load_u16(w + format->d_at)) * da * (float)dots;
+        sum += tp_from_f16(part.d) * da * (float)dots;
         if (format->m_at != TP_NONE) {
-            sum += tp_from_f16(tp_load_u16(w + format->m_at)) * da * (float)mins;
+            sum += tp_from_f16(part.m) * da * (float)mins;
         }
-        w += format->bytes;
     }
-    return sum;
+    return tp_from_bits(tp_row_factor(format, p->w, row, p->cols)) * sum;
 }
 
-static float dot(uint32_t type, const uint8_t *w, const void *x, uint32_t cols) {
-    switch (type) {
+static float dot(const tp_product_t *p, uint32_t row, const void *x) {
+    const uint8_t *w = p->w + row * tp_row_bytes(p->type, p->cols);
+    switch (p->type) {
         case TP_F32:
-            return dot_f32((const float *)w, x, cols);
+            return dot_f32((const float *)(const void *)w, x, p->cols);
         case TP_F16:
-            return dot_f16(w, x, cols);
+            return dot_f16(w, x, p->cols);
         case TP_Q4_0:
-            return dot_q4_0(w, x, cols);
+            return dot_q4_0(w, x, p->cols);
         case TP_Q8_0:
-            return dot_q8_0(w, x, cols);
+            return dot_q8_0(w, x, p->cols);
         default:
-            return dot_blocks(tp_format(type), w, x, cols);
+            return dot_blocks(p, row, x);
     }
 }
 
@@ -131,17 +133,13 @@ void tp_portable_put(void *x, uint32_t cols, uint32_t t, uint32_t b, const int8_
 }
 
 void tp_matmul_portable(const tp_product_t *p) {
-    size_t row_bytes = tp_row_bytes(p->type, p->cols);
     size_t x_bytes = tp_format(p->type) == NULL ? (size_t)p->cols * 4 : tp_portable_x_bytes(p->cols);
-    const uint8_t *w = p->w;
     for (uint32_t r = 0; r < p->rows; ++r) {
         // A row is read once from slow storage and used for all tokens while it is near.
         const uint8_t *xt = p->x;
-        for (uint32_t t = 0; t < p->n; ++t) {
-            p->y[(size_t)t * p->rows + r] = dot(p->type, w, xt, p->cols);
-            xt += x_bytes;
+        for (uint32_t t = 0; t < p->n; ++t, xt += x_bytes) {
+            p->y[(size_t)t * p->rows + r] = dot(p, r, xt);
         }
-        w += row_bytes;
     }
 }
 

@@ -71,14 +71,14 @@ void tp_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols, uint3
     uint32_t group = tp_group(type);
     int8_t values[TP_MAX_GROUP];
     for (uint32_t t = 0; t < n; ++t) {
-        for (uint32_t i = 0; i < cols; i += group, x += group) {
-            float d = tp_int8_run(values, x, group);
-            for (uint32_t j = 0; j < group; j += TP_BLOCK) {
-                uint32_t b = (i + j) / TP_BLOCK;
+        for (uint32_t i = 0; i < cols;) {
+            uint32_t count = group < cols - i ? group : cols - i;
+            float d = tp_int8_run(values, x, count);
+            for (uint32_t j = 0; j < count; j += TP_BLOCK, i += TP_BLOCK, x += TP_BLOCK) {
                 if (portable) {
-                    tp_portable_put(q, cols, t, b, values + j, d);
+                    tp_portable_put(q, cols, t, i / TP_BLOCK, values + j, d);
                 } else {
-                    tp_isa_put(type, q, cols, n, t, b, values + j, d);
+                    tp_isa_put(type, q, cols, n, t, i / TP_BLOCK, values + j, d);
                 }
             }
         }
