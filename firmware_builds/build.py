@@ -99,16 +99,19 @@ def unix_board(*extra: str) -> Board:
 ARM = "arm-none-eabi-"
 RISCV = "riscv64-unknown-elf-"
 BOARDS = {
+    "m0": qemu_board("TP_M0", "mps2-an385", ARM),
     "m3": qemu_board("TP_M3", "mps2-an385", ARM),
     "m4": qemu_board("TP_M4", "mps2-an386", ARM),
     "m7": qemu_board("TP_M7", "mps2-an500", ARM),
+    "m33": qemu_board("TP_M33", "mps2-an505", ARM),
+    "m55": qemu_board("TP_M55", "mps3-an547", ARM),
     "rv32": qemu_board("TP_RV32", "virt", RISCV),
     "unix": unix_board(),
     "unix-fixed": unix_board("TP_PATH=fixed"),
     "unix-asan": unix_board("SANITIZE=1"),
     "unix-fixed-asan": unix_board("SANITIZE=1", "TP_PATH=fixed"),
 }
-DEFAULT_BOARDS = ["m3", "m4", "m7", "rv32", "unix", "unix-fixed"]
+DEFAULT_BOARDS = [name for name in BOARDS if not name.endswith("-asan")]
 MPY_CROSS = Board("host", "", "mpy-cross", "mpy-cross", ())
 
 

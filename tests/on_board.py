@@ -11,8 +11,16 @@ from tinyprof_bridge.transport import SerialBoard, UnixBoard
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
 ALL = (*EMULATED, *boards.REFERENCES.values())
-FIXED = ("m3", "rv32", "unix-fixed")  # boards of the fixed-point path
-KERNELS = {"m3": "armv7m", "m4": "armv7em", "m7": "armv7em", "rv32": "rv32"}
+FIXED = ("m0", "m3", "rv32", "unix-fixed")  # boards of the fixed-point path
+KERNELS = {
+    "m0": "armv6m",
+    "m3": "armv7m",
+    "m4": "armv7em",
+    "m7": "armv7em",
+    "m33": "armv7em",
+    "m55": "armv7em",
+    "rv32": "rv32",
+}
 ON_BOARDS = ("unix", "m4")  # where tests of device code run by default
 
 

@@ -62,7 +62,7 @@ def find():
         ticks = counter.spin(2 * _TURNS) - counter.spin(_TURNS)
         if counter.source == "emulated-icount":
             # under -icount the longer loop takes exactly so many instructions more
-            if ticks == 2 * _TURNS:
+            if counter.units(ticks) == 2 * _TURNS:
                 return counter
         elif ticks > 0:
             return counter
@@ -75,6 +75,11 @@ def _candidates():
         if "virt" in machine:
             yield Counter("minstret", _INSTRET, 0, "emulated-icount", "instr")
             yield Counter("minstret", _INSTRET, 0, "host-clock", "ticks")
+        elif "an505" in machine or "an547" in machine:
+            # FPGAIO's 20 MHz counter; with -icount shift=10 an instruction takes 1024 ns, 20.48 ticks
+            address = 0x50302018 if "an505" in machine else 0x59302018
+            yield Counter("fpgaio", _UP, address, "emulated-icount", "instr", 25, 512)
+            yield Counter("fpgaio", _UP, address, "host-clock", "ns", 50)
         else:
             # FPGAIO's 25 MHz counter; with -icount shift=6 an instruction takes 64 ns
             kind = _ICOUNT | _icount_phase(0x40028018) << 8

@@ -26,39 +26,74 @@ int __wrap_uart_rx_chr(void);
 
 #if defined(QEMU_SOC_MPS2)
 
-#define CPACR REG32(0xe000ed88)
-#define NVIC_ISER0 REG32(0xe000e100)
-#define NVIC_ICER0 REG32(0xe000e180)
-#define NVIC_ICPR0 REG32(0xe000e280)
-#define UART_STATE REG32(0x40004004)
-#define UART_CTRL REG32(0x40004008)
-#define UART_INTSTATUS REG32(0x4000400c)
+// The port's own UART functions know one address; these take the board's.
+typedef struct {
+    volatile uint32_t data;
+    volatile uint32_t state;
+    volatile uint32_t ctrl;
+    volatile uint32_t intstatus;
+    volatile uint32_t bauddiv;
+} uart_t;
+
+#define UART ((uart_t *)TP_UART)
+#define UART_TX_FULL (1)
 #define UART_RX_FULL (2)
+#define UART_ENABLE (3)
 #define UART_RX_INT_ENABLE (8)
 #define UART_RX_INT (2)
-#define UART_RX_IRQ (1) // interrupt 0
+
+#define CPACR REG32(0xe000ed88)
+#define CCR REG32(0xe000ed14)
+#define CCR_UNALIGN_TRP (8)
+#define NVIC(base) REG32((base) + TP_UART_IRQ / 32 * 4)
+#define NVIC_ISER NVIC(0xe000e100)
+#define NVIC_ICER NVIC(0xe000e180)
+#define NVIC_ICPR NVIC(0xe000e280)
+#define UART_RX_IRQ (1u << TP_UART_IRQ % 32)
+
+void __wrap_uart_tx_strn(const char *buf, size_t len);
 
 static void start_cpu(void) {
     #if defined(__ARM_FP)
     // Full access to the FPU; without it the first float is a HardFault.
     CPACR |= 0xf << 20;
     __asm volatile ("dsb\nisb" ::: "memory");
+    #elif defined(__ARM_ARCH_6M__)
+    // The core is an M3: so that it does not read words where an M0 cannot.
+    CCR |= CCR_UNALIGN_TRP;
     #endif
+}
+
+static void init_uart(void) {
+    UART->bauddiv = 16;
+    UART->ctrl = UART_ENABLE;
+}
+
+static int receive(void) {
+    return UART->state & UART_RX_FULL ? (int)UART->data : UART_RX_NO_CHAR;
+}
+
+void __wrap_uart_tx_strn(const char *buf, size_t len) {
+    for (size_t i = 0; i < len; ++i) {
+        while (UART->state & UART_TX_FULL) {
+        }
+        UART->data = (uint8_t)buf[i];
+    }
 }
 
 // Sleeps until the UART has a character. A pending interrupt wakes the CPU even while
 // PRIMASK holds it back, so no handler is needed.
 static void wait_for_input(void) {
     __asm volatile ("cpsid i" ::: "memory");
-    UART_CTRL |= UART_RX_INT_ENABLE;
-    NVIC_ISER0 = UART_RX_IRQ;
-    if (!(UART_STATE & UART_RX_FULL)) {
+    UART->ctrl |= UART_RX_INT_ENABLE;
+    NVIC_ISER = UART_RX_IRQ;
+    if (!(UART->state & UART_RX_FULL)) {
         __asm volatile ("wfi" ::: "memory");
     }
-    UART_CTRL &= ~UART_RX_INT_ENABLE;
-    UART_INTSTATUS = UART_RX_INT;
-    NVIC_ICER0 = UART_RX_IRQ;
-    NVIC_ICPR0 = UART_RX_IRQ;
+    UART->ctrl &= ~UART_RX_INT_ENABLE;
+    UART->intstatus = UART_RX_INT;
+    NVIC_ICER = UART_RX_IRQ;
+    NVIC_ICPR = UART_RX_IRQ;
     __asm volatile ("cpsie i" ::: "memory");
 }
 
@@ -73,6 +108,9 @@ static void wait_for_input(void) {
 #define PLIC_THRESHOLD REG32(0x0c200000)
 #define PLIC_CLAIM REG32(0x0c200004)
 #define MIE_MEIE (1 << 11)
+
+#define init_uart __real_uart_init
+#define receive __real_uart_rx_chr
 
 static void start_cpu(void) {
     PLIC_PRIORITY = 1;
@@ -99,7 +137,7 @@ static void wait_for_input(void) {
 
 void __wrap_uart_init(void) {
     start_cpu();
-    __real_uart_init();
+    init_uart();
 }
 
 /******************************************************************************/
@@ -117,7 +155,7 @@ int tp_polls_left = TP_HOOKS_PER_POLL;
 void tp_poll_uart(void) {
     tp_polls_left = TP_HOOKS_PER_POLL;
     while (ring_in - ring_out < RING_SIZE) {
-        int c = __real_uart_rx_chr();
+        int c = receive();
         if (c < 0) {
             return;
         }
@@ -137,7 +175,7 @@ int __wrap_uart_rx_chr(void) {
     if (ring_in != ring_out) {
         return ring[ring_out++ % RING_SIZE];
     }
-    int c = __real_uart_rx_chr();
+    int c = receive();
     if (c < 0) {
         wait_for_input();
     } else if (c == mp_interrupt_char) {

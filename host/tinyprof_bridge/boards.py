@@ -24,6 +24,12 @@ class Emulated:
 
 
 EMULATED = {
+    "m0": Emulated(
+        "Cortex-M0+ code on a Cortex-M3 (QEMU mps2-an385)",
+        "qemu-system-arm",
+        ("-machine", "mps2-an385", "-icount", "shift=6"),
+        0x21000000,
+    ),
     "m3": Emulated(
         "Cortex-M3, no FPU (QEMU mps2-an385)",
         "qemu-system-arm",
@@ -41,6 +47,18 @@ EMULATED = {
         "qemu-system-arm",
         ("-machine", "mps2-an500", "-icount", "shift=6"),
         0x60000000,
+    ),
+    "m33": Emulated(
+        "Cortex-M33 with FPU and DSP (QEMU mps2-an505)",
+        "qemu-system-arm",
+        ("-machine", "mps2-an505", "-icount", "shift=10"),
+        0x80000000,
+    ),
+    "m55": Emulated(
+        "Cortex-M55 with Helium (QEMU mps3-an547)",
+        "qemu-system-arm",
+        ("-machine", "mps3-an547", "-icount", "shift=10"),
+        0x70000000,
     ),
     "rv32": Emulated(
         "RV32IMAC, no FPU (QEMU virt)",

@@ -31,7 +31,7 @@ static int32_t dot_blocks(const tp_product_t *p, uint32_t row, const int8_t *q, 
         uint32_t shift = (uint32_t)halvings[b], end = b + format->parts < blocks ? b + format->parts : blocks;
         int32_t dots = 0, mins = 0;
         tp_part_t part;
-        for (; b < end; ++b) {
+        do {
             tp_decode(format, p->w, row, p->cols, b, &part);
             for (uint32_t half = 0; half < 2; ++half) {
                 int32_t dot = 0, total = 0;
@@ -42,7 +42,7 @@ static int32_t dot_blocks(const tp_product_t *p, uint32_t row, const int8_t *q, 
                 dots += part.scale[half] * dot;
                 mins += part.min[half] * total;
             }
-        }
+        } while (++b < end);
         if (format->bytes == 0) {
             sum += dots >> shift;
             continue;
