@@ -61,9 +61,6 @@ def any_bytes(type_, data, cols):
     if type_ in quants.OWN:
         flat, given = (a.reshape(-1, 2 * a.shape[1] if type_ != "TP3" else a.shape[1]) for a in (noise, data))
         flat[:, : 4 if type_ == "TP3" else 8] = given[:, : 4 if type_ == "TP3" else 8]
-        if type_ == "TPT":  # three of the four codes
-            codes = flat[:, -16 * (cols // 32) :]
-            codes &= ~(codes >> 1 & 0x55)
         return flat.reshape(data.shape)
     blocks, given = (a.reshape(len(data) * 3, -1) for a in (noise, data))
     for at in {"Q2_K": (80, 82), "Q3_K": (108,), "Q6_K": (208,), "TQ1_0": (52,), "TQ2_0": (64,)}.get(type_, (0, 2)):

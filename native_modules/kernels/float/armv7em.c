@@ -16,23 +16,73 @@
 // VMLA rounds between its product and its sum, as the portable kernel does.
 #include "../isa.h"
 
-#if defined(TP_ISA_ARMV7EM)
+#if defined(TP_PATH_FLOAT) && defined(TP_ISA_ARMV7EM)
+
+#include "../tp_math.h"
 
 const char tp_kernels_variant[] = "armv7em";
 
+// Our own types, one token after the other. A block ends with the scale if it is the last of its
+// group, else with 0; a scale of 0 is written as -0.
+// TP2 and TPT: each 16 bits of a word masked with 0xc003, after rotations by 0, 4, 8, 12, hold a code
+// a of one row at the bottom and one of the other at the top, which is the signed number b from -2 to
+// 1: a + 2^14 b. One SMLAD makes four products. Sums over 16 columns keep a's within 14 bits; then
+// they are taken apart. A block is 16 words, what is taken off the first row's sum, twice, and what
+// is added to the second's.
+// TP3: five masks of three bits give pairs, the sixteenth pair is put together of the spare bits. A
+// block is what a sum begins with (-4 * sum(x)) and 16 words.
 #define BLOCK_WORDS (18)
 #define BLOCK_BYTES (BLOCK_WORDS * 4)
-
-size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
-    return type == TP_Q4_0 || type == TP_Q8_0 ? (size_t)cols / TP_BLOCK * BLOCK_BYTES : 0;
-}
 
 static inline uint32_t pair(int32_t low, int32_t high) {
     return (uint32_t)(low & 0xffff) | (uint32_t)high << 16;
 }
 
+static inline uint32_t own_words(uint32_t type) {
+    return type == TP_TP3 ? 18 : 19;
+}
+
+static void put_own(uint32_t type, uint32_t *to, const int8_t *q, float scale, int last) {
+    int32_t sum = 0;
+    for (uint32_t j = 0; j < TP_BLOCK; ++j) {
+        sum += q[j];
+    }
+    uint32_t scale_bits = !last ? 0 : scale == 0.0f ? 0x80000000u : tp_to_bits(scale);
+    if (type == TP_TP3) {
+        *to++ = (uint32_t)(-4 * sum);
+        for (uint32_t j = 0; j < TP_BLOCK; j += 2) {
+            *to++ = pair(q[j], q[j + 1]);
+        }
+    } else {
+        for (uint32_t j = 0; j < TP_BLOCK / 2; ++j) {
+            uint32_t at = j / 4 * 8 + j % 4;
+            *to++ = pair(q[at], q[at + 4]);
+        }
+        *to++ = (uint32_t)((type == TP_TP2 ? 3 : 2) * sum);
+        *to++ = (uint32_t)((type == TP_TP2 ? 1 : 2) * sum);
+    }
+    *to = scale_bits;
+}
+
+static inline int is_own(uint32_t type) {
+    return type == TP_TP2 || type == TP_TP3 || type == TP_TPT;
+}
+
+size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
+    if (is_own(type)) {
+        return (size_t)cols / TP_BLOCK * own_words(type) * 4;
+    }
+    return type == TP_Q4_0 || type == TP_Q8_0 ? (size_t)cols / TP_BLOCK * BLOCK_BYTES : 0;
+}
+
+
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
     const int8_t *q, tp_scale_t scale) {
+    if (is_own(type)) {
+        uint32_t *to = (uint32_t *)x + (t * (cols / TP_BLOCK) + b) * own_words(type);
+        put_own(type, to, q, scale, (b + 1) % (TP_MAX_GROUP / TP_BLOCK) == 0 || b + 1 == cols / TP_BLOCK);
+        return;
+    }
     uint32_t group = (n - (t & ~3u)) >= 4 ? 4 : 1; // tokens that lie interleaved with this one
     uint32_t *block = (uint32_t *)x + (t & ~(group - 1)) * (cols / TP_BLOCK) * BLOCK_WORDS
         + b * group * BLOCK_WORDS;
@@ -358,7 +408,179 @@ static void rows4(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, s
     }
 }
 
+// Sums of groups so far are s0 and s1, integers; those of rows s2 and s3; s5 is the end of x. r0 holds
+// what a block ends with.
+#define OWN_ENTER(end) \
+    ".syntax unified\n" \
+    "push {r0, r4-r11, lr}\n" \
+    "ldr r4, [sp, #" end "]\n" \
+    "vmov s5, r4\n" \
+    "movs r4, #0\n" \
+    "vmov s0, s1, r4, r4\n" \
+    "vmov s2, s3, r4, r4\n"
+
+#define OWN_LEAVE(scale, zero) \
+    "cmp " scale ", #0\n" \
+    "beq 1b\n" \
+    "vmov s4, " scale "\n" \
+    "vcvt.f32.s32 s0, s0\n" \
+    "vcvt.f32.s32 s1, s1\n" \
+    "vmov " scale ", s5\n" \
+    "vmla.f32 s2, s4, s0\n" \
+    "vmla.f32 s3, s4, s1\n" \
+    "movs " zero ", #0\n" \
+    "cmp r2, " scale "\n" \
+    "vmov s0, s1, " zero ", " zero "\n" \
+    "bne 1b\n" \
+    "pop {r0}\n" \
+    "vstmia r0, {s2, s3}\n" \
+    "pop {r4-r11, pc}\n"
+
+#define PAIRS_16(FIRST) \
+    "ldmia r2!, {r5-r8}\n" \
+    "ldr r9, [r1], #4\n" \
+    "and r10, r3, r9\n" \
+    FIRST \
+    "and r10, r3, r9, ror #4\n" \
+    "smlad r11, r10, r6, r11\n" \
+    "and r10, r3, r9, ror #8\n" \
+    "smlad r11, r10, r7, r11\n" \
+    "and r10, r3, r9, ror #12\n" \
+    "smlad r11, r10, r8, r11\n"
+#define PAIRS_32 \
+    PAIRS_16("smuad r11, r10, r5\n") \
+    PAIRS_16("smlad r11, r10, r5, r11\n")
+
+// A pair of rows: y[0..1] without their factors.
+//   r0 scales, r1 blocks, r2 x, r3 mask, r5 to r8 activations, r9 r10 weights, r11 sum, r12 first row,
+//   lr second row, times 2^14.
+__attribute__((naked, noinline))
+static void pair_rows(float *y, const uint8_t *blocks, const uint32_t *x, const uint8_t *scales,
+    const uint32_t *x_end) {
+    __asm volatile (
+        OWN_ENTER("40")
+        "mov r0, r3\n"
+        "movw r3, #0xc003\n"
+        "movt r3, #0xc003\n"
+        "1:\n"
+        PAIRS_32
+        "sbfx r12, r11, #0, #14\n"
+        "sub lr, r11, r12\n"
+        PAIRS_32
+        "sbfx r10, r11, #0, #14\n"
+        "sub r11, r11, r10\n"
+        "add r12, r12, r10\n"
+        "add lr, lr, r11\n"
+        "ldmia r2!, {r5-r7}\n"
+        "vmov r8, r9, s0, s1\n"
+        "ldrsb r10, [r0], #1\n"
+        "ldrsb r11, [r0], #1\n"
+        "rsb r12, r5, r12, lsl #1\n"
+        "add lr, r6, lr, asr #13\n"
+        "mla r8, r12, r10, r8\n"
+        "mla r9, lr, r11, r9\n"
+        "vmov s0, s1, r8, r9\n"
+        OWN_LEAVE("r7", "r8")
+        );
+}
+
+#define TP3_WORD(sum, load) \
+    load \
+    "and r10, r11, r9\n" \
+    "smlad " sum ", r10, r4, " sum "\n" \
+    "and r10, r11, r9, lsr #3\n" \
+    "smlad " sum ", r10, r5, " sum "\n" \
+    "and r10, r11, r9, lsr #6\n" \
+    "smlad " sum ", r10, r6, " sum "\n" \
+    "and r10, r11, r9, lsr #9\n" \
+    "smlad " sum ", r10, r7, " sum "\n" \
+    "and r10, r11, r9, lsr #12\n" \
+    "smlad " sum ", r10, r8, " sum "\n"
+#define TP3_ROWS \
+    "ldmia r2!, {r4-r8}\n" \
+    TP3_WORD("lr", "ldr r9, [r1, r3]\n") \
+    TP3_WORD("r12", "ldr r9, [r1], #4\n")
+
+// The pair of the spare bits of the three words before at.
+#define TP3_LAST(at, sum) \
+    "ldmdb " at ", {r5-r7}\n" \
+    "and r5, r5, #0x80008000\n" \
+    "and r6, r6, #0x80008000\n" \
+    "and r7, r7, #0x80008000\n" \
+    "orr r6, r6, r5, lsr #1\n" \
+    "orr r7, r7, r6, lsr #1\n" \
+    "lsr r7, r7, #13\n" \
+    "smlad " sum ", r7, r4, " sum "\n"
+
+// Two rows, stride bytes apart: y[0..1] without their factors.
+//   r0 scales, r1 blocks, r2 x, r3 stride, r4 to r8 activations, r9 r10 weights, r11 mask, r12 lr dot
+//   products.
+__attribute__((naked, noinline))
+static void tp3_rows(float *y, const uint8_t *blocks, const uint32_t *x, size_t stride,
+    const uint32_t *x_end, const uint8_t *scales) {
+    __asm volatile (
+        OWN_ENTER("40")
+        "ldr r0, [sp, #44]\n"
+        "mov r11, #0x00070007\n"
+        "1:\n"
+        "ldr r12, [r2], #4\n"
+        "mov lr, r12\n"
+        TP3_ROWS
+        TP3_ROWS
+        TP3_ROWS
+        "ldr r4, [r2], #4\n"
+        TP3_LAST("r1", "r12")
+        "add r10, r1, r3\n"
+        TP3_LAST("r10", "lr")
+        "vmov r8, r9, s0, s1\n"
+        "ldrsb r5, [r0, r3]\n"
+        "ldrsb r4, [r0], #1\n"
+        "ldr r7, [r2], #4\n"
+        "mla r9, lr, r5, r9\n"
+        "mla r8, r12, r4, r8\n"
+        "vmov s0, s1, r8, r9\n"
+        OWN_LEAVE("r7", "r8")
+        );
+}
+
+static void own_matmul(const tp_product_t *p) {
+    tp_own_t own = tp_own(p->type, p->cols);
+    uint32_t x_words = tp_isa_x_bytes(p->type, p->cols) / 4;
+    const uint32_t *x = p->x;
+    float *y = p->y;
+    // the products of TPT are made twice as great, as those of TP2 are
+    float half = p->type == TP_TPT ? 0.5f : 1.0f;
+    for (uint32_t t = 0; t < p->n; ++t, x += x_words) {
+        const uint8_t *w = p->w;
+        for (uint32_t r = 0; r < p->rows; r += 2) {
+            const float *factors = (const float *)(const void *)w;
+            float sums[2];
+            if (p->type != TP_TP3) {
+                pair_rows(sums, w + own.blocks, x, w + own.scales, x + x_words);
+                y[0] = factors[0] * (sums[0] * half);
+                y[1] = factors[1] * (sums[1] * half);
+            } else {
+                size_t stride = r + 1 < p->rows ? own.size : 0;
+                tp3_rows(sums, w + own.blocks, x, stride, x + x_words, w + own.scales);
+                w += stride;
+                y[0] = factors[0] * sums[0];
+                if (stride == 0) {
+                    ++y;
+                    break;
+                }
+                y[1] = *(const float *)(const void *)w * sums[1];
+            }
+            w += own.size;
+            y += 2;
+        }
+    }
+}
+
 void tp_isa_matmul(const tp_product_t *p) {
+    if (is_own(p->type)) {
+        own_matmul(p);
+        return;
+    }
     uint32_t type = p->type, rows = p->rows, cols = p->cols, n = p->n;
     const uint8_t *w = p->w;
     float *y = p->y;
