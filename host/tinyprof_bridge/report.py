@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .errors import plain
 from .table import Run, operators, profiler_overhead, tests
 
 FORMATS = ("table", "md", "csv", "json")
@@ -23,7 +25,7 @@ class Column:
 
     heading: str
     field: str
-    show: Callable[[float], str]
+    show: Callable[[Any], str]
     rank: int = 0
 
 
@@ -43,7 +45,7 @@ def _ratio(value: float) -> str:
 
 def _test_columns(run: Run) -> list[Column]:
     unit = run.unit
-    columns = [Column("test", "test", str)]
+    columns = [Column("test", "test", plain)]
     if run.per_second:
         columns += [Column("tok/s", "tok_s", _ratio), Column("± stddev", "tok_s_stddev", _ratio, 1)]
     columns += [Column(f"{unit}/token", "per_token", _number)]
@@ -62,9 +64,9 @@ def _test_columns(run: Run) -> list[Column]:
 
 def _operator_columns(run: Run) -> list[Column]:
     return [
-        Column("operator", "role", str),
-        Column("kernel", "op", str, 1),
-        Column("type", "type", str),
+        Column("operator", "role", plain),
+        Column("kernel", "op", plain, 1),
+        Column("type", "type", plain),
         Column("calls/token", "calls", _number, 3),
         Column(f"{run.unit}/token", "units", _number),
         Column("share", "share", _percent),
@@ -98,7 +100,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         b = run.begin
         clock = f", {b.clock_hz / 1e6:g} MHz" if b.clock_hz else ""
         lines.append(("board", f"{b.machine}{clock}; MicroPython {b.micropython}"))
-        lines.append(("kernels", f"{b.native.kernels}, gcc {b.native.compiler}, {b.native.flags}"))
+        lines.append(("kernels", f"{b.native.kernels}, compiler {b.native.compiler}, {b.native.flags}"))
     if run.counter:
         c = run.counter
         lines.append(("counted by", f"{c.name}: {c.source}, in {c.unit}, a read costs {c.read_cost}"))
@@ -127,7 +129,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         lines.append(("INCOMPLETE", f"{run.missing} records missing, {run.torn} damaged: not for comparison"))
     if run.source == "emulated-icount":
         lines.append(("note", "instructions counted by an emulator; they are not the cycles or seconds of a chip"))
-    return lines
+    return [(name, plain(text)) for name, text in lines]
 
 
 def terminal(run: Run, console: Console) -> None:
@@ -155,22 +157,22 @@ def _rich(frame: pd.DataFrame, columns: list[Column], title: str, width: int) ->
     while sum(max(map(len, cells[c.field])) + 3 for c in shown) > width and any(c.rank for c in shown):
         shown.remove(max(shown, key=lambda c: c.rank))
     left_out = "" if len(shown) == len(columns) else "more columns in a wider terminal, and with -o md"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, caption=left_out, pad_edge=False)
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, caption=left_out, pad_edge=False)
     for i, column in enumerate(shown):
-        table.add_column(column.heading, justify="right" if i and column.show is not str else "left", no_wrap=True)
+        table.add_column(column.heading, justify="right" if i and column.show is not plain else "left", no_wrap=True)
     for row in zip(*(cells[c.field][1:] for c in shown), strict=True):
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     return table
 
 
 def markdown(run: Run) -> str:
     title = f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}"
-    parts = [f"# {title}\n", "\n".join(f"- **{n}**: {t}" for n, t in facts(run))]
+    parts = [f"# {plain(title)}\n", "\n".join(f"- **{n}**: {t}" for n, t in facts(run))]
     parts += [f"\n## Tests ({run.source})\n", _markdown_table(tests(run), _test_columns(run))]
     for test in run.tests.values():
         if test.costs:
             parts += [
-                f"\n## Operators in {test.name} ({run.source})\n",
+                f"\n## Operators in {plain(test.name)} ({run.source})\n",
                 _markdown_table(operators(run, test.name), _operator_columns(run)),
             ]
     return "\n".join(parts) + "\n"
@@ -178,10 +180,10 @@ def markdown(run: Run) -> str:
 
 def _markdown_table(frame: pd.DataFrame, columns: list[Column]) -> str:
     def cell(text: str) -> str:
-        return text.replace("|", "\\|").replace("\n", " ")
+        return text.replace("|", "\\|")
 
     lines = ["| " + " | ".join(c.heading for c in columns) + " |"]
-    lines.append("|" + "|".join("---" if c.show is str else "---:" for c in columns) + "|")
+    lines.append("|" + "|".join("---" if c.show is plain else "---:" for c in columns) + "|")
     for _, row in frame.iterrows():
         lines.append("| " + " | ".join(cell(c.show(row[c.field])) for c in columns) + " |")
     return "\n".join(lines)
@@ -214,9 +216,12 @@ def as_json(run: Run) -> str:
         "begin": run.begin.model_dump() if run.begin else None,
         "counter": run.counter.model_dump() if run.counter else None,
         "model": run.model.model_dump() if run.model else None,
+        "check": run.check.model_dump() if run.check else None,
         "memory": run.memory.model_dump() if run.memory else None,
+        "overhead": run.overhead.model_dump() if run.overhead else None,
+        "end": run.end.model_dump() if run.end else None,
         "overhead_per_token": (profiler_overhead(run) or (None,))[0],
         "tests": rows(tests(run)),
         "operators": {t.name: rows(operators(run, t.name)) for t in run.tests.values() if t.costs},
     }
-    return json.dumps(whole, indent=1, ensure_ascii=False)
+    return json.dumps(whole, indent=1)
