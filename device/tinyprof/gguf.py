@@ -80,6 +80,8 @@ class GGUF:
         name = self._string()
         if len(name) > 128:
             raise ModelError("damaged GGUF: a name of %d bytes" % len(name))
+        if name and min(name) < 32:
+            raise ModelError("damaged GGUF: a name with control characters")
         try:
             return name.decode()
         except UnicodeError:

@@ -98,7 +98,7 @@ class Llama:
     def _check_keys(self, gguf):
         architecture = gguf.get("general.architecture", None, str)
         if architecture != "llama":
-            raise ModelError("general.architecture '%s' is not supported: only 'llama'" % architecture[:32])
+            raise ModelError("general.architecture %r is not supported: only 'llama'" % architecture[:32])
         if gguf.get("llama.expert_count", 0, int):
             raise ModelError("llama.expert_count: mixture of experts is not supported")
         if gguf.get("llama.attention.sliding_window", 0, int):
@@ -106,7 +106,7 @@ class Llama:
         # as llama.cpp has it: linear where no type stands, a factor of 0 means none
         scaling = gguf.get("llama.rope.scaling.type", "linear", str)
         if scaling not in ("none", "linear"):
-            raise ModelError("llama.rope.scaling.type '%s' is not supported: only 'linear'" % scaling[:32])
+            raise ModelError("llama.rope.scaling.type %r is not supported: only 'linear'" % scaling[:32])
         factor_key = "llama.rope.scaling.factor"
         if factor_key not in gguf.keys:
             factor_key = "llama.rope.scale_linear"  # its name in older files

@@ -22,7 +22,7 @@ class Tokenizer:
     def __init__(self, gguf, vocab):
         kind = gguf.get("tokenizer.ggml.model", None, str)
         if kind != "llama":
-            raise ModelError("tokenizer.ggml.model '%s' is not supported: only 'llama'" % kind[:32])
+            raise ModelError("tokenizer.ggml.model %r is not supported: only 'llama'" % kind[:32])
         self.data = gguf.data
         self.vocab = vocab
         self.tokens = self._array(gguf, "tokens", 8)
