@@ -134,6 +134,37 @@ def report_(
 
 
 @app.command()
+def compare(
+    files: Annotated[list[Path], typer.Argument(help="saved runs; the first is what the others are held against")],
+    by: Annotated[str, typer.Option(help="group runs by recorded fields, e.g. types or board,batch")] = "",
+    allow: Annotated[bool, typer.Option("--allow", help="compare what cannot be compared, and say so")] = False,
+    fail_on: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="exit 1 if a test is slower by more, and not by chance")
+    ] = None,
+    o: Annotated[str, typer.Option("-o", help="table, md, csv or json")] = "table",
+) -> None:
+    """Set runs side by side: medians, changes, and whether they are more than chance."""
+    from . import compare as comparing
+
+    if o not in comparing.FORMATS:
+        raise BadInput(f"-o takes table, md, csv or json, not '{o}'")
+    limit = comparing.limit(fail_on) if fail_on is not None else None
+    result = comparing.compare(files, by, allow)
+    slower = comparing.regressions(result, limit) if limit is not None else []
+    match o:
+        case "table":
+            comparing.terminal(result, Console(width=None if sys.stdout.isatty() else 150))
+        case "md":
+            print(comparing.markdown(result), end="")
+        case "csv":
+            print(comparing.csv(result), end="")
+        case "json":
+            print(comparing.as_json(result))
+    if slower:
+        raise RunFailed(f"slower by more than {fail_on}: {'; '.join(slower)}")
+
+
+@app.command()
 def convert(
     source: Annotated[Path, typer.Argument(help="a llama2.c checkpoint (legacy format)")],
     out: Annotated[Path, typer.Option("-o", help="the GGUF file to write")],

@@ -21,7 +21,8 @@ class Progress:
         self._began = time.monotonic()
 
     def step(self, text: str) -> None:
-        self._console.print(Text.assemble((f"{time.monotonic() - self._began:5.1f} s", "dim"), "  ", plain(text)))
+        line = Text.assemble((f"{time.monotonic() - self._began:5.1f} s", "dim"), "  ", plain(text))
+        self._console.print(line, soft_wrap=True)
 
     def transferred(self, done: int, total: int) -> None:
         """A transfer has come so far: a line at every tenth."""

@@ -29,7 +29,7 @@ class Column:
     rank: int = 0
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     if math.isnan(value):
         return "–"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:,.2f}"
@@ -48,15 +48,15 @@ def _test_columns(run: Run) -> list[Column]:
     columns = [Column("test", "test", plain)]
     if run.per_second:
         columns += [Column("tok/s", "tok_s", _ratio), Column("± stddev", "tok_s_stddev", _ratio, 1)]
-    columns += [Column(f"{unit}/token", "per_token", _number)]
+    columns += [Column(f"{unit}/token", "per_token", number)]
     if not run.per_second:
-        columns += [Column("± stddev", "stddev", _number, 3)]
+        columns += [Column("± stddev", "stddev", number, 3)]
     return [
         *columns,
-        Column("p50", "p50", _number, 2),
-        Column("p95", "p95", _number, 4),
-        Column("p99", "p99", _number, 2),
-        Column(f"first token ({unit})", "first_token", _number, 1),
+        Column("p50", "p50", number, 2),
+        Column("p95", "p95", number, 4),
+        Column("p99", "p99", number, 2),
+        Column(f"first token ({unit})", "first_token", number, 1),
         Column(f"{unit}/MAC", "per_mac", _ratio),
         Column("interpreter", "interpreter", _percent),
     ]
@@ -67,12 +67,12 @@ def _operator_columns(run: Run) -> list[Column]:
         Column("operator", "role", plain),
         Column("kernel", "op", plain, 1),
         Column("type", "type", plain),
-        Column("calls/token", "calls", _number, 3),
-        Column(f"{run.unit}/token", "units", _number),
+        Column("calls/token", "calls", number, 3),
+        Column(f"{run.unit}/token", "units", number),
         Column("share", "share", _percent),
-        Column("MAC/token", "macs", _number),
+        Column("MAC/token", "macs", number),
         Column(f"{run.unit}/MAC", "per_mac", _ratio),
-        Column("bytes/token", "bytes", _number, 2),
+        Column("bytes/token", "bytes", number, 2),
     ]
 
 
@@ -144,14 +144,14 @@ def terminal(run: Run, console: Console) -> None:
     if frame.empty:
         console.print("no test finished")
         return
-    console.print(_rich(frame, _test_columns(run), f"tests ({run.source})", console.width))
+    console.print(rich_table(frame, _test_columns(run), f"tests ({run.source})", console.width))
     main = main_test(run)
     if main:
         title = f"operators in {main} ({run.source})"
-        console.print(_rich(operators(run, main), _operator_columns(run), title, console.width))
+        console.print(rich_table(operators(run, main), _operator_columns(run), title, console.width))
 
 
-def _rich(frame: pd.DataFrame, columns: list[Column], title: str, width: int) -> Table:
+def rich_table(frame: pd.DataFrame, columns: list[Column], title: str, width: int) -> Table:
     cells = {c.field: [c.heading, *(c.show(v) for v in frame[c.field])] for c in columns}
     shown = list(columns)
     while sum(max(map(len, cells[c.field])) + 3 for c in shown) > width and any(c.rank for c in shown):
@@ -168,17 +168,17 @@ def _rich(frame: pd.DataFrame, columns: list[Column], title: str, width: int) ->
 def markdown(run: Run) -> str:
     title = f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}"
     parts = [f"# {plain(title)}\n", "\n".join(f"- **{n}**: {t}" for n, t in facts(run))]
-    parts += [f"\n## Tests ({run.source})\n", _markdown_table(tests(run), _test_columns(run))]
+    parts += [f"\n## Tests ({run.source})\n", markdown_table(tests(run), _test_columns(run))]
     for test in run.tests.values():
         if test.costs:
             parts += [
                 f"\n## Operators in {plain(test.name)} ({run.source})\n",
-                _markdown_table(operators(run, test.name), _operator_columns(run)),
+                markdown_table(operators(run, test.name), _operator_columns(run)),
             ]
     return "\n".join(parts) + "\n"
 
 
-def _markdown_table(frame: pd.DataFrame, columns: list[Column]) -> str:
+def markdown_table(frame: pd.DataFrame, columns: list[Column]) -> str:
     def cell(text: str) -> str:
         return text.replace("|", "\\|")
 
