@@ -25,13 +25,13 @@ def write_run(path, seed=0, factor=1.0, reps=10, noise=0.005, tokens=8, counter=
     rng = np.random.default_rng(seed)
     records = [
         {"kind": "begin", "tinyprof": "0", "machine": "board", "platform": "x", "micropython": "1", "build": "b",
-         "mpy": 0, "clock_hz": 0, "native": {"abi": 1, "kernels": "k", "compiler": "c", "flags": "f"},
+         "mpy": 0, "clock_hz": 0, "native": {"abi": 1, "kernels": "k", "compiler": "c", "flags": "f", "path": "float"},
          "repetitions": reps, "warmup": 1} | begin,
         {"kind": "counter", "name": "dwt", "source": "hw-cycles", "unit": "cycles", "resolution": [1, 1],
          "wrap": 1 << 32, "read_cost": 1} | (counter or {}),
         {"kind": "model", "name": "m", "sha256": "aa", "bytes": 9, "placement": "mapped", "types": "Q4_0:1",
-         "architecture": "llama", "layers": 1, "dim": 8, "hidden": 8, "heads": 1, "kv_heads": 1, "vocab": 9,
-         "context": 64, "batch": 8, "macs_per_token": 1} | (model or {}),
+         "architecture": "llama", "layers": 1, "dim": 8, "hidden": 8, "heads": 1, "kv_heads": 1, "kv": "f32",
+         "vocab": 9, "context": 64, "batch": 8, "macs_per_token": 1} | (model or {}),
         {"kind": "op", "i": 0, "op": "matmul", "role": "output", "layer": -1, "type": "Q4_0", "rows": 9, "cols": 32,
          "p2": 36},
         {"kind": "check", "logits_crc32": "cc", "prompt": 8, "tokens": [1]} | (check or {}),
@@ -189,6 +189,9 @@ def test_what_cannot_be_compared(tmp_path):
     refused(tmp_path, "a.jsonl and b.jsonl ran other models", model={"sha256": "bb"})
     refused(tmp_path, "ran other prompts: load the model with the same context", check={"prompt": 4})
     refused(tmp_path, "have other logits of one model", check={"logits_crc32": "dd"})
+    other = {"abi": 1, "kernels": "k", "compiler": "c", "flags": "f", "path": "fixed"}
+    write_run(tmp_path / "b.jsonl", check={"logits_crc32": "dd"}, native=other)  # which may be: other arithmetic
+    assert bridge("a.jsonl", "b.jsonl", cwd=tmp_path).returncode == 0
     refused(tmp_path, "no test in common: measure the same -p, -n and -d", allowed=False, tokens=4)
 
 
@@ -230,7 +233,7 @@ def test_groups_by_recorded_fields(tmp_path):
 def test_wrong_logits_take_no_part(tmp_path):
     a = write_run(tmp_path / "a.jsonl")
     host = {"tp": 1, "run": "r0", "seq": -1, "kind": "host", "tinyprof": "0", "time": "", "board": "m4", "command": "",
-            "model_file": "m", "model_sha256": "aa", "reference_logits": "ee"}  # fmt: skip
+            "model_file": "m", "model_sha256": "aa", "reference_logits": {"float": "ee"}}  # fmt: skip
     b = tmp_path / "b.jsonl"
     b.write_bytes(wire.encode(host) + b"\n" + a.read_bytes())
     with pytest.raises(BadInput, match="has wrong logits"):

@@ -25,8 +25,8 @@ LONG_NAME = 24  # characters, from which on a group stands as #1, #2, ... in tab
 RUNS = 4
 # recorded facts that are told where groups differ in them, by their names for --by
 FACTS = (
-    *("board", "machine", "micropython", "firmware_sha256", "clock_hz", "kernels", "compiler", "flags"),
-    *("model.name", "types", "placement", "context", "batch", "repetitions", "warmup"),
+    *("board", "machine", "micropython", "firmware_sha256", "clock_hz", "path", "kernels", "compiler", "flags"),
+    *("model.name", "types", "kv", "placement", "context", "batch", "repetitions", "warmup"),
 )
 
 
@@ -174,9 +174,18 @@ def _groups(runs: list[Run], names: list[str]) -> list[Group]:
 def _objections(runs: list[Run], names: list[str]) -> Iterator[tuple[str, str]]:
     """(reason, what to do) for each thing that makes a comparison of these runs meaningless."""
 
-    def differ(of: Callable[[Run], object]) -> tuple[Run, Run] | None:
-        other = next((run for run in runs if of(run) != of(runs[0])), None)
-        return (runs[0], other) if other is not None else None
+    def differ(of: Callable[[Run], object], alike: Callable[[Run], object] = lambda _: 0) -> tuple[Run, Run] | None:
+        """Two runs that are alike and differ in what `of` gives."""
+        first: dict[object, Run] = {}
+        for run in runs:
+            other = first.setdefault(alike(run), run)
+            if of(run) != of(other):
+                return other, run
+        return None
+
+    def arithmetic(run: Run) -> object:
+        """Runs of one arithmetic must give the same bits on every board."""
+        return run.begin and run.begin.native.path, run.model and run.model.kv
 
     def model(run: Run) -> str | None:
         recorded = run.model.sha256 if run.model else None
@@ -192,7 +201,7 @@ def _objections(runs: list[Run], names: list[str]) -> Iterator[tuple[str, str]]:
             yield f"{pair[0].path} and {pair[1].path} ran other models", "say that the model varies (--by types)"
     elif pair := differ(lambda run: run.check and run.check.prompt):
         yield f"{pair[0].path} and {pair[1].path} ran other prompts", "load the model with the same context"
-    elif pair := differ(lambda run: run.check and run.check.logits_crc32):
+    elif pair := differ(lambda run: run.check and run.check.logits_crc32, arithmetic):
         yield f"{pair[0].path} and {pair[1].path} have other logits of one model", "find out which of them is wrong"
 
 
