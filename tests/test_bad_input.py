@@ -93,9 +93,13 @@ def test_truncated_model(name, model, tmp_path):
     assert leftovers(tmp_path) == ["x.gguf"]
 
 
-def test_unknown_tensor_type(tmp_path):
-    make_model(tmp_path / "x.gguf", type_="BF16")
-    says(collect(tmp_path, tmp_path / "x.gguf"), 2, "has type 30, which is not supported: F16 F32 ")
+def test_unknown_tensor_type(model, tmp_path):
+    data = bytearray(model.read_bytes())
+    at = data.find(b"blk.0.attn_q.weight") + len("blk.0.attn_q.weight") + 4 + 2 * 8  # behind dimensions and sizes
+    data[at : at + 4] = (30).to_bytes(4, "little")
+    (tmp_path / "x.gguf").write_bytes(data)
+    message = "tensor blk.0.attn_q.weight has type 30, which is not supported: F16 F32 "
+    says(collect(tmp_path, tmp_path / "x.gguf"), 2, message)
 
 
 def test_context_that_the_model_lacks(model, tmp_path):
