@@ -21,7 +21,7 @@ demo: setup
 	$(VENV)/tinyprof-bridge demo
 
 test: setup
-	@SANITIZE=1 $(BUILD_PY) boards unix
+	@SANITIZE=1 $(BUILD_PY) boards unix unix-fixed
 	$(VENV)/python -m pytest
 
 lint: $(VENV_STAMP)

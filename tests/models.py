@@ -44,11 +44,13 @@ def make_model(
     rope_scale=None,
     eps=1e-5,
     seed=1,
+    keys=None,
 ):
     """Write a random llama to `path` and return `path`.
 
     type_: any of quants.TYPES, for the matrices; norms are F32.
     rope_scale: factor of linear RoPE scaling; None for none.
+    keys: name -> (value, GGUFValueType) of metadata to add or to write instead.
     """
     rng = np.random.default_rng(seed)
     writer = GGUFWriter(path, "llama")
@@ -67,6 +69,10 @@ def make_model(
         writer.add_rope_scaling_type(RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope_scale)
     add_tokenizer(writer, vocab)
+    for key, (value, value_type) in (keys or {}).items():
+        for shard in writer.kv_data:
+            shard.pop(key, None)
+        writer.add_key_value(key, value, value_type)
 
     def add_norm(name):
         writer.add_tensor(name, rng.normal(1, 0.1, dim).astype(np.float32))

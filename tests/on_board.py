@@ -1,6 +1,7 @@
 """Running code on the boards that can be here: emulated ones and the unix port."""
 
 import contextlib
+import os
 import tempfile
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from tinyprof_bridge.boards import EMULATED, Emulator
 from tinyprof_bridge.transport import SerialBoard, UnixBoard
 
 ROOT = Path(__file__).parents[1]
-DATA = ROOT.parent / "shared" / "data"
+# files that are not in the repository: stories260K.bin, tok512.bin, stories260K.greedy200.txt
+DATA = Path(os.environ.get("TINYPROF_TEST_DATA") or ROOT.parent / "shared" / "data")
+NO_DATA = f"stories260K.bin is not in {DATA}: set TINYPROF_TEST_DATA to a folder that has it"
 ALL = (*EMULATED, *boards.REFERENCES.values())
 FIXED = ("m0", "m3", "rv32", "unix-fixed")  # boards of the fixed-point path
 KERNELS = {

@@ -15,7 +15,7 @@ from tinyprof_bridge.boards import Emulator
 from tinyprof_bridge.cli import DEMO_MODEL
 from tinyprof_bridge.transport import SerialBoard
 
-BRIDGE = [sys.executable, "-m", "tinyprof_bridge.cli"]
+BRIDGE = [sys.executable, "-m", "tinyprof_bridge"]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,12 @@ def collect(tmp_path, model, *more, name="m4"):
         (["-p", "0"], "-p takes numbers from 1"),
         (["-n", "-3"], "-n takes numbers from 1"),
         (["-r", "0"], "must be positive"),
-        (["--timeout", "0"], "must be positive"),
+        (["-p", "16,16"], "-p takes each number once"),
+        (["-d", "0,0"], "-d takes each number once"),
+        (["--timeout", "0"], "--timeout takes seconds, more than 0"),
+        (["--timeout", "-1"], "--timeout takes seconds, more than 0"),
+        (["--timeout", "nan"], "--timeout takes seconds, more than 0"),
+        (["--timeout", "inf"], "--timeout takes seconds, more than 0 and at most 86400"),
         (["-p", "", "-n", ""], "nothing to measure"),
         (["-o", "pdf"], "-o takes table, md, csv, json or jsonl"),
         (["--colour"], "No such option"),
@@ -88,9 +93,13 @@ def test_truncated_model(name, model, tmp_path):
     assert leftovers(tmp_path) == ["x.gguf"]
 
 
-def test_unknown_tensor_type(tmp_path):
-    make_model(tmp_path / "x.gguf", type_="Q5_0")
-    says(collect(tmp_path, tmp_path / "x.gguf"), 2, "has type 6: only F32, F16, Q8_0, Q4_0 are supported")
+def test_unknown_tensor_type(model, tmp_path):
+    data = bytearray(model.read_bytes())
+    at = data.find(b"blk.0.attn_q.weight") + len("blk.0.attn_q.weight") + 4 + 2 * 8  # behind dimensions and sizes
+    data[at : at + 4] = (30).to_bytes(4, "little")
+    (tmp_path / "x.gguf").write_bytes(data)
+    message = "tensor blk.0.attn_q.weight has type 30, which is not supported: F16 F32 "
+    says(collect(tmp_path, tmp_path / "x.gguf"), 2, message)
 
 
 def test_context_that_the_model_lacks(model, tmp_path):
@@ -112,6 +121,106 @@ def test_too_little_flash(tmp_path):
 
 def test_no_such_port(model, tmp_path):
     says(collect(tmp_path, model, name="/dev/ttyNONE"), 2, "no such port: /dev/ttyNONE")
+    says(collect(tmp_path, model, name="/tmp/[/x]"), 2, "no such port: /tmp/[/x]")
+
+
+def test_unknown_board(model, tmp_path):
+    message = "no board 'm5': one of m3, m4, m7, rv32, "
+    says(collect(tmp_path, model, name="m5"), 2, message, "or a serial port such as /dev/ttyACM0")
+    says(bridge("deploy", "--board", "m5", cwd=tmp_path), 2, message)
+
+
+@pytest.mark.parametrize("arguments", [[], ["bench"]])
+def test_help_without_a_verb(arguments, tmp_path):
+    result = bridge(*arguments, cwd=tmp_path)
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr.startswith("Usage:") and "\nCommands:\n" in result.stderr
+
+
+def test_the_command_is_the_module(tmp_path):
+    command = os.path.join(os.path.dirname(sys.executable), "tinyprof-bridge")
+    result = subprocess.run([command, "--version"], capture_output=True, text=True)
+    assert result.stdout == bridge("--version", cwd=tmp_path).stdout and result.stdout.startswith("tinyprof-bridge ")
+
+
+SHORT = ["collect", "--board", "unix", "-p", "4", "-n", "4", "-r", "1"]
+
+
+def test_names_that_are_not_utf8(model, tmp_path):
+    odd = tmp_path / os.fsdecode(b"m\xff.gguf")
+    odd.write_bytes(model.read_bytes())
+    for name in ("unix", "m4"):
+        out = os.fsdecode(b"o\xff.jsonl")
+        result = bridge(*SHORT, "--board", name, "--model", odd, "--out", out, "-o", "md", cwd=tmp_path)
+        assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
+        assert table.load(tmp_path / out).host.model_file == "m?.gguf"
+    says(bridge("report", os.fsdecode(b"\xff.jsonl"), cwd=tmp_path), 2, "cannot read ?.jsonl")
+    says(bridge("emulate", os.fsdecode(b"\xff"), cwd=tmp_path), 2, "no emulated board '?'")
+
+
+@pytest.mark.parametrize("form", ["table", "md", "csv", "json", "jsonl"])
+def test_an_encoding_that_lacks_characters(form, model, tmp_path):
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    result = bridge(*SHORT, "--model", model, "-o", form, cwd=tmp_path, env=environment)
+    assert result.returncode == 0 and "Traceback" not in result.stderr and "pp4" in result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("closing,code", [(">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), (">/dev/full", 1)])
+def test_standard_streams_that_cannot_be_written(closing, code, model, tmp_path):
+    command = subprocess.list2cmdline([*BRIDGE, *SHORT, "--model", str(model), "--out", "r.jsonl"])
+    result = subprocess.run(["sh", "-c", f"{command} {closing}"], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == code and "Traceback" not in result.stderr and "Exception" not in result.stderr
+    assert table.load(tmp_path / "r.jsonl").complete
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8])
+def test_early_interrupt(delay, tmp_path):
+    """From the first line of the package on; before it, Python itself is still starting."""
+    code = "print('begun', flush=True)\nfrom tinyprof_bridge.__main__ import main\nmain()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "emulate", "m4"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts,
+    )  # fmt: skip
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(0.05 + delay)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=20)
+    assert "Traceback" not in error and process.returncode in (-signal.SIGINT, 0, 1), error
+
+
+def heed_interrupts():
+    """Where the tests run in the background of a shell, SIGINT is ignored and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def emulate(tmp_path, *arguments):
+    """An emulated board that is up, and the port of its REPL."""
+    process = subprocess.Popen(
+        [*BRIDGE, "emulate", "m4", *arguments],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts,
+    )  # fmt: skip
+    line = process.stdout.readline()
+    assert " at /dev/" in line, process.communicate()
+    process.stdout.readline()
+    return process
+
+
+def test_emulate_ends_well_with_an_interrupt(tmp_path):
+    process = emulate(tmp_path)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20) == ("stopped\n", "") and process.returncode == 0
+
+
+def test_emulate_notices_that_its_emulator_died(tmp_path):
+    process = emulate(tmp_path, "--bare")
+    (qemu,) = open(f"/proc/{process.pid}/task/{process.pid}/children").read().split()
+    os.kill(int(qemu), signal.SIGKILL)
+    says(result_of(process), 1, "the emulator ended (exit code -9)")
+
+
+def test_emulate_with_a_model_that_does_not_fit(tmp_path):
+    (tmp_path / "x.gguf").write_bytes(b"GGUF" + bytes(13 << 20))
+    says(bridge("emulate", "m4", "--model", "x.gguf", cwd=tmp_path), 2, "bytes of flash, board m4 has 12582912")
 
 
 def test_no_board_attached(model, tmp_path):
@@ -158,9 +267,7 @@ def start(tmp_path, model, device):
     """A long run on a board that is already there; returns when the first samples have come."""
     process = subprocess.Popen(
         [*BRIDGE, "collect", "--board", device, "--model", str(model), *LONG, "--timeout", "4", "--out", "r.jsonl"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # where the tests run in the background of a shell, SIGINT is ignored and that is inherited
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts,
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:

@@ -210,3 +210,73 @@ def test_two_runs_into_one_file(model, tmp_path):
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(BadInput, match="another run is writing"):
             profile("unix", model, tmp_path)
+
+
+class Interrupted(Progress):
+    """Ctrl-C at the step whose text begins so."""
+
+    def __init__(self, text):
+        super().__init__(quiet=True)
+        self.text = text
+
+    def step(self, text):
+        super().step(text)
+        if text.startswith(self.text):
+            raise KeyboardInterrupt
+
+
+def test_interrupt_before_the_run_leaves_nothing(model, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        collect(Request("m4", model), tmp_path / "r.jsonl", Interrupted("computing the reference"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_reference_the_logits_are_not_checked_and_that_is_said(model, tmp_path, capfd, monkeypatch):
+    from tinyprof_bridge import boards
+    from tinyprof_bridge.errors import BadInput
+
+    there = boards.firmware
+
+    def not_there(board):
+        if board == "unix":
+            raise BadInput("no firmware for board 'unix'")
+        return there(board)
+
+    monkeypatch.setattr(boards, "firmware", not_there)
+    run, _ = collect(Request("m4", model, p=(4,), n=(4,), r=1), tmp_path / "r.jsonl", Progress())
+    assert run.correctness == "not checked"
+    said = capfd.readouterr().err
+    assert "without them logits of that path are not checked: no firmware for board 'unix'" in said
+    steps = ["loading", "running the check prompt", "warming up pp4", "measuring pp4", "warming up tg4"]
+    places = [said.index(step) for step in [*steps, "measuring tg4", "measuring the profiler itself"]]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    "error,raised", [("ModelError", "BadInput"), ("ValueError", "RunFailed"), ("TypeError", "RunFailed")]
+)
+def test_only_what_the_user_gave_is_bad_input(error, raised):
+    from pathlib import Path
+
+    from tinyprof_bridge import collect as module
+    from tinyprof_bridge import errors
+
+    end = schema.End(tp=1, run="x", seq=0, kind="end", records=1, ok=False, error=error, reason="why")
+    with pytest.raises(getattr(errors, raised), match="why"):
+        module._judge(table.Run("x", end=end), None, Path("x"))
+
+
+def test_profile_refuses_equal_lengths_at_the_repl(model):
+    with board("unix", model) as b:
+        code = f"import tinyprof\ntry:\n tinyprof.profile(tinyprof.load({b.source!r}), p=(4, 4))\n"
+        assert "each number once" in b.run(code + "except ValueError as e:\n print(e)\n").splitlines()[-1]
+
+
+def test_captured_output_is_a_file_for_report(model, tmp_path):
+    """What `mpremote run … > file` and `mpremote repl --capture file` keep."""
+    with board("unix", model) as b:
+        lines = b.run(f"import tinyprof\nprint(tinyprof.profile(tinyprof.load({b.source!r}), p=(4,), n=(4,), r=2))")
+    capture = tmp_path / "capture.txt"
+    capture.write_bytes(b">>> tinyprof.profile(m)\r\n" + lines.replace("\n", "\r\n").encode() + b"\r\n>>> ")
+    run = table.load(capture)
+    assert run.complete and list(run.tests) == ["pp4", "tg4"]

@@ -3,7 +3,10 @@
 import dataclasses
 import hashlib
 import os
+import resource
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +16,15 @@ from gguf.quants import dequantize, quantize
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from models import make_model, tokenizer
+from on_board import DATA, NO_DATA
 from reference import Reference, decode, encode, metadata
 from tinyprof_bridge.convert import convert
 from tinyprof_bridge.errors import BadInput, RunFailed
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 TYPES = ("F32", "F16", "Q8_0", "Q4_0")
 SIZES = {"dim": 64, "hidden": 80, "layers": 2, "heads": 4, "kv_heads": 2, "vocab": 288, "seq": 16}
 
-needs_stories = pytest.mark.skipif(
-    not (DATA / "stories260K.bin").exists(), reason="stories260K.bin is not in shared/data"
-)
+needs_stories = pytest.mark.skipif(not (DATA / "stories260K.bin").exists(), reason=NO_DATA)
 
 
 @dataclasses.dataclass
@@ -348,6 +349,23 @@ def test_failure_to_write_leaves_nothing(source, monkeypatch):
     with pytest.raises(RunFailed, match=r"small\.gguf: cannot be written: No space left"):
         source.convert()
     assert sorted(p.name for p in source.out.parent.iterdir()) == ["small.bin", "tok.bin"]
+
+
+def test_full_disk_leaves_nothing(source):
+    """A file size limit stands for the full disk; it strikes while tensors are written, or at the end."""
+    folder = source.out.parent
+    source.convert()
+    size = source.out.stat().st_size
+    source.out.unlink()
+    command = [sys.executable, "-m", "tinyprof_bridge", "convert", source.checkpoint, "--tokenizer", source.tokenizer]
+    for limit in (0, 1000, size // 2, size - 1):
+        result = subprocess.run(
+            [*command, "--type", "F32", "-o", source.out], capture_output=True, text=True,
+            preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )  # fmt: skip
+        assert result.returncode == 1 and "small.gguf: cannot be written: " in result.stderr
+        assert "Traceback" not in result.stderr
+        assert sorted(p.name for p in folder.iterdir()) == ["small.bin", "tok.bin"]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from tinyprof_bridge import deploy
 from tinyprof_bridge.boards import Emulator
 from tinyprof_bridge.transport import SerialBoard
 
-BRIDGE = [sys.executable, "-m", "tinyprof_bridge.cli"]
+BRIDGE = [sys.executable, "-m", "tinyprof_bridge"]
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import random
 import struct
 
 import pytest
-from gguf import GGUFReader
+from gguf import GGUFReader, GGUFValueType
 from models import make_model
 from on_board import ON_BOARDS, board
 
@@ -75,11 +75,93 @@ def key(name, value):
         (b"llama.context_length", b"llama.context_lengtX", "key llama.context_length is missing"),
         (b"tokenizer.ggml.scores", b"tokenizer.ggml.scoreX", "array tokenizer.ggml.scores is missing"),
         (b"blk.1.ffn_up.weight", b"blk.1.ffn_up.biased", "tensor blk.1.ffn_up.weight is missing"),
+        (b"blk.1.ffn_up.weight", b"blk.0.ffn_up.weight", "tensor blk.0.ffn_up.weight is there twice"),
+        (b"llama.rope.freq_base", b"llama.context_length", "key llama.context_length is there twice"),
     ],
 )  # fmt: skip
 def test_says_what_is_not_supported(old, new, message, model, tmp_path):
     text = load_patched(tmp_path, model, old, new)
     assert text.startswith("ModelError") and message in text and text.count("\n") <= 1
+
+
+U32, F32, STRING, BOOL = GGUFValueType.UINT32, GGUFValueType.FLOAT32, GGUFValueType.STRING, GGUFValueType.BOOL
+ARRAY = GGUFValueType.ARRAY
+
+
+@pytest.mark.parametrize(
+    "name,value,type_",
+    [
+        ("general.architecture", 1, U32),
+        ("general.name", 1, U32),
+        ("general.alignment", "32", STRING),
+        ("llama.block_count", "2", STRING),
+        ("llama.block_count", 2.0, F32),
+        ("llama.block_count", True, BOOL),
+        ("llama.block_count", [2], ARRAY),
+        ("llama.embedding_length", [64, 64], ARRAY),
+        ("llama.context_length", "", STRING),
+        ("llama.attention.head_count", "4", STRING),
+        ("llama.attention.head_count_kv", "2", STRING),
+        ("llama.attention.head_count_kv", [2, 1], ARRAY),
+        ("llama.attention.head_count_kv", [2, 2, 2], ARRAY),
+        ("llama.attention.head_count_kv", ["2", "2"], ARRAY),
+        ("llama.attention.key_length", "16", STRING),
+        ("llama.attention.layer_norm_rms_epsilon", 1, U32),
+        ("llama.attention.sliding_window", "no", STRING),
+        ("llama.expert_count", [0], ARRAY),
+        ("llama.rope.dimension_count", 16.0, F32),
+        ("llama.rope.freq_base", [1.0], ARRAY),
+        ("llama.rope.scaling.type", 1, U32),
+        ("llama.rope.scaling.factor", "2", STRING),
+        ("tokenizer.ggml.model", 1, U32),
+        ("tokenizer.ggml.bos_token_id", "1", STRING),
+        ("tokenizer.ggml.add_bos_token", "yes", STRING),
+        ("tokenizer.ggml.add_space_prefix", [True], ARRAY),
+    ],
+)
+def test_keys_of_the_wrong_type(name, value, type_, tmp_path):
+    bad = make_model(tmp_path / "bad.gguf", keys={name: (value, type_)})
+    with board("unix", bad) as b:
+        text = b.run(LOAD.format(source=b.source))
+    assert text.startswith("ModelError") and name in text and text.count("\n") <= 1, text
+
+
+@pytest.mark.parametrize(
+    "name,value",
+    [
+        ("llama.attention.head_count", [4, 4]),
+        ("llama.attention.head_count_kv", [2, 2]),
+        ("llama.feed_forward_length", [96, 96]),
+    ],
+)
+def test_one_number_for_each_layer(name, value, tmp_path):
+    per_layer = make_model(tmp_path / "x.gguf", keys={name: (value, ARRAY)})
+    with board("unix", per_layer) as b:
+        code = f"import tinyprof\na = tinyprof.load({b.source!r}).arch\nprint(a.heads, a.kv_heads, a.hidden)"
+        assert b.run(code).split() == ["4", "2", "96"]
+
+
+FACTOR, OLD_FACTOR, KIND = "llama.rope.scaling.factor", "llama.rope.scale_linear", "llama.rope.scaling.type"
+
+
+@pytest.mark.parametrize(
+    "keys,scale",
+    [
+        ({}, 1.0),
+        ({FACTOR: (4.0, F32)}, 4.0),  # as in llama.cpp, linear is the type where none stands
+        ({OLD_FACTOR: (4.0, F32)}, 4.0),
+        ({FACTOR: (4.0, F32), KIND: ("linear", STRING)}, 4.0),
+        ({FACTOR: (2.0, F32), OLD_FACTOR: (4.0, F32)}, 2.0),
+        ({FACTOR: (4.0, F32), KIND: ("none", STRING)}, 1.0),
+        ({OLD_FACTOR: (4.0, F32), KIND: ("none", STRING)}, 1.0),
+        ({FACTOR: (0.0, F32)}, 1.0),
+    ],
+)
+def test_rope_scaling_is_read_as_llama_cpp_reads_it(keys, scale, tmp_path):
+    scaled = make_model(tmp_path / "x.gguf", keys=keys)
+    with board("unix", scaled) as b:
+        bits = int(b.run(f"import tinyprof\nprint(tinyprof.load({b.source!r}).arch.rope_scale)"))
+    assert struct.unpack("<f", struct.pack("<I", bits))[0] == scale
 
 
 @pytest.mark.parametrize("options", ["batch=0", "context=0", "context=-1"])

@@ -5,7 +5,7 @@ import binascii
 import numpy as np
 import pytest
 from models import make_model
-from on_board import ALL, DATA, FIXED, board
+from on_board import ALL, DATA, FIXED, NO_DATA, board
 from on_board import reference as reference_board
 from reference import Reference, decode, encode
 from tinyprof_bridge.boards import REFERENCES
@@ -119,7 +119,7 @@ GOLDEN = "import tinyprof\ntinyprof.load({source!r}, context=256).generate('', 2
 @pytest.fixture(scope="module")
 def stories(tmp_path_factory):
     if not (DATA / "stories260K.bin").exists():
-        pytest.skip("stories260K.bin is not in shared/data")
+        pytest.skip(NO_DATA)
     out = tmp_path_factory.mktemp("stories") / "stories.gguf"
     convert(DATA / "stories260K.bin", DATA / "tok512.bin", out, "F32")
     return out

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from models import make_model
+from rich.console import Console
 from tinyprof_bridge import report, table
 from tinyprof_bridge.collect import Request, collect
 from tinyprof_bridge.progress import Progress
@@ -26,7 +27,7 @@ def saved(tmp_path_factory):
 
 def show(file, form, cwd):
     result = subprocess.run(
-        [sys.executable, "-m", "tinyprof_bridge.cli", "report", str(file), "-o", form],
+        [sys.executable, "-m", "tinyprof_bridge", "report", str(file), "-o", form],
         capture_output=True, text=True, cwd=cwd,
     )  # fmt: skip
     assert result.returncode == 0 and result.stderr == "", result.stderr
@@ -53,6 +54,7 @@ def test_csv_and_json_hold_the_same(saved, tmp_path):
     for row, test in zip(rows, whole["tests"], strict=True):
         assert float(row["per_token"]) == pytest.approx(test["per_token"])
     assert whole["complete"] and whole["logits"] == "match" and whole["operators"]["tg8"][0]["share"] > 0.05
+    assert whole["check"]["tokens"] and whole["end"]["ok"] and len(whole["overhead"]["on"]) == 3
 
 
 def test_jsonl_is_the_run_itself(saved, tmp_path):
@@ -71,4 +73,13 @@ def test_statistics():
 def test_markdown_is_safe_from_what_a_board_says(saved):
     run = table.load(saved["m4"])
     run.ops[0] = run.ops[0].model_copy(update={"role": "a|b\nc"})
-    assert "a\\|b c" in report.markdown(run)
+    assert "a\\|b?c" in report.markdown(run)
+
+
+def test_what_a_board_says_does_not_steer_a_terminal(saved):
+    run = table.load(saved["m4"])
+    run.ops[0] = run.ops[0].model_copy(update={"role": "[red]x[/]\x1b[2J"})
+    run.begin = run.begin.model_copy(update={"machine": "\x1b]0;title\x07"})
+    written = io.StringIO()
+    report.terminal(run, Console(file=written, width=150))
+    assert "[red]x[/]?[2J" in written.getvalue() and "\x1b" not in written.getvalue()

@@ -1,2 +1,2 @@
 class ModelError(ValueError):
-    """The model cannot be used as it is: the message says which part, and what to do."""
+    """The model, or what is asked of it, cannot be used as it is: the message says which part, and what to do."""

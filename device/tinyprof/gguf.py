@@ -12,6 +12,8 @@ from micropython import const
 from .errors import ModelError
 
 # value types
+_U32 = const(4)
+_I32 = const(5)
 _BOOL = const(7)
 _STRING = const(8)
 _ARRAY = const(9)
@@ -78,6 +80,8 @@ class GGUF:
         name = self._string()
         if len(name) > 128:
             raise ModelError("damaged GGUF: a name of %d bytes" % len(name))
+        if name and min(name) < 32:
+            raise ModelError("damaged GGUF: a name with control characters")
         try:
             return name.decode()
         except UnicodeError:
@@ -85,6 +89,8 @@ class GGUF:
 
     def _key(self):
         name = self._name()
+        if name in self.keys or name in self.arrays:
+            raise ModelError("damaged GGUF: key %s is there twice" % name)
         type_ = self._number("<I")
         if type_ == _ARRAY:
             item = self._number("<I")
@@ -127,10 +133,22 @@ class GGUF:
             raise ModelError("tensor %s is damaged: %d x %d" % (name, rows, cols))
         if offset > self.end:
             raise ModelError("truncated GGUF: tensor %s begins at %d of %d" % (name, offset, self.end))
+        if name in self.tensors:
+            raise ModelError("damaged GGUF: tensor %s is there twice" % name)
         self.tensors[name] = (type_, cols, rows, offset)
 
-    def get(self, name, default=None):
-        """The value of a key (number, bool or str); default if absent, ModelError without one."""
+    def get(self, name, default=None, kind=None):
+        """The value of a key (number, bool or str); default if absent, ModelError without one.
+
+        kind: the type that the value must have, else ModelError; None for any."""
+        value = self._value(name, default)
+        if kind is not None and type(value) is not kind:
+            raise ModelError("key %s is not of type %s" % (name, kind.__name__))
+        return value
+
+    def _value(self, name, default):
+        if name in self.arrays:
+            raise ModelError("key %s is an array: not supported" % name)
         found = self.keys.get(name)
         if found is None:
             if default is None:
@@ -148,16 +166,33 @@ class GGUF:
 
     def count(self, name, default=None):
         """As get, for a number that counts something: an int from 1 to 2^24."""
-        value = self.get(name, default)
-        if not isinstance(value, int) or not 1 <= value <= _MAX_COUNT:
-            raise ModelError("key %s is %s: not a usable number" % (name, value))
+        value = self.get(name, default, int)
+        if not 1 <= value <= _MAX_COUNT:
+            raise ModelError("key %s is %d: not a usable number" % (name, value))
+        return value
+
+    def count_of_all(self, name, layers, default=None):
+        """As count, for a key that may also be an array of one number a layer: all must be equal."""
+        found = self.arrays.get(name)
+        if found is None:
+            return self.count(name, default)
+        item, count, at = found
+        if item not in (_U32, _I32) or count != layers:
+            raise ModelError("array %s does not hold a whole number for each of %d layers" % (name, layers))
+        first = bytes(self.data[at : at + 4])
+        for i in range(1, count):
+            if self.data[at + 4 * i : at + 4 * i + 4] != first:
+                raise ModelError("array %s: layers that differ are not supported" % name)
+        value = struct.unpack_from("<i", first)[0]
+        if not 1 <= value <= _MAX_COUNT:
+            raise ModelError("array %s holds %d: not a usable number" % (name, value))
         return value
 
     def float_bits(self, name, default):
         """The bits of an f32 key, untouched by MicroPython's own float type."""
         found = self.keys.get(name)
-        if found is None:
+        if found is None and name not in self.arrays:
             return default
-        if found[0] != 6:
+        if found is None or found[0] != 6:
             raise ModelError("key %s is not an f32" % name)
         return struct.unpack_from("<I", self.data, found[1])[0]

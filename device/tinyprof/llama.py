@@ -54,9 +54,9 @@ class Llama:
         self._check_keys(gguf)
         self.dim = gguf.count("llama.embedding_length")
         self.layers = gguf.count("llama.block_count")
-        self.hidden = gguf.count("llama.feed_forward_length")
-        self.heads = gguf.count("llama.attention.head_count")
-        self.kv_heads = gguf.count("llama.attention.head_count_kv", self.heads)
+        self.hidden = gguf.count_of_all("llama.feed_forward_length", self.layers)
+        self.heads = gguf.count_of_all("llama.attention.head_count", self.layers)
+        self.kv_heads = gguf.count_of_all("llama.attention.head_count_kv", self.layers, self.heads)
         self.trained_context = gguf.count("llama.context_length")
         if self.dim % self.heads or self.heads % self.kv_heads:
             raise ModelError(
@@ -96,21 +96,22 @@ class Llama:
         del self._gguf, self._left
 
     def _check_keys(self, gguf):
-        architecture = gguf.get("general.architecture")
+        architecture = gguf.get("general.architecture", None, str)
         if architecture != "llama":
-            raise ModelError("general.architecture '%s' is not supported: only 'llama'" % architecture)
-        if gguf.get("llama.expert_count", 0):
+            raise ModelError("general.architecture %r is not supported: only 'llama'" % architecture[:32])
+        if gguf.get("llama.expert_count", 0, int):
             raise ModelError("llama.expert_count: mixture of experts is not supported")
-        if gguf.get("llama.attention.sliding_window", 0):
+        if gguf.get("llama.attention.sliding_window", 0, int):
             raise ModelError("llama.attention.sliding_window is not supported")
-        scaling = gguf.get("llama.rope.scaling.type", "none")
+        # as llama.cpp has it: linear where no type stands, a factor of 0 means none
+        scaling = gguf.get("llama.rope.scaling.type", "linear", str)
         if scaling not in ("none", "linear"):
-            raise ModelError("llama.rope.scaling.type '%s' is not supported: only 'linear'" % scaling)
+            raise ModelError("llama.rope.scaling.type %r is not supported: only 'linear'" % scaling[:32])
         factor_key = "llama.rope.scaling.factor"
         if factor_key not in gguf.keys:
             factor_key = "llama.rope.scale_linear"  # its name in older files
         self.rope_scale = gguf.float_bits(factor_key, _ONE)
-        if scaling == "none" and factor_key == "llama.rope.scaling.factor":
+        if scaling == "none" or self.rope_scale == 0:
             self.rope_scale = _ONE
         self.rope_base = gguf.float_bits("llama.rope.freq_base", 0x461C4000)  # 10000.0
         self.eps = gguf.float_bits("llama.attention.layer_norm_rms_epsilon", 0x3727C5AC)  # 1e-5

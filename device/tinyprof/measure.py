@@ -10,6 +10,7 @@ from array import array
 import _tinyprof
 
 from . import __version__, counters, ops
+from .errors import ModelError
 from .records import Records
 
 _CHECK_PROMPT = 8
@@ -20,7 +21,7 @@ def profile(model, p=(16, 64), n=(32,), d=(0,), r=5, warmup=1, run=None, out=Non
     """Measures prefill of each p tokens and decode of each n, behind each depth d, r times.
 
     Prints the records with out (default print) and returns a Summary. meta: a dict that the
-    begin record carries along. Raises ValueError if a test does not fit in the context; the
+    begin record carries along. Raises ModelError if a test does not fit in the context; the
     records then end with ok false."""
     records = Records(run or _run_id(), out)
     try:
@@ -103,9 +104,11 @@ class _Profile:
         model, arch = self.model, self.model.arch
         longest = max(d) + max(max(p or (0,)), max(n or (0,)))
         if longest > arch.context:
-            raise ValueError("needs a context of %d, the model is loaded with %d" % (longest, arch.context))
+            raise ModelError("needs a context of %d, the model is loaded with %d" % (longest, arch.context))
         if r < 1 or warmup < 0 or not (p or n) or min(tuple(p) + tuple(n) + (1,)) < 1 or min(d) < 0:
-            raise ValueError("p, n and r must be positive, d and warmup not negative")
+            raise ModelError("p, n and r must be positive, d and warmup not negative")
+        if any(len(set(lengths)) < len(lengths) for lengths in (p, n, d)):
+            raise ModelError("p, n and d must have each number once: r is for repetitions")
         self._begin(r, warmup, meta)
         self.counter.select(model.ctl)
         self._check()
@@ -266,18 +269,19 @@ class Summary:
         self.overhead = (0, 0)
         self.share = None
         self._plan = model.arch.plan
-        self.tests = []  # [name, tokens, [units of each repetition]]
+        self.tests = []  # [name, tokens of all repetitions, units of all]
 
     def add(self, name, tokens, spent):
         if not self.tests or self.tests[-1][0] != name:
-            self.tests.append([name, tokens, []])
-        self.tests[-1][2].append(spent)
+            self.tests.append([name, 0, 0])
+        self.tests[-1][1] += tokens
+        self.tests[-1][2] += spent
 
     def __repr__(self):
         c = self._counter
         lines = [self._model, "counted by %s (%s)" % (c.name, c.source)]
         for name, tokens, spent in self.tests:
-            per_token = sorted(spent)[len(spent) // 2] // tokens
+            per_token = spent // tokens
             line = "%-14s %12d %s/token" % (name, per_token, c.unit)
             if c.source in ("hw-timer", "host-clock") and c.unit in ("ns", "us") and per_token:
                 line += "  %.2f tok/s" % ((1e9 if c.unit == "ns" else 1e6) / per_token)

@@ -85,7 +85,7 @@ class Model:
         self.data = memoryview(data)
         self.placement = placement
         gguf = GGUF(self.data)
-        self.name = str(gguf.get("general.name", "?"))[:64]
+        self.name = gguf.get("general.name", "?", str)[:64]
         self.arch = arch = llama.Llama(gguf, context, batch, kv)
         self.tensor_types = arch.tensor_types(gguf)
         self.tokenizer = Tokenizer(gguf, arch.vocab)

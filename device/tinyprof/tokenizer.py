@@ -20,22 +20,22 @@ class Tokenizer:
     """Raises ModelError if the metadata holds no tokenizer of this kind for vocab tokens."""
 
     def __init__(self, gguf, vocab):
-        kind = gguf.get("tokenizer.ggml.model")
+        kind = gguf.get("tokenizer.ggml.model", None, str)
         if kind != "llama":
-            raise ModelError("tokenizer.ggml.model '%s' is not supported: only 'llama'" % kind)
+            raise ModelError("tokenizer.ggml.model %r is not supported: only 'llama'" % kind[:32])
         self.data = gguf.data
         self.vocab = vocab
         self.tokens = self._array(gguf, "tokens", 8)
         self.scores = self._array(gguf, "scores", 6)
         self.types = self._array(gguf, "token_type", 5)
-        self.bos = gguf.get("tokenizer.ggml.bos_token_id", 1)
-        self.eos = gguf.get("tokenizer.ggml.eos_token_id", 2)
-        self.unknown = gguf.get("tokenizer.ggml.unknown_token_id", 0)
-        self.add_bos = gguf.get("tokenizer.ggml.add_bos_token", True)
-        self.add_space = gguf.get("tokenizer.ggml.add_space_prefix", True)
+        self.bos = gguf.get("tokenizer.ggml.bos_token_id", 1, int)
+        self.eos = gguf.get("tokenizer.ggml.eos_token_id", 2, int)
+        self.unknown = gguf.get("tokenizer.ggml.unknown_token_id", 0, int)
+        self.add_bos = gguf.get("tokenizer.ggml.add_bos_token", True, bool)
+        self.add_space = gguf.get("tokenizer.ggml.add_space_prefix", True, bool)
         for token in (self.bos, self.eos, self.unknown):
-            if not isinstance(token, int) or not 0 <= token < vocab:
-                raise ModelError("tokenizer: special token %s is outside the vocabulary" % token)
+            if not 0 <= token < vocab:
+                raise ModelError("tokenizer: special token %d is outside the vocabulary" % token)
 
     def _array(self, gguf, name, item):
         name = "tokenizer.ggml." + name

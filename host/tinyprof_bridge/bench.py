@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from . import quants
 from .collect import prepare
-from .errors import BadInput, RunFailed
+from .errors import BadInput, RunFailed, plain
 from .progress import Progress
 
 FORMATS = ("table", "md", "json")
@@ -114,9 +115,9 @@ def show(result: Result, form: str) -> None:
         for row in body:
             print(f"| {' | '.join(row)} |")
         return
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(plain(title)), title_justify="left")
     for i, name in enumerate(heading):
         table.add_column(name, justify="left" if i < 2 else "right")
     for row in body:
-        table.add_row(*row)
+        table.add_row(*(Text(plain(cell)) for cell in row))
     Console(width=None if Console().is_terminal else 150).print(table)

@@ -8,6 +8,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from .errors import BadInput, RunFailed
 
@@ -96,8 +97,12 @@ class Emulator:
     """A running emulated board; device is the pty of its REPL. Use as a context manager."""
 
     def __init__(self, board: str, romfs: Path | None = None) -> None:
-        """romfs: an image that lies in the board's flash when it starts."""
+        """romfs: an image that lies in the board's flash when it starts. Raises BadInput if it does not fit."""
         self.spec = EMULATED[board]
+        if romfs is not None and romfs.stat().st_size > self.spec.rom_bytes:
+            raise BadInput(
+                f"package and model need {romfs.stat().st_size} bytes of flash, board {board} has {self.spec.rom_bytes}"
+            )
         program = shutil.which(self.spec.qemu)
         if program is None:
             raise BadInput(f"{self.spec.qemu} is not installed: run `make setup` in a checkout of tinyprof")
@@ -135,6 +140,12 @@ class Emulator:
     def pid(self) -> int:
         return self._process.pid
 
+    def wait(self) -> NoReturn:
+        """Waits until the emulator ends, which it does not by itself: raises RunFailed then."""
+        code = self._process.wait()
+        output = self._process.stdout.read() if self._process.stdout else b""
+        raise RunFailed(f"the emulator ended (exit code {code}): {output.decode(errors='replace').strip()[-300:]}")
+
     def close(self) -> None:
         self._process.terminate()
         try:
@@ -150,10 +161,16 @@ class Emulator:
         self.close()
 
 
-def find_serial() -> str:
-    """The serial port of the only board attached. Raises BadInput for none or several."""
+def serial_port(board: str) -> str:
+    """The port that a name stands for, 'auto' for that of the only board attached.
+
+    Raises BadInput for what can be no port, and where auto finds none or several."""
     from serial.tools.list_ports import comports
 
+    if board != "auto":
+        if "/" not in board and not os.path.exists(board):
+            raise BadInput(f"no board '{board}': one of {', '.join(NAMES)}, or a serial port such as /dev/ttyACM0")
+        return board
     ports = [p for p in comports() if p.vid is not None]
     if not ports:
         raise BadInput("no board found on USB: attach one, name its port, or use --board m4 (emulated)")

@@ -1,9 +1,10 @@
 """tinyprof-bridge: the command line. Each verb is thin; the work is in the module of its name."""
 
+import contextlib
+import io
 import os
 import signal
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -14,13 +15,13 @@ from rich.console import Console
 from . import __version__, boards, report, table
 from .collect import Request, read_model
 from .collect import collect as run_collect
-from .errors import BadInput, RunFailed
+from .errors import BadInput, RunFailed, plain
 from .progress import Progress
 
 # typer carries its own copy of click, or not: the base of its errors is the same class either way
 _UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 DEMO_MODEL = Path(__file__).parent / "demo" / "demo-q4_0.gguf"
 
 BoardOption = Annotated[
@@ -38,7 +39,15 @@ def _lengths(option: str, text: str, least: int = 1) -> tuple[int, ...]:
         raise BadInput(f"{option} takes whole numbers with commas between, not '{text}'") from None
     if any(v < least or v > 1_000_000 for v in values):
         raise BadInput(f"{option} takes numbers from {least} to 1000000, not '{text}'")
+    if len(set(values)) < len(values):
+        raise BadInput(f"{option} takes each number once, not '{text}'; for repetitions there is -r")
     return values
+
+
+def _seconds(timeout: float) -> float:
+    if not 0 < timeout <= 86400:  # so neither for nan
+        raise BadInput(f"--timeout takes seconds, more than 0 and at most 86400, not {timeout:g}")
+    return timeout
 
 
 def _model(name: str) -> Path:
@@ -62,7 +71,7 @@ def _print(run: table.Run, form: str) -> None:
         case "json":
             print(report.as_json(run))
         case "jsonl":
-            print(Path(run.path).read_text(encoding="utf-8"), end="")
+            sys.stdout.buffer.write(Path(run.path).read_bytes())
 
 
 def _check_form(form: str) -> None:
@@ -90,8 +99,8 @@ def collect(
 ) -> None:
     """Profile a model on a board and keep the records."""
     _check_form(o)
-    if r < 1 or warmup < 0 or batch < 1 or timeout <= 0 or (context is not None and context < 1):
-        raise BadInput("-r, --batch, --timeout and -c must be positive, --warmup not negative")
+    if r < 1 or warmup < 0 or batch < 1 or (context is not None and context < 1):
+        raise BadInput("-r, --batch and -c must be positive, --warmup not negative")
     request = Request(
         board=board,
         model=_model(model),
@@ -103,7 +112,7 @@ def collect(
         context=context,
         batch=batch,
         kv=kv,
-        timeout=timeout,
+        timeout=_seconds(timeout),
     )
     if not request.p and not request.n:
         raise BadInput("nothing to measure: give -p or -n")
@@ -122,6 +131,37 @@ def report_(
     """Show a saved run."""
     _check_form(o)
     _print(table.load(file), o)
+
+
+@app.command()
+def compare(
+    files: Annotated[list[Path], typer.Argument(help="saved runs; the first is what the others are held against")],
+    by: Annotated[str, typer.Option(help="group runs by recorded fields, e.g. types or board,batch")] = "",
+    allow: Annotated[bool, typer.Option("--allow", help="compare what cannot be compared, and say so")] = False,
+    fail_on: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="exit 1 if a test is slower by more, and not by chance")
+    ] = None,
+    o: Annotated[str, typer.Option("-o", help="table, md, csv or json")] = "table",
+) -> None:
+    """Set runs side by side: medians, changes, and whether they are more than chance."""
+    from . import compare as comparing
+
+    if o not in comparing.FORMATS:
+        raise BadInput(f"-o takes table, md, csv or json, not '{o}'")
+    limit = comparing.limit(fail_on) if fail_on is not None else None
+    result = comparing.compare(files, by, allow)
+    slower = comparing.regressions(result, limit) if limit is not None else []
+    match o:
+        case "table":
+            comparing.terminal(result, Console(width=None if sys.stdout.isatty() else 150))
+        case "md":
+            print(comparing.markdown(result), end="")
+        case "csv":
+            print(comparing.csv(result), end="")
+        case "json":
+            print(comparing.as_json(result))
+    if slower:
+        raise RunFailed(f"slower by more than {fail_on}: {'; '.join(slower)}")
 
 
 @app.command()
@@ -162,8 +202,10 @@ def emulate(
         with boards.Emulator(board, None if bare else image) as emulator:
             print(f"{boards.EMULATED[board].description} at {emulator.device}; Ctrl-C stops it", flush=True)
             print(f"  mpremote connect {emulator.device} repl", flush=True)
-            while True:
-                time.sleep(1)
+            try:
+                emulator.wait()
+            except KeyboardInterrupt:
+                print("stopped")
 
 
 @app.command("deploy")
@@ -176,9 +218,9 @@ def deploy_(
     from .transport import SerialBoard
 
     data = read_model(_model(model))
-    device = boards.find_serial() if board == "auto" else board
-    if device in boards.NAMES:
+    if board in boards.NAMES:
         raise BadInput("an emulated board gets its package when it starts: see collect and emulate")
+    device = boards.serial_port(board)
     link = SerialBoard(device)
     try:
         place = deploy.deploy(link, deploy.compiled_package(), data, Progress().transferred)
@@ -203,13 +245,21 @@ def demo(
         raise RunFailed("the logits differ from those of the unix port: the figures are of a wrong kernel")
 
 
-_bench = typer.Typer(no_args_is_help=True, help="Measure parts of the device code alone.")
+def _help_without_verb(context: typer.Context) -> None:
+    """The whole help, as an error: a verb is missing."""
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise SystemExit(2)
+
+
+_bench = typer.Typer()
 app.add_typer(_bench, name="bench")
 
 
-@_bench.callback()
-def _bench_root() -> None:
+@_bench.callback(invoke_without_command=True)
+def _bench_root(context: typer.Context) -> None:
     """Measure parts of the device code alone."""
+    _help_without_verb(context)
 
 
 @_bench.command("kernels")
@@ -227,31 +277,56 @@ def bench_kernels(
     if o not in bench.FORMATS:
         raise BadInput(f"-o takes table, md or json, not '{o}'")
     names = [t.strip().upper() for t in types.split(",") if t.strip()]
-    bench.show(bench.run(board, names, bench.shapes(shapes), _lengths("-n", n), timeout), o)
+    bench.show(bench.run(board, names, bench.shapes(shapes), _lengths("-n", n), _seconds(timeout)), o)
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+) -> None:
     """Profile quantized language models on microcontrollers."""
     if version:
         print(f"tinyprof-bridge {__version__}")
         raise typer.Exit
+    _help_without_verb(context)
 
 
 def _fail(code: int, message: str) -> NoReturn:
-    print(f"tinyprof-bridge: {' '.join(message.split())}", file=sys.stderr)
-    sys.stderr.flush()
+    """Ends with one line on standard error, whatever is in the message."""
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(f"tinyprof-bridge: {plain(' '.join(message.split()))}", file=sys.stderr, flush=True)
     raise SystemExit(code)
 
 
+def _standard_streams() -> None:
+    """Makes printing safe: where a stream is closed, and in an encoding that lacks characters."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _drop_output() -> None:
+    """Forgets what standard output cannot take, else the interpreter tries again at its end."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
-    """Entry point. Exit codes: 0, 1 the run failed, 2 bad input."""
+    """The command line. Exit codes: 0, 1 the run failed, 2 bad input."""
+    _standard_streams()
     for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal must not leave an emulator
         signal.signal(number, lambda *_: sys.exit(1))
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # left so by __main__
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         # without its standalone mode typer returns the exit code of an interrupt
         if app(standalone_mode=False):
             _fail(1, "interrupted")
+        sys.stdout.flush()
     except _UsageError as error:
         _fail(2, f"{error.format_message()} (see --help)")
     except BadInput as error:
@@ -261,8 +336,9 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _fail(1, "interrupted")
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
     except OSError as error:
+        _drop_output()
         _fail(1, f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
 
 

@@ -24,6 +24,7 @@ from .table import Run, from_stream
 from .transport import SerialBoard, Transport, UnixBoard
 
 UNIX_HEAP_SPARE = 64 << 20
+STOP_SECONDS = 5.0  # for a board that may be dead to stop
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,12 @@ class Request:
     @property
     def needed_context(self) -> int:
         return max(self.context or 0, max(self.d) + max((*self.p, *self.n)), 32)
+
+    @property
+    def tests(self) -> list[str]:
+        """What the board will call its tests, in order."""
+        names = [*(f"pp{p}" for p in self.p), *(f"tg{n}" for n in self.n)]
+        return [f"{name} @ d{depth}" if depth else name for depth in self.d for name in names]
 
 
 @dataclass
@@ -74,18 +81,11 @@ def prepare(board: str, model: Path | None, progress: Progress) -> Iterator[Plac
     data = read_model(model) if model else None
     with contextlib.ExitStack() as stack:
         if board in boards.REFERENCES.values():
-            program = boards.firmware(board)
-            unix = UnixBoard(program, deploy.device_package().parent, len(data or b"") + UNIX_HEAP_SPARE)
-            stack.callback(unix.close)
-            yield Place(unix, str(model.resolve()) if model else "", _sha256_of(program), None)
+            yield stack.enter_context(_unix(board, model, len(data or b"")))
         elif board in EMULATED:
             spec = EMULATED[board]
             progress.step(f"starting {spec.description}")
             image = deploy.romfs_image(deploy.compiled_package(), data)
-            if len(image) > spec.rom_bytes:
-                raise BadInput(
-                    f"package and model need {len(image)} bytes of flash, board {board} has {spec.rom_bytes}"
-                )
             file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "image.romfs"
             file.write_bytes(image)
             emulator = stack.enter_context(Emulator(board, file))
@@ -94,7 +94,7 @@ def prepare(board: str, model: Path | None, progress: Progress) -> Iterator[Plac
             arguments = " ".join((spec.qemu, *spec.arguments))
             yield Place(link, "/rom/model.gguf", _sha256_of(boards.firmware(board)), arguments)
         else:
-            device = boards.find_serial() if board == "auto" else board
+            device = boards.serial_port(board)
             progress.step(f"opening {device}")
             link = SerialBoard(device)
             stack.callback(link.close)
@@ -103,29 +103,43 @@ def prepare(board: str, model: Path | None, progress: Progress) -> Iterator[Plac
             yield Place(link, source, None, None)
 
 
+@contextlib.contextmanager
+def _unix(board: str, model: Path | None, size: int) -> Iterator[Place]:
+    """The unix port, of either path, with room for a model of so many bytes."""
+    program = boards.firmware(board)
+    with tempfile.TemporaryDirectory() as scratch:
+        # a name of our own: MicroPython opens only names that are UTF-8
+        link = Path(scratch) / "model.gguf"
+        if model is not None:
+            link.symlink_to(model.resolve())
+        unix = UnixBoard(program, deploy.device_package().parent, size + UNIX_HEAP_SPARE)
+        try:
+            yield Place(unix, str(link), _sha256_of(program), None)
+        finally:
+            unix.close()
+
+
 def _sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _reference_logits(request: Request, model: bytes) -> dict[str, str]:
-    """The CRC of the model's logits on the unix port, under each path for which that is built.
-
-    A path that cannot take the request is left out: the board itself will say what is wrong."""
+def _reference_logits(request: Request, model: bytes, progress: Progress) -> dict[str, str]:
+    """The CRC of the model's logits on the unix port, under each path for which that is built."""
     load = {"context": request.needed_context, "kv": request.kv}
-    code = (
-        "import tinyprof\nfrom tinyprof.measure import check\n"
-        f"print(check(tinyprof.load({str(request.model.resolve())!r}, **{load!r}))[0])"
-    )
     found = {}
     for path, board in boards.REFERENCES.items():
-        if board == request.board:  # it would be held against itself
-            continue
-        with contextlib.suppress(BadInput, RunFailed):
-            unix = UnixBoard(boards.firmware(board), deploy.device_package().parent, len(model) + UNIX_HEAP_SPARE)
-            try:
-                found[path] = b"".join(unix.run(code, request.timeout)).decode().strip()
-            finally:
-                unix.close()
+        progress.step(f"computing the reference logits of the {path} path")
+        try:
+            with _unix(board, request.model, len(model)) as place:
+                code = (
+                    "import tinyprof\nfrom tinyprof.measure import check\n"
+                    f"print(check(tinyprof.load({place.source!r}, **{load!r}))[0])"
+                )
+                found[path] = b"".join(place.transport.run(code, request.timeout)).decode().strip()
+        except (BadInput, RunFailed) as error:
+            # a model that this path cannot take: the board itself will say what is wrong
+            if "ModelError" not in str(error):
+                progress.step(f"without them logits of that path are not checked: {error}")
     return found
 
 
@@ -146,21 +160,27 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
     # move the board's tables, and with them the last digits of the figures, from run to run.
     stream = wire.Stream(secrets.token_hex(6))
     failure: BaseException | None = None
-    with prepare(request.board, request.model, progress) as place, partial.open("ab", buffering=0) as file:
-        _claim(file, partial)
-        header = _host_line(stream.run or "", request, model, place)
+    with prepare(request.board, request.model, progress) as place, _claimed(partial) as file:
+        checked = request.board not in boards.REFERENCES.values()  # these would be held against themselves
+        reference = _reference_logits(request, model, progress) if checked else {}
+        header = _host_line(stream.run or "", request, model, place, reference)
         _write(file, header)
         stream.feed(header)
-        progress.begin(len(request.d) * (len(request.p) + len(request.n)) * request.r)
+        progress.begin(request.tests, request.r)
         try:
             for line in place.transport.run(_code(request, place, stream.run or ""), request.timeout):
                 _take(line, stream, file, progress)
         except (RunFailed, KeyboardInterrupt) as error:
             failure = error
-            for line in place.transport.interrupt():
-                _take(line, stream, file, progress)
+            patience = STOP_SECONDS
+            if isinstance(error, KeyboardInterrupt):
+                progress.step("stopping the board; Ctrl-C again leaves it as it is")
+                patience = max(request.timeout, STOP_SECONDS)
+            with contextlib.suppress(KeyboardInterrupt):
+                for line in place.transport.interrupt(patience):
+                    _take(line, stream, file, progress)
         except OSError as error:  # a full disk: the board must not run on without us
-            place.transport.interrupt()
+            place.transport.interrupt(STOP_SECONDS)
             failure = RunFailed(f"cannot write {partial}: {error.strerror}")
         finally:
             progress.end()
@@ -176,13 +196,24 @@ def partial_of(out: Path) -> Path:
     return out.with_suffix(".partial.jsonl") if out.suffix == ".jsonl" else out.with_name(out.name + ".partial.jsonl")
 
 
-def _claim(file: FileIO, path: Path) -> None:
-    """Empties a file that no other run is writing. Raises BadInput if one is."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise BadInput(f"another run is writing {path}: give this one its own --out") from None
-    file.truncate(0)
+@contextlib.contextmanager
+def _claimed(path: Path) -> Iterator[FileIO]:
+    """A file for a run's records, empty at first; it goes again if no run begins in it.
+
+    Raises BadInput if another run is writing it."""
+    with path.open("ab", buffering=0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadInput(f"another run is writing {path}: give this one its own --out") from None
+        file.truncate(0)
+        try:
+            yield file
+        except OSError as error:
+            raise RunFailed(f"cannot write {path}: {error.strerror}") from None
+        finally:
+            if b'"kind":"begin"' not in path.read_bytes():
+                path.unlink()
 
 
 def _write(file: FileIO, line: bytes) -> None:
@@ -201,16 +232,13 @@ def _take(line: bytes, stream: wire.Stream, file: FileIO, progress: Progress) ->
 
 def _judge(run: Run, failure: BaseException | None, partial: Path) -> None:
     """Raises what is wrong with a run, if anything is."""
-    kept = f"what was measured so far is in {partial}"
-    if run.begin is None:
-        partial.unlink()
-        kept = "nothing was measured"
+    kept = f"what was measured so far is in {partial}" if run.begin else "nothing was measured"
     if isinstance(failure, KeyboardInterrupt):
         raise RunFailed(f"interrupted: {kept}")
     if failure is not None:
         raise RunFailed(f"{failure}; {kept}")
     if run.end is not None and not run.end.ok:
-        if run.end.error in ("ModelError", "ValueError"):
+        if run.end.error == "ModelError":
             raise BadInput(f"{run.end.reason}")
         raise RunFailed(f"the board stopped with {run.end.error}: {run.end.reason}; {kept}")
     if run.model and run.host and run.model.sha256 not in (None, run.host.model_sha256):
@@ -233,7 +261,7 @@ def _code(request: Request, place: Place, run: str) -> str:
     return f"from tinyprof.remote import main\nmain({place.source!r},{run!r},{load!r},{profile!r})\n"
 
 
-def _host_line(run: str, request: Request, model: bytes, place: Place) -> bytes:
+def _host_line(run: str, request: Request, model: bytes, place: Place, reference: dict[str, str]) -> bytes:
     fields: dict[str, object] = {
         "tp": SCHEMA,
         "run": run,
@@ -245,9 +273,7 @@ def _host_line(run: str, request: Request, model: bytes, place: Place) -> bytes:
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "model_file": request.model.name,
         "model_sha256": hashlib.sha256(model).hexdigest(),
-        "reference_logits": _reference_logits(request, model)
-        if request.board not in boards.REFERENCES.values()
-        else {},
+        "reference_logits": reference,
         "firmware_sha256": place.firmware_sha256,
         "emulator": place.emulator,
     }

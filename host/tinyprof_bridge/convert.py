@@ -6,6 +6,8 @@ architecture (ggml's docs/gguf.md). Both llama2.c and this architecture rotate n
 in RoPE, so rows of wq and wk keep their order.
 """
 
+import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -134,7 +136,8 @@ def convert(checkpoint: Path, tokenizer: Path, out: Path, type_: str, name: str 
     except OSError as error:
         raise RunFailed(f"{out}: cannot be written: {error.strerror or error}") from error
     finally:
-        writer.close()
+        with contextlib.suppress(OSError):  # a full disk stops this as well
+            writer.close()
         partial.unlink(missing_ok=True)
     shapes = {name: padded_shape(name, tensor.shape, hidden_dim) for name, tensor in tensors.items()}
     types = Counter(stored_type(name, shape, header.n_layers, type_) for name, shape in shapes.items())
@@ -364,6 +367,16 @@ def write_tensors(writer: GGUFWriter, source: Path, tensors: dict[str, Floats], 
     for name, tensor in tensors.items():
         check_values(source, name, tensor, stored[name])
         writer.write_tensor_data(encode(tensor, shapes[name], stored[name]))
+        check_written(writer)
+
+
+def check_written(writer: GGUFWriter) -> None:
+    """Raises OSError if the disk was full: numpy does not say so for the last bytes of a tensor."""
+    assert writer.fout is not None
+    (file,) = writer.fout
+    file.flush()
+    if os.fstat(file.fileno()).st_size != file.tell():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def check_values(source: Path, name: str, tensor: Floats, type_: str) -> None:

@@ -6,7 +6,9 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
+from .errors import plain
 from .schema import AnyRecord
 
 
@@ -14,12 +16,13 @@ class Progress:
     def __init__(self, quiet: bool = False) -> None:
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._bar: Bar | None = None
-        self._test = ""
+        self._tests: list[str] = []
         self._tenth = 0
         self._began = time.monotonic()
 
     def step(self, text: str) -> None:
-        self._console.print(f"[dim]{time.monotonic() - self._began:5.1f} s[/]  {text}")
+        line = Text.assemble((f"{time.monotonic() - self._began:5.1f} s", "dim"), "  ", plain(text))
+        self._console.print(line, soft_wrap=True)
 
     def transferred(self, done: int, total: int) -> None:
         """A transfer has come so far: a line at every tenth."""
@@ -28,26 +31,47 @@ class Progress:
             self.step(f"  {done:,} of {total:,} bytes")
         self._tenth = tenth if done < total else 0
 
-    def begin(self, repetitions: int) -> None:
-        """repetitions: of all tests together."""
+    def begin(self, tests: list[str], repetitions: int) -> None:
+        """tests: in the order in which they will run; repetitions: of each."""
+        self._tests = tests
         if sys.stderr.isatty() and not self._console.quiet:
             columns = (
-                TextColumn("{task.description:14}"),
+                TextColumn("{task.description:24}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
             )
             self._bar = Bar(*columns, console=self._console, transient=True)
             self._bar.start()
-            self._bar.add_task("warming up", total=repetitions)
+            self._bar.add_task("loading the model", total=len(tests) * repetitions)
+        else:
+            self.step("loading the model")
 
     def record(self, record: AnyRecord) -> None:
-        if record.kind == "test":
-            self._test = record.test
-            if self._bar is None:
-                self.step(f"measuring {record.test}")
-        elif record.kind == "samples" and record.at == 0 and self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], advance=1, description=self._test)
+        """Says what the board does next, which is known from what it has done."""
+        match record.kind:
+            case "model":
+                self._now("running the check prompt")
+            case "check":
+                self._warm_up()
+            case "test":
+                self._now(f"measuring {record.test}")
+            case "cost" if record.at == 0:
+                self._warm_up()
+            case "samples" if record.at == 0 and self._bar is not None:
+                self._bar.advance(self._bar.task_ids[0])
+
+    def _warm_up(self) -> None:
+        if self._tests:
+            self._now(f"warming up {self._tests.pop(0)}")
+        else:
+            self._now("measuring the profiler itself")
+
+    def _now(self, text: str) -> None:
+        if self._bar is None:
+            self.step(text)
+        else:
+            self._bar.update(self._bar.task_ids[0], description=plain(text))
 
     def end(self) -> None:
         if self._bar is not None:

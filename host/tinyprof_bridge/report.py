@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .errors import plain
 from .table import Run, operators, profiler_overhead, tests
 
 FORMATS = ("table", "md", "csv", "json")
@@ -23,11 +25,11 @@ class Column:
 
     heading: str
     field: str
-    show: Callable[[float], str]
+    show: Callable[[Any], str]
     rank: int = 0
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     if math.isnan(value):
         return "–"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:,.2f}"
@@ -43,18 +45,18 @@ def _ratio(value: float) -> str:
 
 def _test_columns(run: Run) -> list[Column]:
     unit = run.unit
-    columns = [Column("test", "test", str)]
+    columns = [Column("test", "test", plain)]
     if run.per_second:
         columns += [Column("tok/s", "tok_s", _ratio), Column("± stddev", "tok_s_stddev", _ratio, 1)]
-    columns += [Column(f"{unit}/token", "per_token", _number)]
+    columns += [Column(f"{unit}/token", "per_token", number)]
     if not run.per_second:
-        columns += [Column("± stddev", "stddev", _number, 3)]
+        columns += [Column("± stddev", "stddev", number, 3)]
     return [
         *columns,
-        Column("p50", "p50", _number, 2),
-        Column("p95", "p95", _number, 4),
-        Column("p99", "p99", _number, 2),
-        Column(f"first token ({unit})", "first_token", _number, 1),
+        Column("p50", "p50", number, 2),
+        Column("p95", "p95", number, 4),
+        Column("p99", "p99", number, 2),
+        Column(f"first token ({unit})", "first_token", number, 1),
         Column(f"{unit}/MAC", "per_mac", _ratio),
         Column("interpreter", "interpreter", _percent),
     ]
@@ -62,15 +64,15 @@ def _test_columns(run: Run) -> list[Column]:
 
 def _operator_columns(run: Run) -> list[Column]:
     return [
-        Column("operator", "role", str),
-        Column("kernel", "op", str, 1),
-        Column("type", "type", str),
-        Column("calls/token", "calls", _number, 3),
-        Column(f"{run.unit}/token", "units", _number),
+        Column("operator", "role", plain),
+        Column("kernel", "op", plain, 1),
+        Column("type", "type", plain),
+        Column("calls/token", "calls", number, 3),
+        Column(f"{run.unit}/token", "units", number),
         Column("share", "share", _percent),
-        Column("MAC/token", "macs", _number),
+        Column("MAC/token", "macs", number),
         Column(f"{run.unit}/MAC", "per_mac", _ratio),
-        Column("bytes/token", "bytes", _number, 2),
+        Column("bytes/token", "bytes", number, 2),
     ]
 
 
@@ -98,7 +100,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         b = run.begin
         clock = f", {b.clock_hz / 1e6:g} MHz" if b.clock_hz else ""
         lines.append(("board", f"{b.machine}{clock}; MicroPython {b.micropython}"))
-        lines.append(("kernels", f"{b.native.kernels}, gcc {b.native.compiler}, {b.native.flags}"))
+        lines.append(("kernels", f"{b.native.kernels}, compiler {b.native.compiler}, {b.native.flags}"))
     if run.counter:
         c = run.counter
         lines.append(("counted by", f"{c.name}: {c.source}, in {c.unit}, a read costs {c.read_cost}"))
@@ -127,7 +129,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         lines.append(("INCOMPLETE", f"{run.missing} records missing, {run.torn} damaged: not for comparison"))
     if run.source == "emulated-icount":
         lines.append(("note", "instructions counted by an emulator; they are not the cycles or seconds of a chip"))
-    return lines
+    return [(name, plain(text)) for name, text in lines]
 
 
 def terminal(run: Run, console: Console) -> None:
@@ -142,46 +144,46 @@ def terminal(run: Run, console: Console) -> None:
     if frame.empty:
         console.print("no test finished")
         return
-    console.print(_rich(frame, _test_columns(run), f"tests ({run.source})", console.width))
+    console.print(rich_table(frame, _test_columns(run), f"tests ({run.source})", console.width))
     main = main_test(run)
     if main:
         title = f"operators in {main} ({run.source})"
-        console.print(_rich(operators(run, main), _operator_columns(run), title, console.width))
+        console.print(rich_table(operators(run, main), _operator_columns(run), title, console.width))
 
 
-def _rich(frame: pd.DataFrame, columns: list[Column], title: str, width: int) -> Table:
+def rich_table(frame: pd.DataFrame, columns: list[Column], title: str, width: int) -> Table:
     cells = {c.field: [c.heading, *(c.show(v) for v in frame[c.field])] for c in columns}
     shown = list(columns)
     while sum(max(map(len, cells[c.field])) + 3 for c in shown) > width and any(c.rank for c in shown):
         shown.remove(max(shown, key=lambda c: c.rank))
     left_out = "" if len(shown) == len(columns) else "more columns in a wider terminal, and with -o md"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, caption=left_out, pad_edge=False)
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, caption=left_out, pad_edge=False)
     for i, column in enumerate(shown):
-        table.add_column(column.heading, justify="right" if i and column.show is not str else "left", no_wrap=True)
+        table.add_column(column.heading, justify="right" if i and column.show is not plain else "left", no_wrap=True)
     for row in zip(*(cells[c.field][1:] for c in shown), strict=True):
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     return table
 
 
 def markdown(run: Run) -> str:
     title = f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}"
-    parts = [f"# {title}\n", "\n".join(f"- **{n}**: {t}" for n, t in facts(run))]
-    parts += [f"\n## Tests ({run.source})\n", _markdown_table(tests(run), _test_columns(run))]
+    parts = [f"# {plain(title)}\n", "\n".join(f"- **{n}**: {t}" for n, t in facts(run))]
+    parts += [f"\n## Tests ({run.source})\n", markdown_table(tests(run), _test_columns(run))]
     for test in run.tests.values():
         if test.costs:
             parts += [
-                f"\n## Operators in {test.name} ({run.source})\n",
-                _markdown_table(operators(run, test.name), _operator_columns(run)),
+                f"\n## Operators in {plain(test.name)} ({run.source})\n",
+                markdown_table(operators(run, test.name), _operator_columns(run)),
             ]
     return "\n".join(parts) + "\n"
 
 
-def _markdown_table(frame: pd.DataFrame, columns: list[Column]) -> str:
+def markdown_table(frame: pd.DataFrame, columns: list[Column]) -> str:
     def cell(text: str) -> str:
-        return text.replace("|", "\\|").replace("\n", " ")
+        return text.replace("|", "\\|")
 
     lines = ["| " + " | ".join(c.heading for c in columns) + " |"]
-    lines.append("|" + "|".join("---" if c.show is str else "---:" for c in columns) + "|")
+    lines.append("|" + "|".join("---" if c.show is plain else "---:" for c in columns) + "|")
     for _, row in frame.iterrows():
         lines.append("| " + " | ".join(cell(c.show(row[c.field])) for c in columns) + " |")
     return "\n".join(lines)
@@ -214,9 +216,12 @@ def as_json(run: Run) -> str:
         "begin": run.begin.model_dump() if run.begin else None,
         "counter": run.counter.model_dump() if run.counter else None,
         "model": run.model.model_dump() if run.model else None,
+        "check": run.check.model_dump() if run.check else None,
         "memory": run.memory.model_dump() if run.memory else None,
+        "overhead": run.overhead.model_dump() if run.overhead else None,
+        "end": run.end.model_dump() if run.end else None,
         "overhead_per_token": (profiler_overhead(run) or (None,))[0],
         "tests": rows(tests(run)),
         "operators": {t.name: rows(operators(run, t.name)) for t in run.tests.values() if t.costs},
     }
-    return json.dumps(whole, indent=1, ensure_ascii=False)
+    return json.dumps(whole, indent=1)

@@ -16,7 +16,7 @@ Count = Annotated[int, Field(ge=0, le=1 << 64)]
 class Record(BaseModel):
     tp: Annotated[int, Field(ge=1, le=SCHEMA)]
     run: Annotated[str, Field(max_length=32)]
-    seq: Annotated[int, Field(ge=-1)]
+    seq: Annotated[int, Field(ge=-1, lt=1 << 24)]
 
 
 class Host(Record):

@@ -27,8 +27,11 @@ class Transport(Protocol):
         Raises RunFailed if nothing comes for timeout seconds, if the board goes away, or with
         the traceback's last line if the code raised."""
 
-    def interrupt(self) -> list[bytes]:
-        """Stops what runs, as Ctrl-C does; returns the lines that still came."""
+    def interrupt(self, timeout: float) -> list[bytes]:
+        """Stops what runs, as Ctrl-C does; returns the lines that still came.
+
+        Native code runs to its end first, so this may take as long as one batch of tokens; a
+        board that stays silent for timeout seconds is left alone."""
 
     def close(self) -> None:
         """Leaves the board at its normal REPL."""
@@ -126,11 +129,11 @@ class SerialBoard:
                 return
             yield data
 
-    def interrupt(self) -> list[bytes]:
+    def interrupt(self, timeout: float) -> list[bytes]:
         lines: list[bytes] = []
         with contextlib.suppress(RunFailed, OSError, serial.SerialException):
             self._port.write(b"\x03")
-            for line in self._lines(5):
+            for line in self._lines(timeout):
                 lines.append(line)
             for _ in self._until_eot(2):
                 pass
@@ -183,12 +186,12 @@ class UnixBoard:
         if tail:
             yield tail
 
-    def interrupt(self) -> list[bytes]:
+    def interrupt(self, timeout: float) -> list[bytes]:
         if self._process is None or self._process.poll() is not None:
             return []
         self._process.send_signal(signal.SIGINT)
         with contextlib.suppress(RunFailed):
-            return list(self._lines(5))
+            return list(self._lines(timeout))
         return []
 
     def close(self) -> None:

@@ -19,8 +19,8 @@ class Torn(ValueError):
 
 
 def encode(fields: dict[str, object]) -> bytes:
-    """A record line without its newline, as the board writes it."""
-    body = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)[:-1].encode()
+    """A record line without its newline, as the board writes it. Names of files need not be UTF-8."""
+    body = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)[:-1].encode(errors="replace")
     return body + b',"crc":"%08x"}' % zlib.crc32(body)
 
 
