@@ -200,9 +200,9 @@ def emulate(
         if not bare:
             image.write_bytes(deploy.romfs_image(deploy.compiled_package(), read_model(_model(model))))
         with boards.Emulator(board, None if bare else image) as emulator:
-            print(f"{boards.EMULATED[board].description} at {emulator.device}; Ctrl-C stops it", flush=True)
-            print(f"  mpremote connect {emulator.device} repl", flush=True)
             try:
+                print(f"{boards.EMULATED[board].description} at {emulator.device}; Ctrl-C stops it", flush=True)
+                print(f"  mpremote connect {emulator.device} repl", flush=True)
                 emulator.wait()
             except KeyboardInterrupt:
                 print("stopped")

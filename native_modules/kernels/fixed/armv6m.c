@@ -8,6 +8,7 @@ const char tp_kernels_variant[] = "armv6m";
 
 #define TP_ROWS (4)
 #define TP_ALIGNED (1)
+#define TP_ROTATES (0)
 #define TP_Q8_WORDS (TP_BLOCK / 4) // bytes as they are
 #include "scalar.h"
 
@@ -282,6 +283,279 @@ static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
         q4_0_pairs(rows);
     } else {
         q4_0_blocks(rows);
+    }
+}
+
+// A branch back that may be far.
+#define FAR(otherwise, to) "b" otherwise " 7f\nb " to "\n7:\n"
+
+// Pairs in twos. Stack: 0 0x88888888, 4 and 8 sums of groups of the second pair, 12 to 24 those
+// of rows, 28 32 scales, 36 tp_rows_t.
+//   r0 x, r1 r2 pairs, r3 mask, r4 activations, r5 r6 weights; r8 to r11 dot products, r12 lr sums of
+//   groups of the first pair.
+#define PAIR_A(shift) shift("r5", "r8") shift("r6", "r10")
+#define PAIR_B(shift) shift("r5", "r9") shift("r6", "r11")
+#define LEFT_2(w, sum) "lsls r7, " w ", #2\n" PRODUCT(sum)
+#define RIGHT_0(w, sum) "movs r7, " w "\n" PRODUCT(sum)
+#define RIGHT_2(w, sum) "lsrs r7, " w ", #2\n" PRODUCT(sum)
+#define RIGHT_3(w, sum) "lsrs r7, " w ", #3\n" PRODUCT(sum)
+#define RIGHT_4(w, sum) "lsrs r7, " w ", #4\n" PRODUCT(sum)
+#define RIGHT_6(w, sum) "lsrs r7, " w ", #6\n" PRODUCT(sum)
+#define RIGHT_8(w, sum) "lsrs r7, " w ", #8\n" PRODUCT(sum)
+#define RIGHT_9(w, sum) "lsrs r7, " w ", #9\n" PRODUCT(sum)
+#define RIGHT_10(w, sum) "lsrs r7, " w ", #10\n" PRODUCT(sum)
+#define RIGHT_12(w, sum) "lsrs r7, " w ", #12\n" PRODUCT(sum)
+#define PRODUCT(sum) \
+    "ands r7, r3\n" \
+    "muls r7, r4, r7\n" \
+    "add " sum ", r7\n"
+#define X "ldmia r0!, {r4}\n"
+
+#define PAIR_8(at) \
+    "ldr r5, [r1, #" at "]\n" \
+    "ldr r6, [r2, #" at "]\n" \
+    "ldr r7, [sp]\n" \
+    "eors r5, r7\n" \
+    "eors r6, r7\n" \
+    X PAIR_A(LEFT_2) PAIR_B(RIGHT_12) \
+    X PAIR_A(RIGHT_2) \
+    X PAIR_B(RIGHT_0) \
+    X PAIR_A(RIGHT_6) \
+    X PAIR_B(RIGHT_4) \
+    X PAIR_A(RIGHT_10) \
+    X PAIR_B(RIGHT_8)
+
+// r4 and r5: the dot products of a pair times its scales, which lie at a place on the stack.
+#define PAIR_SCALES(scales, first, second) \
+    "ldr r6, [sp, #" scales "]\n" \
+    "ldrh r7, [r6]\n" \
+    "adds r6, #2\n" \
+    "str r6, [sp, #" scales "]\n" \
+    "mov r4, " first "\n" \
+    "mov r5, " second "\n" \
+    "sxtb r6, r7\n" \
+    "asrs r4, r4, #16\n" \
+    "muls r4, r6, r4\n" \
+    "sxth r7, r7\n" \
+    "asrs r5, r5, #16\n" \
+    "asrs r7, r7, #8\n" \
+    "muls r5, r7, r5\n"
+
+// The sum of a group in value meets that of the row.
+#define OWN_GROUP(value, at) \
+    "ldr r6, [sp, #" at "]\n" \
+    "asrs " value ", r7\n" \
+    "adds r6, " value "\n" \
+    "str r6, [sp, #" at "]\n"
+
+// To the next group of rows: r4 is tp_rows_t, r0 bytes in a group.
+#define OWN_NEXT(stack) \
+    "ldr r5, [r4, #4]\n" \
+    "ldr r6, [r4, #24]\n" \
+    "adds r5, r5, r0\n" \
+    "adds r6, r6, r0\n" \
+    "str r5, [r4, #4]\n" \
+    "str r6, [r4, #24]\n" \
+    "ldr r5, [r4, #20]\n" \
+    "subs r5, #1\n" \
+    "str r5, [r4, #20]\n" \
+    FAR("eq", "0b") \
+    "add sp, #" stack "\n" \
+    POP
+
+__attribute__((naked, noinline))
+static void pair_rows(tp_rows_t *rows) {
+    __asm volatile (
+        PUSH
+        "sub sp, #40\n"
+        "str r0, [sp, #36]\n"
+        "movs r1, #0x88\n"
+        "lsls r2, r1, #8\n"
+        "orrs r1, r2\n"
+        "lsls r2, r1, #16\n"
+        "orrs r1, r2\n"
+        "str r1, [sp]\n"
+        "movs r3, #12\n"
+        "lsls r4, r3, #16\n"
+        "orrs r3, r4\n"
+        "0:\n"
+        "ldr r4, [sp, #36]\n"
+        "ldr r0, [r4, #12]\n"
+        "ldr r1, [r4, #4]\n"
+        "ldr r5, [r4, #8]\n"
+        "ldr r6, [r4, #24]\n"
+        "str r6, [sp, #28]\n"
+        "adds r2, r1, r5\n"
+        "adds r6, r6, r5\n"
+        "str r6, [sp, #32]\n"
+        "movs r4, #0\n"
+        "mov r12, r4\n"
+        "mov lr, r4\n"
+        "str r4, [sp, #4]\nstr r4, [sp, #8]\n"
+        "str r4, [sp, #12]\nstr r4, [sp, #16]\nstr r4, [sp, #20]\nstr r4, [sp, #24]\n"
+        "1:\n"
+        "ldmia r0!, {r4}\n"
+        "mov r8, r4\n"
+        "mov r9, r4\n"
+        "mov r10, r4\n"
+        "mov r11, r4\n"
+        PAIR_8("0")
+        PAIR_8("4")
+        PAIR_8("8")
+        PAIR_8("12")
+        PAIR_SCALES("28", "r8", "r9")
+        "add r12, r4\n"
+        "add lr, r5\n"
+        PAIR_SCALES("32", "r10", "r11")
+        "ldr r6, [sp, #4]\n"
+        "ldr r7, [sp, #8]\n"
+        "adds r4, r4, r6\n"
+        "adds r5, r5, r7\n"
+        "str r4, [sp, #4]\n"
+        "str r5, [sp, #8]\n"
+        "adds r1, #16\n"
+        "adds r2, #16\n"
+        "ldmia r0!, {r7}\n"
+        "cmp r7, #0\n"
+        FAR("ne", "1b")
+        OWN_GROUP("r4", "20")
+        OWN_GROUP("r5", "24")
+        "mov r4, r12\n"
+        "mov r5, lr\n"
+        OWN_GROUP("r4", "12")
+        OWN_GROUP("r5", "16")
+        "movs r4, #0\n"
+        "mov r12, r4\n"
+        "mov lr, r4\n"
+        "str r4, [sp, #4]\n"
+        "str r4, [sp, #8]\n"
+        "cmp r7, #0\n"
+        FAR("le", "1b")
+        "ldr r0, [sp, #36]\n"
+        "ldr r1, [r0]\n"
+        "ldr r4, [sp, #12]\n"
+        "ldr r5, [sp, #16]\n"
+        "ldr r6, [sp, #20]\n"
+        "ldr r7, [sp, #24]\n"
+        "stmia r1!, {r4-r7}\n"
+        "str r1, [r0]\n"
+        "mov r4, r0\n"
+        "ldr r0, [r0, #8]\n"
+        "lsls r0, r0, #1\n"
+        OWN_NEXT("40")
+        );
+}
+
+// TP3, rows in twos. Stack: 0 0x80008000, 4 the other mask, 8 and 12 sums of rows, 16 stride, 20
+// tp_rows_t.
+//   r0 x, r1 r2 rows, r3 mask, r4 activations, r5 r6 weights; r8 r9 dot products, r10 r11 sums of
+//   groups, r12 scales.
+#define TP3_2(shift) X shift("r5", "r8") shift("r6", "r9")
+#define TP3_10(at) \
+    "ldr r5, [r1, #" at "]\n" \
+    "ldr r6, [r2, #" at "]\n" \
+    TP3_2(RIGHT_0) TP3_2(RIGHT_3) TP3_2(RIGHT_6) TP3_2(RIGHT_9) TP3_2(RIGHT_12)
+// The pair of the spare bits; r3: their mask.
+#define TP3_LAST(row, sum) \
+    "ldmia " row "!, {r5, r6, r7}\n" \
+    "ands r5, r3\n" \
+    "ands r6, r3\n" \
+    "ands r7, r3\n" \
+    "lsrs r5, r5, #1\n" \
+    "orrs r6, r5\n" \
+    "lsrs r6, r6, #1\n" \
+    "orrs r7, r6\n" \
+    "lsrs r7, r7, #13\n" \
+    "muls r7, r4, r7\n" \
+    "add " sum ", r7\n"
+
+__attribute__((naked, noinline))
+static void tp3_rows(tp_rows_t *rows) {
+    __asm volatile (
+        PUSH
+        "sub sp, #24\n"
+        "str r0, [sp, #20]\n"
+        "ldr r1, [r0, #20]\n"
+        "lsls r1, r1, #1\n"
+        "str r1, [r0, #20]\n"
+        "ldr r1, [r0, #8]\n"
+        "str r1, [sp, #16]\n"
+        "movs r1, #1\n"
+        "lsls r1, r1, #31\n"
+        "lsrs r2, r1, #16\n"
+        "orrs r1, r2\n"
+        "str r1, [sp]\n"
+        "movs r3, #7\n"
+        "lsls r4, r3, #16\n"
+        "orrs r3, r4\n"
+        "str r3, [sp, #4]\n"
+        "0:\n"
+        "ldr r4, [sp, #20]\n"
+        "ldr r0, [r4, #12]\n"
+        "ldr r1, [r4, #4]\n"
+        "ldr r5, [r4, #8]\n"
+        "ldr r6, [r4, #24]\n"
+        "mov r12, r6\n"
+        "adds r2, r1, r5\n"
+        "movs r4, #0\n"
+        "mov r10, r4\n"
+        "mov r11, r4\n"
+        "str r4, [sp, #8]\n"
+        "str r4, [sp, #12]\n"
+        "1:\n"
+        X
+        "mov r8, r4\n"
+        "mov r9, r4\n"
+        TP3_10("0") TP3_10("4") TP3_10("8")
+        X
+        "ldr r3, [sp]\n"
+        TP3_LAST("r1", "r8")
+        TP3_LAST("r2", "r9")
+        "ldr r3, [sp, #4]\n"
+        "mov r4, r12\n"
+        "movs r5, #0\n"
+        "ldr r7, [sp, #16]\n"
+        "ldrsb r5, [r4, r5]\n"
+        "ldrsb r6, [r4, r7]\n"
+        "mov r7, r8\n"
+        "asrs r7, r7, #16\n"
+        "muls r5, r7, r5\n"
+        "mov r7, r9\n"
+        "asrs r7, r7, #16\n"
+        "muls r6, r7, r6\n"
+        "add r10, r5\n"
+        "add r11, r6\n"
+        "adds r4, #1\n"
+        "mov r12, r4\n"
+        "ldmia r0!, {r7}\n"
+        "cmp r7, #0\n"
+        FAR("ne", "1b")
+        "mov r4, r10\n"
+        "mov r5, r11\n"
+        OWN_GROUP("r4", "8")
+        OWN_GROUP("r5", "12")
+        "movs r4, #0\n"
+        "mov r10, r4\n"
+        "mov r11, r4\n"
+        "cmp r7, #0\n"
+        FAR("le", "1b")
+        "ldr r4, [sp, #20]\n"
+        "ldr r1, [r4]\n"
+        "ldr r5, [sp, #8]\n"
+        "ldr r6, [sp, #12]\n"
+        "stmia r1!, {r5, r6}\n"
+        "str r1, [r4]\n"
+        "ldr r0, [r4, #8]\n"
+        "lsls r0, r0, #1\n"
+        OWN_NEXT("24")
+        );
+}
+
+static void tp_own_rows(uint32_t type, tp_rows_t *rows) {
+    if (type == TP_TP3) {
+        tp3_rows(rows);
+    } else {
+        pair_rows(rows);
     }
 }
 

@@ -16,6 +16,7 @@ const char tp_kernels_variant[] = "armv7m";
 
 #define TP_ROWS (2)
 #define TP_ALIGNED (0)
+#define TP_ROTATES (1)
 #define TP_Q8_WORDS (18) // what a sum begins with, and 16 pairs
 #include "scalar.h"
 
@@ -172,6 +173,177 @@ static void q8_0_rows(tp_rows_t *rows) {
         );
 }
 
+// Our own types: [sp] to [sp, #12] begin as 0, [sp, #20] is tp_rows_t.
+#define OWN_ENTER \
+    ".syntax unified\n" \
+    "push {r0, r4-r11, lr}\n" \
+    "sub sp, #24\n" \
+    "0:\n" \
+    "str r0, [sp, #20]\n" \
+    "mov r12, #0\n" \
+    "mov lr, #0\n" \
+    "strd r12, lr, [sp]\n" \
+    "strd r12, lr, [sp, #8]\n" \
+    "ldr r1, [r0, #4]\n"
+
+// first, second: registers with the sums.
+#define OWN_LEAVE(first, second) \
+    "ldr r0, [sp, #20]\n" \
+    "ldr r8, [r0]\n" \
+    "stmia r8!, {" first ", " second "}\n" \
+    "str r8, [r0]\n"
+
+// The next group's rows are bytes (a register) further on.
+#define OWN_NEXT(bytes) \
+    "ldr r4, [r0, #4]\n" \
+    "ldr r8, [r0, #24]\n" \
+    "add r4, r4, " bytes "\n" \
+    "add r8, r8, " bytes "\n" \
+    "str r4, [r0, #4]\n" \
+    "str r8, [r0, #24]\n" \
+    "ldr r4, [r0, #20]\n" \
+    "subs r4, #1\n" \
+    "str r4, [r0, #20]\n" \
+    "bne 0b\n" \
+    "add sp, #24\n" \
+    "pop {r0, r4-r11, pc}\n"
+
+// Eight columns of a pair of rows; from: what the first product of the second row is added to.
+#define PAIR_8(from) \
+    "ldmia r0!, {r4-r7}\n" \
+    "ldr r12, [r1], #4\n" \
+    "eor r12, r12, #0x88888888\n" \
+    "and lr, r3, r12, ror #12\n" \
+    "mla r9, lr, r4, " from "\n" \
+    "and lr, r3, r12, ror #30\n" \
+    "mla r8, lr, r4, r8\n" \
+    "and lr, r3, r12, ror #16\n" \
+    "mla r9, lr, r5, r9\n" \
+    "and lr, r3, r12, ror #2\n" \
+    "mla r8, lr, r5, r8\n" \
+    "and lr, r3, r12, ror #20\n" \
+    "mla r9, lr, r6, r9\n" \
+    "and lr, r3, r12, ror #6\n" \
+    "mla r8, lr, r6, r8\n" \
+    "and lr, r3, r12, ror #24\n" \
+    "mla r9, lr, r7, r9\n" \
+    "and lr, r3, r12, ror #10\n" \
+    "mla r8, lr, r7, r8\n"
+
+// r0 x, r1 blocks, r2 scales, r3 mask, r4 to r7 activations, r8 r9 dot products of rows 0 and 1, r10
+// r11 sums of groups, r12 lr weights. What the next block begins with is loaded with this one's end.
+__attribute__((naked, noinline))
+static void pair_rows(tp_rows_t *rows) {
+    __asm volatile (
+        OWN_ENTER
+        "ldr r2, [r0, #24]\n"
+        "mov r3, #0x000c000c\n"
+        "ldr r0, [r0, #12]\n"
+        "mov r10, #0\n"
+        "mov r11, #0\n"
+        "ldr r8, [r0], #4\n"
+        "1:\n"
+        PAIR_8("r8") PAIR_8("r9") PAIR_8("r9") PAIR_8("r9")
+        "asr r4, r8, #16\n"
+        "asr r9, r9, #16\n"
+        "ldrsb r5, [r2], #1\n"
+        "ldrsb r6, [r2], #1\n"
+        "ldmia r0!, {r7, r8}\n"
+        "mla r10, r4, r5, r10\n"
+        "mla r11, r9, r6, r11\n"
+        "cmp r7, #0\n"
+        "beq 1b\n"
+        "ldrd r4, r5, [sp]\n"
+        "asr r10, r10, r7\n"
+        "asr r11, r11, r7\n"
+        "add r4, r4, r10\n"
+        "add r5, r5, r11\n"
+        "mov r10, #0\n"
+        "mov r11, #0\n"
+        "strd r4, r5, [sp]\n"
+        "bgt 1b\n"
+        OWN_LEAVE("r4", "r5")
+        "ldr r5, [r0, #8]\n"
+        OWN_NEXT("r5")
+        );
+}
+
+// Ten columns of a row; from: as above.
+#define TP3_10(row, sum, from) \
+    "ldr r12, [" row "], #4\n" \
+    "and lr, r3, r12\n" \
+    "mla " sum ", lr, r4, " from "\n" \
+    "and lr, r3, r12, lsr #3\n" \
+    "mla " sum ", lr, r5, " sum "\n" \
+    "and lr, r3, r12, lsr #6\n" \
+    "mla " sum ", lr, r6, " sum "\n" \
+    "and lr, r3, r12, lsr #9\n" \
+    "mla " sum ", lr, r7, " sum "\n" \
+    "and lr, r3, r12, lsr #12\n" \
+    "mla " sum ", lr, r8, " sum "\n"
+#define TP3_20(from) \
+    "ldmia r0!, {r4-r8}\n" \
+    TP3_10("r2", "r10", from) \
+    TP3_10("r1", "r9", "r9")
+
+// The pair of the spare bits of the three words before.
+#define TP3_LAST(row, sum) \
+    "ldmdb " row ", {r5-r7}\n" \
+    "and r5, r5, #0x80008000\n" \
+    "and r6, r6, #0x80008000\n" \
+    "and r7, r7, #0x80008000\n" \
+    "orr r6, r6, r5, lsr #1\n" \
+    "orr r7, r7, r6, lsr #1\n" \
+    "lsr r7, r7, #13\n" \
+    "mla " sum ", r7, r4, " sum "\n"
+
+// r0 x, r1 r2 rows 0 and 1, r3 mask, r4 to r8 activations, r9 r10 dot products, r11 scales, r12 lr
+// weights. [sp] and [sp, #4] are sums of groups, [sp, #8] and [sp, #12] those of rows.
+__attribute__((naked, noinline))
+static void tp3_rows(tp_rows_t *rows) {
+    __asm volatile (
+        OWN_ENTER
+        "ldr r4, [r0, #8]\n"
+        "ldr r11, [r0, #24]\n"
+        "ldr r0, [r0, #12]\n"
+        "str r4, [sp, #16]\n"
+        "add r2, r1, r4\n"
+        "mov r3, #0x00070007\n"
+        "1:\n"
+        "ldr r9, [r0], #4\n"
+        TP3_20("r9") TP3_20("r10") TP3_20("r10")
+        "ldr r4, [r0], #4\n"
+        TP3_LAST("r2", "r10")
+        TP3_LAST("r1", "r9")
+        "ldr r8, [sp, #16]\n"
+        "asr r10, r10, #16\n"
+        "asr r9, r9, #16\n"
+        "ldrsb r6, [r11, r8]\n"
+        "ldrsb r5, [r11], #1\n"
+        "ldrd r7, r8, [sp]\n"
+        "ldr r4, [r0], #4\n"
+        "mla r7, r9, r5, r7\n"
+        "mla r8, r10, r6, r8\n"
+        "strd r7, r8, [sp]\n"
+        "cmp r4, #0\n"
+        "beq 1b\n"
+        "ldrd r5, r6, [sp, #8]\n"
+        "asr r7, r7, r4\n"
+        "asr r8, r8, r4\n"
+        "add r5, r5, r7\n"
+        "add r6, r6, r8\n"
+        "mov r7, #0\n"
+        "mov r8, #0\n"
+        "strd r5, r6, [sp, #8]\n"
+        "strd r7, r8, [sp]\n"
+        "bgt 1b\n"
+        OWN_LEAVE("r5", "r6")
+        "ldr r5, [sp, #16]\n"
+        "lsl r5, r5, #1\n"
+        OWN_NEXT("r5")
+        );
+}
+
 static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
     (void)pairs;
     (void)shift;
@@ -179,6 +351,14 @@ static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
         q4_0_rows(rows);
     } else {
         q8_0_rows(rows);
+    }
+}
+
+static void tp_own_rows(uint32_t type, tp_rows_t *rows) {
+    if (type == TP_TP3) {
+        tp3_rows(rows);
+    } else {
+        pair_rows(rows);
     }
 }
 

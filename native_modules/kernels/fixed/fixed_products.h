@@ -34,43 +34,7 @@ static inline tp_row_scale_t tp_row_scale(const tp_product_t *p, const void *x) 
 }
 
 // y[i] = tp_times(sums[i], scale.s, scale.e), for our own types times the row's factor; sums may be y.
-static inline void tp_rows_to_floats(const tp_product_t *p, float *y, const int32_t *sums, tp_row_scale_t scale) {
-    const tp_format_t *format = tp_format(p->type);
-    uint32_t rows = p->rows;
-    if (format->bytes == 0) {
-        for (uint32_t i = 0; i < rows; ++i) {
-            uint32_t bits = tp_row_factor(format, p->w, i, p->cols);
-            tp_factor_t f = tp_factor(bits);
-            f.m = f.m * scale.s.m >> 16; // 15 bits or 16
-            f.e += scale.s.e + 16;
-            y[i] = tp_times(bits >> 31 ? -sums[i] : sums[i], f, 0);
-        }
-        return;
-    }
-    int32_t e = scale.s.e + scale.e + 127 + 31 + 16;
-    if (scale.s.m == 0 || e < 34 || e > 254) { // zero, or at the ends of what a float holds
-        for (uint32_t i = 0; i < rows; ++i) {
-            y[i] = tp_times(sums[i], scale.s, scale.e);
-        }
-        return;
-    }
-    for (uint32_t i = 0; i < rows; ++i) {
-        int32_t v = sums[i];
-        if (v == 0) {
-            y[i] = 0.0f;
-            continue;
-        }
-        int32_t sign = v >> 31;
-        uint32_t size = (uint32_t)((v ^ sign) - sign), z = tp_clz(size);
-        uint32_t m = ((size << z) >> 16) * scale.s.m;
-        if (m < 1u << 31) {
-            m <<= 1;
-            ++z;
-        }
-        // the leading bit of m adds one to the exponent
-        y[i] = tp_from_bits(((uint32_t)sign & 0x80000000u) + (((uint32_t)e - 1 - z) << 23) + (m >> 8));
-    }
-}
+void tp_rows_to_floats(const tp_product_t *p, float *y, const int32_t *sums, tp_row_scale_t scale);
 
 // sum + dot * d in units of 2^(t - 25); d: fp16, shift: t and the halvings of the activations.
 static inline int32_t tp_add_scaled(int32_t sum, int32_t dot, uint32_t d, uint32_t shift) {

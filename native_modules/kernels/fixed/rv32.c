@@ -7,6 +7,7 @@ const char tp_kernels_variant[] = "rv32";
 
 #define TP_ROWS (4)
 #define TP_ALIGNED (1) // a core may trap on words elsewhere
+#define TP_ROTATES (0)
 #define TP_Q8_WORDS (TP_BLOCK)
 #include "scalar.h"
 
@@ -20,12 +21,23 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
 // Naked, for they need the registers as a whole.
+// Q4_0 and Q8_0:
 //   a0 tp_rows_t, a1 to a3 and a5 rows 0 to 3, a4 end of x, a6 x, a7 mask; s0 to s3 dot products, s4
 //   to s7 sums of rows, s8 to s11 activations, t0 t1 weights, t2 t3 of a scale, t4 shift, t5 stride.
-#define ENTER \
-    "addi sp, sp, -48\n" \
+#define SAVE \
+    "addi sp, sp, -64\n" \
     "sw s0, 0(sp)\nsw s1, 4(sp)\nsw s2, 8(sp)\nsw s3, 12(sp)\nsw s4, 16(sp)\nsw s5, 20(sp)\n" \
     "sw s6, 24(sp)\nsw s7, 28(sp)\nsw s8, 32(sp)\nsw s9, 36(sp)\nsw s10, 40(sp)\nsw s11, 44(sp)\n" \
+    "sw ra, 48(sp)\n"
+#define RETURN \
+    "lw s0, 0(sp)\nlw s1, 4(sp)\nlw s2, 8(sp)\nlw s3, 12(sp)\nlw s4, 16(sp)\nlw s5, 20(sp)\n" \
+    "lw s6, 24(sp)\nlw s7, 28(sp)\nlw s8, 32(sp)\nlw s9, 36(sp)\nlw s10, 40(sp)\nlw s11, 44(sp)\n" \
+    "lw ra, 48(sp)\n" \
+    "addi sp, sp, 64\n" \
+    "ret\n"
+
+#define ENTER \
+    SAVE \
     "lw a5, 4(a0)\n" \
     "lw t5, 8(a0)\n" \
     "lw a4, 16(a0)\n" \
@@ -49,10 +61,7 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
     "sw t0, 0(a0)\n" \
     "sw t1, 20(a0)\n" \
     "bnez t1, 0b\n" \
-    "lw s0, 0(sp)\nlw s1, 4(sp)\nlw s2, 8(sp)\nlw s3, 12(sp)\nlw s4, 16(sp)\nlw s5, 20(sp)\n" \
-    "lw s6, 24(sp)\nlw s7, 28(sp)\nlw s8, 32(sp)\nlw s9, 36(sp)\nlw s10, 40(sp)\nlw s11, 44(sp)\n" \
-    "addi sp, sp, 48\n" \
-    "ret\n"
+    RETURN
 
 // Eight weights of a row in t0; from: what their products are added to.
 #define Q4(sum, from) \
@@ -213,6 +222,220 @@ static void q8_0_rows(tp_rows_t *rows) {
         );
 }
 
+// Our own types, four rows: a0 tp_rows_t, a1 to a3 and a5 rows (or a1 and a2 pairs), a4 mask, a6 x, a7
+// mask; s0 to s3 dot products, s4 to s7 sums of groups, s8 to s11 of rows; t2 activations, t3 of a
+// weight, t4 a block's end, t6 from blocks to their scales.
+#define OWN_ROW "li s4, 0\nli s5, 0\nli s6, 0\nli s7, 0\nli s8, 0\nli s9, 0\nli s10, 0\nli s11, 0\n"
+
+#define OWN_GROUP \
+    "beqz t4, 1b\n" \
+    "sra s4, s4, t4\n" \
+    "sra s5, s5, t4\n" \
+    "sra s6, s6, t4\n" \
+    "sra s7, s7, t4\n" \
+    "add s8, s8, s4\n" \
+    "add s9, s9, s5\n" \
+    "add s10, s10, s6\n" \
+    "add s11, s11, s7\n" \
+    "li s4, 0\nli s5, 0\nli s6, 0\nli s7, 0\n" \
+    "bgtz t4, 1b\n" \
+    "lw t0, 0(a0)\n" \
+    "lw t1, 20(a0)\n" \
+    "sw s8, 0(t0)\nsw s9, 4(t0)\nsw s10, 8(t0)\nsw s11, 12(t0)\n" \
+    "addi t0, t0, 16\n" \
+    "addi t1, t1, -1\n" \
+    "sw t0, 0(a0)\n" \
+    "sw t1, 20(a0)\n" \
+    "bnez t1, 0b\n" \
+    RETURN
+
+#define PIECE(shift, sum, from) \
+    shift \
+    "and t3, t3, a7\n" \
+    "mul t3, t3, t2\n" \
+    "add " sum ", " from ", t3\n"
+#define WEIGHT0(shift, sum, from) PIECE(shift("t0"), sum, from)
+#define WEIGHT1(shift, sum, from) PIECE(shift("t1"), sum, from)
+#define LEFT_2(w) "slli t3, " w ", 2\n"
+#define RIGHT_2(w) "srli t3, " w ", 2\n"
+#define RIGHT_3(w) "srli t3, " w ", 3\n"
+#define RIGHT_4(w) "srli t3, " w ", 4\n"
+#define RIGHT_6(w) "srli t3, " w ", 6\n"
+#define RIGHT_8(w) "srli t3, " w ", 8\n"
+#define RIGHT_9(w) "srli t3, " w ", 9\n"
+#define RIGHT_10(w) "srli t3, " w ", 10\n"
+#define RIGHT_12(w) "srli t3, " w ", 12\n"
+
+// Eight columns of two pairs; at: bytes in their blocks, x: in the activations.
+#define PAIR_8(at, x, from1, from2, from3) \
+    "lw t0, " at "(a1)\n" \
+    "lw t1, " at "(a2)\n" \
+    "lw t2, " x "(a6)\n" \
+    "xor t0, t0, a4\n" \
+    "xor t1, t1, a4\n" \
+    WEIGHT0(RIGHT_12, "s1", from1) \
+    WEIGHT1(LEFT_2, "s2", from2) \
+    WEIGHT1(RIGHT_12, "s3", from3) \
+    WEIGHT0(LEFT_2, "s0", "s0") \
+    "lw t2, 4+" x "(a6)\n" \
+    WEIGHT0(RIGHT_2, "s0", "s0") \
+    WEIGHT1(RIGHT_2, "s2", "s2") \
+    "lw t2, 8+" x "(a6)\n" \
+    "and t3, t0, a7\n" \
+    "mul t3, t3, t2\n" \
+    "add s1, s1, t3\n" \
+    "and t3, t1, a7\n" \
+    "mul t3, t3, t2\n" \
+    "add s3, s3, t3\n" \
+    "lw t2, 12+" x "(a6)\n" \
+    WEIGHT0(RIGHT_6, "s0", "s0") \
+    WEIGHT1(RIGHT_6, "s2", "s2") \
+    "lw t2, 16+" x "(a6)\n" \
+    WEIGHT0(RIGHT_4, "s1", "s1") \
+    WEIGHT1(RIGHT_4, "s3", "s3") \
+    "lw t2, 20+" x "(a6)\n" \
+    WEIGHT0(RIGHT_10, "s0", "s0") \
+    WEIGHT1(RIGHT_10, "s2", "s2") \
+    "lw t2, 24+" x "(a6)\n" \
+    WEIGHT0(RIGHT_8, "s1", "s1") \
+    WEIGHT1(RIGHT_8, "s3", "s3")
+
+// A dot product that meets its scale.
+#define OWN_SCALE(dot, group) \
+    "srai " dot ", " dot ", 16\n" \
+    "mul t3, t3, " dot "\n" \
+    "add " group ", " group ", t3\n"
+
+__attribute__((naked, noinline))
+static void pair_rows(tp_rows_t *rows) {
+    __asm volatile (
+        SAVE
+        "li a7, 0x000c000c\n"
+        "li a4, 0x88888888\n"
+        "lw a1, 4(a0)\n"
+        "lw t5, 8(a0)\n"
+        "lw a3, 24(a0)\n"
+        "add a2, a1, t5\n"
+        "add a5, a3, t5\n"
+        "j 2f\n"
+        // the two pairs after these
+        "0:\n"
+        "lw t0, 24(a0)\n"
+        "lw t1, 4(a0)\n"
+        "lw t5, 8(a0)\n"
+        "sub t0, t0, t1\n" // from blocks to scales
+        "lw t6, 52(sp)\n"
+        "add a1, t6, t5\n"
+        "add a2, a1, t5\n"
+        "add a3, a1, t0\n"
+        "add a5, a2, t0\n"
+        "2:\n"
+        "sw a2, 52(sp)\n"
+        "lw a6, 12(a0)\n"
+        OWN_ROW
+        "1:\n"
+        "lw s0, 0(a6)\n"
+        PAIR_8("0", "4", "s0", "s0", "s0")
+        PAIR_8("4", "32", "s1", "s2", "s3")
+        PAIR_8("8", "60", "s1", "s2", "s3")
+        PAIR_8("12", "88", "s1", "s2", "s3")
+        "lb t3, 0(a3)\n" OWN_SCALE("s0", "s4")
+        "lb t3, 1(a3)\n" OWN_SCALE("s1", "s5")
+        "lb t3, 0(a5)\n" OWN_SCALE("s2", "s6")
+        "lb t3, 1(a5)\n" OWN_SCALE("s3", "s7")
+        "lw t4, 116(a6)\n"
+        "addi a1, a1, 16\n"
+        "addi a2, a2, 16\n"
+        "addi a3, a3, 2\n"
+        "addi a5, a5, 2\n"
+        "addi a6, a6, 120\n"
+        OWN_GROUP
+        );
+}
+
+// Two columns of four rows in t0, t1, t5 and ra.
+#define TP3_2(x, shift, from0, from1, from2, from3) \
+    "lw t2, " x "(a6)\n" \
+    PIECE(shift("t1"), "s1", from1) \
+    PIECE(shift("t5"), "s2", from2) \
+    PIECE(shift("ra"), "s3", from3) \
+    PIECE(shift("t0"), "s0", from0)
+#define TP3_10(at, x, from1, from2, from3) \
+    "lw t0, " at "(a1)\n" \
+    "lw t1, " at "(a2)\n" \
+    "lw t5, " at "(a3)\n" \
+    "lw ra, " at "(a5)\n" \
+    "lw t2, " x "(a6)\n" \
+    "and t3, t1, a7\nmul t3, t3, t2\nadd s1, " from1 ", t3\n" \
+    "and t3, t5, a7\nmul t3, t3, t2\nadd s2, " from2 ", t3\n" \
+    "and t3, ra, a7\nmul t3, t3, t2\nadd s3, " from3 ", t3\n" \
+    "and t3, t0, a7\nmul t3, t3, t2\nadd s0, s0, t3\n" \
+    TP3_2("4+" x, RIGHT_3, "s0", "s1", "s2", "s3") \
+    TP3_2("8+" x, RIGHT_6, "s0", "s1", "s2", "s3") \
+    TP3_2("12+" x, RIGHT_9, "s0", "s1", "s2", "s3") \
+    TP3_2("16+" x, RIGHT_12, "s0", "s1", "s2", "s3")
+
+// The pair of the spare bits, and the row's scale.
+#define TP3_LAST(row, sum, group) \
+    "lw t0, 0(" row ")\n" \
+    "lw t1, 4(" row ")\n" \
+    "lw t5, 8(" row ")\n" \
+    "and t0, t0, a4\n" \
+    "and t1, t1, a4\n" \
+    "and t5, t5, a4\n" \
+    "srli t0, t0, 1\n" \
+    "or t1, t1, t0\n" \
+    "srli t1, t1, 1\n" \
+    "or t5, t5, t1\n" \
+    "srli t5, t5, 13\n" \
+    "mul t5, t5, t2\n" \
+    "add t3, " row ", t6\n" \
+    "lb t3, 0(t3)\n" \
+    "add " sum ", " sum ", t5\n" \
+    OWN_SCALE(sum, group) \
+    "addi " row ", " row ", 12\n"
+
+__attribute__((naked, noinline))
+static void tp3_rows(tp_rows_t *rows) {
+    __asm volatile (
+        SAVE
+        "li a7, 0x00070007\n"
+        "li a4, 0x80008000\n"
+        "lw a1, 4(a0)\n"
+        "j 2f\n"
+        "0:\n"
+        "lw t5, 8(a0)\n"
+        "lw a1, 52(sp)\n"
+        "slli t5, t5, 2\n"
+        "add a1, a1, t5\n"
+        "2:\n"
+        "sw a1, 52(sp)\n"
+        "lw t5, 8(a0)\n"
+        "lw t6, 24(a0)\n"
+        "lw t0, 4(a0)\n"
+        "add a2, a1, t5\n"
+        "add a3, a2, t5\n"
+        "add a5, a3, t5\n"
+        "sub t6, t6, t0\n"
+        "lw a6, 12(a0)\n"
+        OWN_ROW
+        "1:\n"
+        "lw s0, 0(a6)\n"
+        TP3_10("0", "4", "s0", "s0", "s0")
+        TP3_10("4", "24", "s1", "s2", "s3")
+        TP3_10("8", "44", "s1", "s2", "s3")
+        "lw t2, 64(a6)\n"
+        TP3_LAST("a1", "s0", "s4")
+        TP3_LAST("a2", "s1", "s5")
+        TP3_LAST("a3", "s2", "s6")
+        TP3_LAST("a5", "s3", "s7")
+        "lw t4, 68(a6)\n"
+        "addi t6, t6, -11\n"
+        "addi a6, a6, 72\n"
+        OWN_GROUP
+        );
+}
+
 // In plain C, for shifts that the instruction does not take.
 static void plain_rows(uint32_t type, int pairs, const tp_rows_t *rows) {
     uint32_t block_bytes = tp_row_bytes(type, TP_BLOCK);
@@ -251,6 +474,14 @@ static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
         q4_0_pairs(rows);
     } else {
         q4_0_blocks(rows);
+    }
+}
+
+static void tp_own_rows(uint32_t type, tp_rows_t *rows) {
+    if (type == TP_TP3) {
+        tp3_rows(rows);
+    } else {
+        pair_rows(rows);
     }
 }
 

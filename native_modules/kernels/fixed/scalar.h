@@ -1,5 +1,6 @@
 // For 32-bit cores without SIMD: all of a variant but the rows. The file of an instruction set
-// defines TP_ROWS and TP_ALIGNED, includes this and defines tp_rows.
+// defines TP_ROWS, TP_ALIGNED, TP_ROTATES and TP_Q8_WORDS, includes this and defines tp_rows and
+// tp_own_rows.
 //
 // Q4_0: one multiplication takes two products. With two weights in the halves of a word, w and W
 // (0 to 15: their offset of 8 stays), and X * 65536 + x as the activations' word,
@@ -15,6 +16,15 @@
 // Blocks of Q4_0 are 18 bytes: of two, the second's weights lie on multiples of 4, the first's do
 // not. Cores that cannot read words elsewhere (TP_ALIGNED) read the words around: the first block's
 // inner twelve bytes are three words, and its first two bytes and last two make one.
+//
+// Our own types likewise. TP3: five masks of three bits on each word, and a last pair put together of
+// the spare bits. TP2 and TPT: with b's top bits turned back, masks of 0x000c000c bring out four times
+// a code of either row, columns i and i + 4 of a word of eight: of row a after a shift by 4 i - 2, of
+// row b after a rotation by 16 + 4 (i - 1), for i = 0 by 12. A core that cannot rotate (TP_ROTATES)
+// takes b's halves as they lie, for i = 1 to 3 the wrong way round, and meets them with activations
+// the other way round. The dot product comes out twice (TP2) or four times (TPT) as great; the shift
+// at the end of the group makes up for that. A block's last word is 0 within a group, else 0x100 and
+// the shift, and its sign says that it is the last of the row.
 #ifndef TP_SCALAR_H
 #define TP_SCALAR_H
 
@@ -29,16 +39,27 @@ typedef struct {
     const uint32_t *x;  // of the first block
     const uint32_t *end;
     uint32_t groups;
+    const uint8_t *scales; // of our own types; w are blocks, and stride apart lie rows or pairs of rows
 } tp_rows_t;
 
 // pairs: whether blocks are to be read as TP_ALIGNED wants it. shift: the greatest of a block.
 static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows);
 
+static void tp_own_rows(uint32_t type, tp_rows_t *rows);
+
 // 32 values of Q8_0 as TP_Q8_WORDS words.
 static void tp_put_q8_0(uint32_t *to, const int8_t *q);
 
+static inline int is_pair(uint32_t type) {
+    return type == TP_TP2 || type == TP_TPT;
+}
+
+static inline int is_own(uint32_t type) {
+    return type == TP_TP3 || is_pair(type);
+}
+
 static inline uint32_t block_words(uint32_t type) {
-    return type == TP_Q4_0 ? 18 : TP_Q8_WORDS + 1;
+    return type == TP_Q8_0 ? TP_Q8_WORDS + 1 : is_pair(type) && !TP_ROTATES ? 30 : 18;
 }
 
 static inline int in_pairs(uint32_t cols) {
@@ -46,13 +67,47 @@ static inline int in_pairs(uint32_t cols) {
 }
 
 size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
-    return type == TP_Q4_0 || type == TP_Q8_0 ? (1 + block_words(type) * (cols / TP_BLOCK)) * 4 : 0;
+    int known = type == TP_Q4_0 || type == TP_Q8_0 || is_own(type);
+    // after the last block of our own types a word may be read that means nothing
+    return known ? (1 + block_words(type) * (cols / TP_BLOCK) + (uint32_t)is_own(type)) * 4 : 0;
+}
+
+static inline uint32_t crosswise(int32_t x, int32_t y) {
+    return ((uint32_t)x << 16) + (uint32_t)y;
+}
+
+static void put_own(uint32_t type, uint32_t *to, const int8_t *q) {
+    int32_t sum = 0;
+    for (uint32_t j = 0; j < TP_BLOCK; ++j) {
+        sum += q[j];
+    }
+    *to++ = ((uint32_t)((type == TP_TP2 ? -6 : -4) * sum) << 16) + 0x8000u;
+    if (type == TP_TP3) {
+        for (uint32_t j = 0; j < TP_BLOCK; j += 2) {
+            *to++ = crosswise(q[j], q[j + 1]);
+        }
+        return;
+    }
+    for (uint32_t j = 0; j < TP_BLOCK / 2; ++j) {
+        uint32_t at = j / 4 * 8 + j % 4;
+        *to++ = crosswise(q[at], q[at + 4]);
+        if (!TP_ROTATES && j % 4 != 0) {
+            *to++ = crosswise(q[at + 4], q[at]);
+        }
+    }
 }
 
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
     const int8_t *q, tp_scale_t scale) {
     (void)n;
     uint32_t *to = (uint32_t *)x + t * (tp_isa_x_bytes(type, cols) / 4) + 1 + b * block_words(type);
+    if (is_own(type)) {
+        put_own(type, to, q);
+        uint32_t shift = (uint32_t)scale + (type == TP_TP2 ? 1 : type == TP_TPT ? 2 : 0);
+        int last = b + 1 == cols / TP_BLOCK, end = last || (b + 1) % (TP_MAX_GROUP / TP_BLOCK) == 0;
+        to[block_words(type) - 1] = end ? shift | 0x100u | (last ? 0x80000000u : 0) : 0;
+        return;
+    }
     to[block_words(type) - 1] = (uint32_t)scale << 8; // see set_shifts
     if (type == TP_Q8_0) {
         tp_put_q8_0(to, q);
@@ -69,7 +124,7 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
         static const uint8_t order[4] = { 0, 16, 1, 17 };
         for (uint32_t k = 0; k < 4; ++k) {
             int32_t low = q[at + order[k]], high = q[at + order[k] + next];
-            to[1 + j + k] = ((uint32_t)low << 16) + (uint32_t)high;
+            to[1 + j + k] = crosswise(low, high);
             sum += low + high;
         }
     }
@@ -88,26 +143,49 @@ static uint32_t set_shifts(uint32_t *x, uint32_t words, const uint32_t *end, uin
     return greatest;
 }
 
+// All of a token's products; sums: of each row.
+static void token(const tp_product_t *p, uint32_t *x, uint32_t t, int32_t *sums) {
+    uint32_t type = p->type, cols = p->cols, unit = is_pair(type) ? 2 : 1; // rows that lie together
+    uint32_t words = tp_isa_x_bytes(type, cols) / 4;
+    size_t stride = unit * tp_row_bytes(type, cols);
+    tp_own_t own = { 0, 0, 0 };
+    uint32_t shift = 0;
+    if (is_own(type)) {
+        own = tp_own(type, cols);
+    } else {
+        shift = set_shifts(x + 1, block_words(type), x + words, t); // writes what is for it alone
+    }
+    int pairs = in_pairs(cols);
+    for (uint32_t r = 0; r < p->rows;) {
+        const uint8_t *w = p->w + r / unit * stride;
+        int32_t same[TP_ROWS]; // left over rows: one as all of a group
+        uint32_t groups = (p->rows - r) / TP_ROWS;
+        tp_rows_t rows = { sums + r, w + own.blocks, stride, x + 1, x + words, groups, w + own.scales };
+        r += groups * TP_ROWS;
+        if (groups == 0) {
+            rows.sums = same;
+            rows.stride = 0;
+            rows.groups = 1;
+        }
+        if (is_own(type)) {
+            tp_own_rows(type, &rows);
+        } else {
+            tp_rows(type, pairs, shift, &rows);
+        }
+        for (uint32_t i = 0; groups == 0 && i < unit; ++i) {
+            sums[r++] = same[i];
+        }
+    }
+}
+
 void tp_isa_matmul(const tp_product_t *p) {
-    size_t stride = tp_row_bytes(p->type, p->cols);
     uint32_t words = tp_isa_x_bytes(p->type, p->cols) / 4;
-    uint32_t *x = (uint32_t *)(uintptr_t)p->x; // set_shifts writes what is for it alone
+    uint32_t *x = (uint32_t *)(uintptr_t)p->x;
     float *y = p->y;
-    int pairs = in_pairs(p->cols);
     for (uint32_t t = 0; t < p->n; ++t, y += p->rows, x += words) {
         tp_row_scale_t scale = tp_row_scale(p, x);
-        uint32_t shift = set_shifts(x + 1, block_words(p->type), x + words, scale.t);
         int32_t *sums = (int32_t *)(void *)y;
-        tp_rows_t rows = { sums, p->w, stride, x + 1, x + words, p->rows / TP_ROWS };
-        if (rows.groups > 0) {
-            tp_rows(p->type, pairs, shift, &rows);
-        }
-        for (uint32_t r = p->rows / TP_ROWS * TP_ROWS; r < p->rows; ++r) {
-            int32_t same[TP_ROWS]; // one row as all of a group
-            tp_rows_t row = { same, p->w + r * stride, 0, x + 1, x + words, 1 };
-            tp_rows(p->type, pairs, shift, &row);
-            sums[r] = same[0];
-        }
+        token(p, x, scale.t, sums);
         tp_rows_to_floats(p, y, sums, scale);
     }
 }
