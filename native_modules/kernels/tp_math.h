@@ -18,7 +18,7 @@ static inline uint32_t tp_to_bits(float x) {
 
 // IEEE binary16 to binary32, exact.
 static inline float tp_from_f16(uint32_t h) {
-    #if defined(__ARM_FP) && (__ARM_FP & 2)
+    #if defined(__ARM_FP) && defined(__ARM_FEATURE_DSP)
     float f = tp_from_bits(h);
     __asm ("vcvtb.f32.f16 %0, %0" : "+t" (f));
     return f;

@@ -14,6 +14,11 @@
 // over at the end are stored one by one.
 //
 // VMLA rounds between its product and its sum, as the portable kernel does.
+//
+// Q4_K and Q6_K, one token after the other. Four masks on a word of Q4_K bring out pairs of two blocks
+// of 32, each with a sum of its own; Q6_K puts six bits together in bytes. A block of 256 activations
+// is 128 words of pairs, the sums of its blocks of 32 (Q4_K) or 16 (Q6_K) as pairs, for what is added
+// to all values of one, and the scale.
 #include "../isa.h"
 
 #if defined(TP_PATH_FLOAT) && defined(TP_ISA_ARMV7EM)
@@ -68,7 +73,47 @@ static inline int is_own(uint32_t type) {
     return type == TP_TP2 || type == TP_TP3 || type == TP_TPT;
 }
 
+static inline uint32_t k_words(uint32_t type) {
+    return 128 + (type == TP_Q4_K ? 4 : 8) + 1;
+}
+
+// x: of a block of 256, of which these are values 32 * b and on.
+static void put_k(uint32_t type, uint32_t *x, uint32_t b, const int8_t *q, float scale) {
+    int16_t *sums = (int16_t *)(void *)(x + 128);
+    int32_t sum[2] = { 0, 0 };
+    for (uint32_t j = 0; j < TP_BLOCK; ++j) {
+        sum[j / 16] += q[j];
+    }
+    if (type == TP_Q4_K) {
+        // pairs of blocks b and b + 1 in turn
+        uint32_t *to = x + b / 2 * 32 + b % 2;
+        for (uint32_t j = 0; j < TP_BLOCK; j += 4, to += 4) {
+            to[0] = pair(q[j], q[j + 2]);
+            to[2] = pair(q[j + 1], q[j + 3]);
+        }
+        // mins come out of a word as bytes 0 and 2, then 1 and 3
+        sums[b / 4 * 4 + b % 2 * 2 + b / 2 % 2] = (int16_t)(sum[0] + sum[1]);
+    } else {
+        // of each four columns those 64, 32 and 96 further on
+        uint32_t *to = x + b / 4 * 64 + b % 2 * 4 + b / 2 % 2 * 2;
+        for (uint32_t j = 0; j < TP_BLOCK; j += 4, to += 8) {
+            to[0] = pair(q[j], q[j + 2]);
+            to[1] = pair(q[j + 1], q[j + 3]);
+        }
+        sums[b / 2 * 4 + b % 2] = (int16_t)sum[0];
+        sums[b / 2 * 4 + 2 + b % 2] = (int16_t)sum[1];
+    }
+    *(float *)(x + k_words(type) - 1) = scale;
+}
+
+static inline int is_k(uint32_t type) {
+    return type == TP_Q4_K || type == TP_Q6_K;
+}
+
 size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
+    if (is_k(type)) {
+        return (size_t)cols / 256 * k_words(type) * 4;
+    }
     if (is_own(type)) {
         return (size_t)cols / TP_BLOCK * own_words(type) * 4;
     }
@@ -78,6 +123,10 @@ size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
 
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
     const int8_t *q, tp_scale_t scale) {
+    if (is_k(type)) {
+        put_k(type, (uint32_t *)x + (t * (cols / 256) + b / 8) * k_words(type), b % 8, q, scale);
+        return;
+    }
     if (is_own(type)) {
         uint32_t *to = (uint32_t *)x + (t * (cols / TP_BLOCK) + b) * own_words(type);
         put_own(type, to, q, scale, (b + 1) % (TP_MAX_GROUP / TP_BLOCK) == 0 || b + 1 == cols / TP_BLOCK);
@@ -576,9 +625,238 @@ static void own_matmul(const tp_product_t *p) {
     }
 }
 
+#define Q4_K_WORD(row, a, b, FIRST) \
+    "ldr r12, [" row "], #4\n" \
+    "and lr, r3, r12\n" \
+    FIRST("lr", "r4", a) \
+    "and lr, r3, r12, lsr #4\n" \
+    FIRST("lr", "r5", b) \
+    "and lr, r3, r12, lsr #8\n" \
+    ADD("lr", "r6", a) \
+    "and lr, r3, r12, lsr #12\n" \
+    ADD("lr", "r7", b)
+#define Q4_K_8(FIRST) \
+    "ldmia r2!, {r4-r7}\n" \
+    Q4_K_WORD("r1", "r8", "r9", FIRST) \
+    Q4_K_WORD("r0", "r10", "r11", FIRST)
+
+// A block of 256 of two rows: sums[0..1] of scales times dot products. scales: eight of each row, on a
+// multiple of 8, by which the end is known.
+//   r0 r1 rows 1 and 0, r2 x, r3 mask, r4 to r7 activations, r8 r9 and r10 r11 dot products, r12 lr
+//   weights; s0 s1 sums.
+__attribute__((naked, noinline))
+static void q4_k_rows(int32_t *sums, const uint8_t *w0, const uint32_t *x, const uint8_t *w1,
+    const uint8_t *scales) {
+    __asm volatile (
+        ".syntax unified\n"
+        "push {r0, r4-r11, lr}\n"
+        "mov r0, r3\n"
+        "movs r4, #0\n"
+        "ldr lr, [sp, #40]\n"
+        "vmov s0, s1, r4, r4\n"
+        "vmov s2, lr\n"
+        "mov r3, #0x000f000f\n"
+        "1:\n"
+        Q4_K_8(SET) Q4_K_8(ADD) Q4_K_8(ADD) Q4_K_8(ADD)
+        Q4_K_8(ADD) Q4_K_8(ADD) Q4_K_8(ADD) Q4_K_8(ADD)
+        "vmov r12, lr, s0, s1\n"
+        "vmov r4, s2\n"
+        "ldrb r6, [r4, #8]\n"
+        "ldrb r7, [r4, #9]\n"
+        "mla lr, r10, r6, lr\n"
+        "ldrb r6, [r4], #1\n"
+        "mla lr, r11, r7, lr\n"
+        "ldrb r7, [r4], #1\n"
+        "mla r12, r8, r6, r12\n"
+        "mla r12, r9, r7, r12\n"
+        "lsls r5, r4, #29\n"
+        "vmov s2, r4\n"
+        "vmov s0, s1, r12, lr\n"
+        "bne 1b\n"
+        "pop {r0}\n"
+        "vstmia r0, {s0, s1}\n"
+        "pop {r4-r11, pc}\n"
+        );
+}
+
+static inline int32_t smlad(uint32_t a, uint32_t b, int32_t sum) {
+    __asm ("smlad %0, %1, %2, %0" : "+r" (sum) : "r" (a), "r" (b));
+    return sum;
+}
+
+// Bytes 0 and 2, signed and not; of x shifted right by 8: bytes 1 and 3.
+static inline uint32_t sxtb16(uint32_t x) {
+    uint32_t y;
+    __asm ("sxtb16 %0, %1" : "=r" (y) : "r" (x));
+    return y;
+}
+
+static inline uint32_t sxtb16_8(uint32_t x) {
+    uint32_t y;
+    __asm ("sxtb16 %0, %1, ror #8" : "=r" (y) : "r" (x));
+    return y;
+}
+
+static inline uint32_t uxtb16(uint32_t x) {
+    uint32_t y;
+    __asm ("uxtb16 %0, %1" : "=r" (y) : "r" (x));
+    return y;
+}
+
+static inline uint32_t uxtb16_8(uint32_t x) {
+    uint32_t y;
+    __asm ("uxtb16 %0, %1, ror #8" : "=r" (y) : "r" (x));
+    return y;
+}
+
+// Words that need not lie on multiples of 4.
+static inline uint32_t load(const uint8_t *p) {
+    uint32_t x;
+    __asm ("ldr %0, %1" : "=r" (x) : "m" (*(const uint32_t (*)[1])(const void *)p));
+    return x;
+}
+
+// The scales of a block of Q4_K as bytes; returns the sum of its mins times those of activations.
+static inline int32_t q4_k_scales(const uint8_t *block, uint64_t *scales, const uint32_t *sums) {
+    uint32_t s = load(block + 4), m = load(block + 8), high = load(block + 12);
+    *scales = (s & 0x3f3f3f3fu) | (uint64_t)((high & 0x0f0f0f0fu) | (s >> 6 & 0x03030303u) << 4) << 32;
+    uint32_t low = m & 0x3f3f3f3fu;
+    high = (high >> 4 & 0x0f0f0f0fu) | (m >> 6 & 0x03030303u) << 4;
+    int32_t sum = smlad(uxtb16(low), sums[0], 0);
+    sum = smlad(uxtb16_8(low), sums[1], sum);
+    sum = smlad(uxtb16(high), sums[2], sum);
+    return smlad(uxtb16_8(high), sums[3], sum);
+}
+
+static inline float q4_k_add(float y, const uint8_t *block, float da, int32_t dots, int32_t mins) {
+    uint32_t scales = load(block);
+    y += tp_from_f16(scales & 0xffff) * da * (float)dots;
+    return y - tp_from_f16(scales >> 16) * da * (float)mins;
+}
+
+static void q4_k_matmul(const tp_product_t *p) {
+    size_t stride = tp_row_bytes(TP_Q4_K, p->cols);
+    uint32_t x_words = tp_isa_x_bytes(TP_Q4_K, p->cols) / 4;
+    const uint32_t *x = p->x;
+    float *y = p->y;
+    for (uint32_t t = 0; t < p->n; ++t, x += x_words) {
+        const uint8_t *w = p->w;
+        for (uint32_t r = 0; r < p->rows; r += 2, w += 2 * stride, y += 2) {
+            size_t next = r + 1 < p->rows ? stride : 0;
+            const uint8_t *block = w;
+            float sum0 = 0.0f, sum1 = 0.0f;
+            for (const uint32_t *at = x; at < x + x_words; at += k_words(TP_Q4_K), block += 144) {
+                uint64_t scales[2];
+                int32_t dots[2];
+                int32_t mins0 = q4_k_scales(block, &scales[0], at + 128);
+                int32_t mins1 = q4_k_scales(block + next, &scales[1], at + 128);
+                float da = tp_from_bits(at[132]);
+                q4_k_rows(dots, block + 16, at, block + next + 16, (const uint8_t *)scales);
+                sum0 = q4_k_add(sum0, block, da, dots[0], mins0);
+                sum1 = q4_k_add(sum1, block + next, da, dots[1], mins1);
+            }
+            y[0] = sum0;
+            if (next == 0) {
+                ++y;
+                break;
+            }
+            y[1] = sum1;
+        }
+    }
+}
+
+// Four values of Q6_K: r5 and r6 hold their low and high bits, join brings them together.
+#define Q6_K_4(take, bits, join, sum, FIRST) \
+    "and r5, r3, #" take "\n" \
+    "and r6, r4, #" bits "\n" \
+    "ldrd r7, r8, [r1], #8\n" \
+    join \
+    "uxtb16 r6, r5\n" \
+    FIRST("r6", "r7", sum) \
+    "uxtb16 r5, r5, ror #8\n" \
+    ADD("r5", "r8", sum)
+// Four columns, and those 64, 32 and 96 further on; at: bytes.
+#define Q6_K_16(at, FIRST) \
+    "ldr r4, [r2, #" at "]\n" \
+    "ldr r3, [r0, #" at "]\n" \
+    Q6_K_4("0x0f0f0f0f", "0x03030303", "orr r5, r5, r6, lsl #4\n", "r9", FIRST) \
+    Q6_K_4("0xf0f0f0f0", "0x30303030", "orr r5, r6, r5, lsr #4\n", "r11", FIRST) \
+    "ldr r3, [r0, #32+" at "]\n" \
+    Q6_K_4("0x0f0f0f0f", "0x0c0c0c0c", "orr r5, r5, r6, lsl #2\n", "r10", FIRST) \
+    Q6_K_4("0xf0f0f0f0", "0xc0c0c0c0", "lsr r6, r6, #2\norr r5, r6, r5, lsr #4\n", "r12", FIRST)
+
+// A block of 256 of a row, as if values were 0 to 63: the sum of scales times dot products.
+//   r0 low bits, r1 x, r2 high bits, r3 r4 weights, r7 r8 activations, r9 to r12 dot products, lr
+//   scales; [sp] times that are left, [sp, #4] sum.
+__attribute__((naked, noinline))
+static int32_t q6_k_block(const uint8_t *w, const uint32_t *x) {
+    __asm volatile (
+        ".syntax unified\n"
+        "push {r2-r11, lr}\n"
+        "add r2, r0, #128\n"
+        "add lr, r0, #192\n"
+        "movs r3, #4\n"
+        "movs r4, #0\n"
+        "strd r3, r4, [sp]\n"
+        "1:\n"
+        Q6_K_16("0", SET) Q6_K_16("4", ADD) Q6_K_16("8", ADD) Q6_K_16("12", ADD)
+        "ldrd r3, r4, [sp]\n"
+        "ldrsb r5, [lr, #2]\n"
+        "ldrsb r6, [lr, #4]\n"
+        "ldrsb r7, [lr, #6]\n"
+        "ldrsb r8, [lr], #1\n"
+        "mla r4, r10, r5, r4\n"
+        "mla r4, r11, r6, r4\n"
+        "mla r4, r12, r7, r4\n"
+        "mla r4, r9, r8, r4\n"
+        "adds r0, #16\n"
+        "adds r2, #16\n"
+        "cmp r3, #3\n"
+        "itt eq\n"
+        "addeq r0, #32\n"
+        "addeq lr, #6\n"
+        "subs r3, #1\n"
+        "strd r3, r4, [sp]\n"
+        "bne 1b\n"
+        "mov r0, r4\n"
+        "pop {r2-r11, pc}\n"
+        );
+}
+
+static float q6_k_row(const uint8_t *block, const uint32_t *x, const uint32_t *end) {
+    float y = 0.0f;
+    for (; x < end; x += k_words(TP_Q6_K), block += 210) {
+        int32_t sum = 0; // 32 is taken off each value
+        for (uint32_t i = 0; i < 8; i += 2) {
+            uint32_t s = load(block + 192 + 2 * i);
+            sum = smlad(sxtb16(s), x[128 + i], sum);
+            sum = smlad(sxtb16_8(s), x[129 + i], sum);
+        }
+        float d = tp_from_f16(tp_load_u16(block + 208)) * tp_from_bits(x[136]);
+        y += d * (float)(q6_k_block(block, x) - 32 * sum);
+    }
+    return y;
+}
+
+static void q6_k_matmul(const tp_product_t *p) {
+    size_t stride = tp_row_bytes(TP_Q6_K, p->cols);
+    uint32_t x_words = tp_isa_x_bytes(TP_Q6_K, p->cols) / 4;
+    const uint32_t *x = p->x;
+    float *y = p->y;
+    for (uint32_t t = 0; t < p->n; ++t, x += x_words) {
+        for (uint32_t r = 0; r < p->rows; ++r) {
+            *y++ = q6_k_row(p->w + r * stride, x, x + x_words);
+        }
+    }
+}
+
 void tp_isa_matmul(const tp_product_t *p) {
     if (is_own(p->type)) {
         own_matmul(p);
+        return;
+    }
+    if (is_k(p->type)) {
+        (p->type == TP_Q4_K ? q4_k_matmul : q6_k_matmul)(p);
         return;
     }
     uint32_t type = p->type, rows = p->rows, cols = p->cols, n = p->n;
