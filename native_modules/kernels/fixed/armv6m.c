@@ -551,6 +551,50 @@ static void tp3_rows(tp_rows_t *rows) {
         );
 }
 
+#define Q4_K_8 \
+    "ldmia r1!, {r5}\n" \
+    "ldmia r2!, {r6}\n" \
+    X PAIR_A(RIGHT_0) X PAIR_B(RIGHT_4) X PAIR_A(RIGHT_8) X PAIR_B(RIGHT_12)
+
+// r0 x, r1 r2 rows, r3 mask, r4 activations, r5 r6 weights, r8 to r11 sums, r12 where sums go; [sp]
+// times that are left.
+__attribute__((naked, noinline))
+static void q4_k_products(uint32_t *sums, const uint8_t *w0, const uint8_t *w1, const uint32_t *x) {
+    __asm volatile (
+        PUSH
+        "sub sp, #4\n"
+        "mov r12, r0\n"
+        "mov r0, r3\n"
+        "movs r3, #4\n"
+        "str r3, [sp]\n"
+        "movs r3, #15\n"
+        "lsls r4, r3, #16\n"
+        "orrs r3, r4\n"
+        "1:\n"
+        "ldmia r0!, {r4, r5}\n"
+        "mov r8, r4\n"
+        "mov r9, r5\n"
+        "mov r10, r4\n"
+        "mov r11, r5\n"
+        Q4_K_8 Q4_K_8 Q4_K_8 Q4_K_8 Q4_K_8 Q4_K_8 Q4_K_8 Q4_K_8
+        "mov r4, r8\n"
+        "mov r5, r9\n"
+        "mov r6, r10\n"
+        "mov r7, r11\n"
+        "push {r0}\n"
+        "mov r0, r12\n"
+        "stmia r0!, {r4-r7}\n"
+        "mov r12, r0\n"
+        "pop {r0}\n"
+        "ldr r4, [sp]\n"
+        "subs r4, #1\n"
+        "str r4, [sp]\n"
+        FAR("eq", "1b")
+        "add sp, #4\n"
+        POP
+        );
+}
+
 static void tp_own_rows(uint32_t type, tp_rows_t *rows) {
     if (type == TP_TP3) {
         tp3_rows(rows);

@@ -344,6 +344,45 @@ static void tp3_rows(tp_rows_t *rows) {
         );
 }
 
+#define Q4_K_WORD(row, a, b) \
+    "ldr r12, [" row "], #4\n" \
+    "and lr, r0, r12\n" \
+    "mla " a ", lr, r4, " a "\n" \
+    "and lr, r0, r12, lsr #4\n" \
+    "mla " b ", lr, r5, " b "\n" \
+    "and lr, r0, r12, lsr #8\n" \
+    "mla " a ", lr, r6, " a "\n" \
+    "and lr, r0, r12, lsr #12\n" \
+    "mla " b ", lr, r7, " b "\n"
+#define Q4_K_8 \
+    "ldmia r3!, {r4-r7}\n" \
+    Q4_K_WORD("r1", "r8", "r9") \
+    Q4_K_WORD("r2", "r10", "r11")
+
+// r0 mask, r1 r2 rows, r3 x, r4 to r7 activations, r8 to r11 sums, r12 lr weights; [sp] where sums go,
+// [sp, #4] times that are left.
+__attribute__((naked, noinline))
+static void q4_k_products(uint32_t *sums, const uint8_t *w0, const uint8_t *w1, const uint32_t *x) {
+    __asm volatile (
+        ".syntax unified\n"
+        "push {r2-r11, lr}\n"
+        "movs r4, #4\n"
+        "strd r0, r4, [sp]\n"
+        "mov r0, #0x000f000f\n"
+        "1:\n"
+        "ldmia r3!, {r8, r9}\n"
+        "mov r10, r8\n"
+        "mov r11, r9\n"
+        Q4_K_8 Q4_K_8 Q4_K_8 Q4_K_8 Q4_K_8 Q4_K_8 Q4_K_8 Q4_K_8
+        "ldrd r4, r5, [sp]\n"
+        "stmia r4!, {r8-r11}\n"
+        "subs r5, #1\n"
+        "strd r4, r5, [sp]\n"
+        "bne 1b\n"
+        "pop {r2-r11, pc}\n"
+        );
+}
+
 static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
     (void)pairs;
     (void)shift;

@@ -436,6 +436,50 @@ static void tp3_rows(tp_rows_t *rows) {
         );
 }
 
+// A word of two rows in t0 and t1; at: bytes in the rows, x: in the activations.
+#define Q4_K_8(at, x) \
+    "lw t0, " at "(a1)\n" \
+    "lw t1, " at "(a2)\n" \
+    "lw t2, " x "(a3)\n" \
+    "and t3, t0, a7\nmul t3, t3, t2\nadd s0, s0, t3\n" \
+    "and t3, t1, a7\nmul t3, t3, t2\nadd s2, s2, t3\n" \
+    "lw t2, 4+" x "(a3)\n" \
+    WEIGHT0(RIGHT_4, "s1", "s1") \
+    WEIGHT1(RIGHT_4, "s3", "s3") \
+    "lw t2, 8+" x "(a3)\n" \
+    WEIGHT0(RIGHT_8, "s0", "s0") \
+    WEIGHT1(RIGHT_8, "s2", "s2") \
+    "lw t2, 12+" x "(a3)\n" \
+    WEIGHT0(RIGHT_12, "s1", "s1") \
+    WEIGHT1(RIGHT_12, "s3", "s3")
+
+// a0 where sums go, a1 a2 rows, a3 x, a4 end of row, a7 mask, s0 to s3 sums.
+__attribute__((naked, noinline))
+static void q4_k_products(uint32_t *sums, const uint8_t *w0, const uint8_t *w1, const uint32_t *x) {
+    __asm volatile (
+        "addi sp, sp, -16\n"
+        "sw s0, 0(sp)\nsw s1, 4(sp)\nsw s2, 8(sp)\nsw s3, 12(sp)\n"
+        "li a7, 0x000f000f\n"
+        "addi a4, a1, 128\n"
+        "1:\n"
+        "lw s0, 0(a3)\n"
+        "lw s1, 4(a3)\n"
+        "mv s2, s0\n"
+        "mv s3, s1\n"
+        Q4_K_8("0", "8") Q4_K_8("4", "24") Q4_K_8("8", "40") Q4_K_8("12", "56")
+        Q4_K_8("16", "72") Q4_K_8("20", "88") Q4_K_8("24", "104") Q4_K_8("28", "120")
+        "sw s0, 0(a0)\nsw s1, 4(a0)\nsw s2, 8(a0)\nsw s3, 12(a0)\n"
+        "addi a0, a0, 16\n"
+        "addi a1, a1, 32\n"
+        "addi a2, a2, 32\n"
+        "addi a3, a3, 136\n"
+        "bne a1, a4, 1b\n"
+        "lw s0, 0(sp)\nlw s1, 4(sp)\nlw s2, 8(sp)\nlw s3, 12(sp)\n"
+        "addi sp, sp, 16\n"
+        "ret\n"
+        );
+}
+
 // In plain C, for shifts that the instruction does not take.
 static void plain_rows(uint32_t type, int pairs, const tp_rows_t *rows) {
     uint32_t block_bytes = tp_row_bytes(type, TP_BLOCK);

@@ -1,6 +1,6 @@
 // For 32-bit cores without SIMD: all of a variant but the rows. The file of an instruction set
-// defines TP_ROWS, TP_ALIGNED, TP_ROTATES and TP_Q8_WORDS, includes this and defines tp_rows and
-// tp_own_rows.
+// defines TP_ROWS, TP_ALIGNED, TP_ROTATES and TP_Q8_WORDS, includes this and defines tp_rows,
+// tp_own_rows and q4_k_products.
 //
 // Q4_0: one multiplication takes two products. With two weights in the halves of a word, w and W
 // (0 to 15: their offset of 8 stays), and X * 65536 + x as the activations' word,
@@ -58,6 +58,12 @@ static inline int is_own(uint32_t type) {
     return type == TP_TP3 || is_pair(type);
 }
 
+static inline uint32_t crosswise(int32_t x, int32_t y) {
+    return ((uint32_t)x << 16) + (uint32_t)y;
+}
+
+#include "k_quants.h"
+
 static inline uint32_t block_words(uint32_t type) {
     return type == TP_Q8_0 ? TP_Q8_WORDS + 1 : is_pair(type) && !TP_ROTATES ? 30 : 18;
 }
@@ -67,13 +73,12 @@ static inline int in_pairs(uint32_t cols) {
 }
 
 size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
+    if (is_k(type)) {
+        return (1 + cols / 256 * k_words(type)) * 4;
+    }
     int known = type == TP_Q4_0 || type == TP_Q8_0 || is_own(type);
     // after the last block of our own types a word may be read that means nothing
     return known ? (1 + block_words(type) * (cols / TP_BLOCK) + (uint32_t)is_own(type)) * 4 : 0;
-}
-
-static inline uint32_t crosswise(int32_t x, int32_t y) {
-    return ((uint32_t)x << 16) + (uint32_t)y;
 }
 
 static void put_own(uint32_t type, uint32_t *to, const int8_t *q) {
@@ -100,6 +105,11 @@ static void put_own(uint32_t type, uint32_t *to, const int8_t *q) {
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
     const int8_t *q, tp_scale_t scale) {
     (void)n;
+    if (is_k(type)) {
+        uint32_t *block = (uint32_t *)x + t * (tp_isa_x_bytes(type, cols) / 4) + 1 + b / 8 * k_words(type);
+        put_k(type, block, b % 8, q, scale);
+        return;
+    }
     uint32_t *to = (uint32_t *)x + t * (tp_isa_x_bytes(type, cols) / 4) + 1 + b * block_words(type);
     if (is_own(type)) {
         put_own(type, to, q);
@@ -185,7 +195,11 @@ void tp_isa_matmul(const tp_product_t *p) {
     for (uint32_t t = 0; t < p->n; ++t, y += p->rows, x += words) {
         tp_row_scale_t scale = tp_row_scale(p, x);
         int32_t *sums = (int32_t *)(void *)y;
-        token(p, x, scale.t, sums);
+        if (is_k(p->type)) {
+            (p->type == TP_Q4_K ? q4_k_rows : q6_k_rows)(p, x + 1, scale.t, sums);
+        } else {
+            token(p, x, scale.t, sums);
+        }
         tp_rows_to_floats(p, y, sums, scale);
     }
 }

@@ -1,0 +1,161 @@
+// Q4_K and Q6_K for 32-bit cores without SIMD: two products by one multiplication, as scalar.h has it.
+// In C but for the products of Q4_K.
+//
+// Four masks on a word of Q4_K bring out pairs of two blocks of 32, each with a sum of its own. Of
+// Q6_K the four low bits and the two high ones have sums of their own, for 16 values each. The
+// activations of 256 columns are, for each pair of blocks of 32 (Q4_K) or block of 16 (Q6_K), what
+// its sums begin with and the words that meet the weights; then one word with how often the scale is
+// halved.
+#ifndef TP_K_QUANTS_H
+#define TP_K_QUANTS_H
+
+#include "fixed_products.h"
+
+static inline int is_k(uint32_t type) {
+    return type == TP_Q4_K || type == TP_Q6_K;
+}
+
+static inline uint32_t k_words(uint32_t type) {
+    return type == TP_Q4_K ? 4 * 34 + 1 : 16 * 9 + 1;
+}
+
+// What a sum of products begins with: 8 is taken off each weight, and what gathers below stays above 0.
+static inline uint32_t k_begin(const int8_t *q, uint32_t n) {
+    int32_t sum = 0;
+    for (uint32_t j = 0; j < n; ++j) {
+        sum += q[j];
+    }
+    return ((uint32_t)(-8 * sum) << 16) + 0x8000u;
+}
+
+// Values 32 * part and on of 256.
+static void put_k(uint32_t type, uint32_t *x, uint32_t part, const int8_t *q, tp_scale_t halvings) {
+    if (type == TP_Q4_K) {
+        uint32_t *to = x + part / 2 * 34 + part % 2;
+        to[0] = k_begin(q, TP_BLOCK);
+        for (uint32_t j = 0; j < TP_BLOCK; j += 4, to += 4) {
+            to[2] = crosswise(q[j], q[j + 2]);
+            to[4] = crosswise(q[j + 1], q[j + 3]);
+        }
+    } else {
+        for (uint32_t half = 0; half < 2; ++half, q += 16) {
+            uint32_t *to = x + (2 * part + half) * 9;
+            *to++ = k_begin(q, 16);
+            for (uint32_t j = 0; j < 16; j += 4) {
+                *to++ = crosswise(q[j], q[j + 2]);
+                *to++ = crosswise(q[j + 1], q[j + 3]);
+            }
+        }
+    }
+    x[k_words(type) - 1] = (uint32_t)halvings;
+}
+
+static inline int32_t upper(uint32_t sum) {
+    return (int32_t)sum >> 16;
+}
+
+// Words of Q4_K lie on multiples of 4, those of Q6_K on multiples of 2.
+static inline uint32_t load_aligned(const uint8_t *p) {
+    return *(const uint32_t *)(const void *)p;
+}
+
+static inline uint32_t load_word(const uint8_t *p) {
+    #if TP_ALIGNED
+    const uint16_t *half = (const uint16_t *)(const void *)p;
+    return half[0] | (uint32_t)half[1] << 16;
+    #else
+    uint32_t x;
+    __asm ("ldr %0, %1" : "=r" (x) : "m" (*(const uint32_t (*)[1])(const void *)p));
+    return x;
+    #endif
+}
+
+// The sums over a block of two rows, four words for each pair of blocks of 32: of the first row, then
+// of the second. w0, w1: from the weights on. x: of the block.
+static void q4_k_products(uint32_t *sums, const uint8_t *w0, const uint8_t *w1, const uint32_t *x);
+
+// The sum over a row so far and a block. sums: of q4_k_products, for this row.
+static inline int32_t q4_k_add(int32_t sum, const tp_format_t *format, const uint8_t *block, const uint32_t *sums,
+    const uint32_t *x, uint32_t t) {
+    uint32_t s = load_aligned(block + 4), m = load_aligned(block + 8), high = load_aligned(block + 12);
+    uint32_t scales = s & 0x3f3f3f3fu, mins = m & 0x3f3f3f3fu;
+    int32_t dots = 0, low = 0; // low: 8 times what mins are to be multiplied with
+    for (uint32_t i = 0; i < 4; ++i, x += 34, sums += 4) {
+        int32_t first = upper(x[0]), second = upper(x[1]);
+        dots += (upper(sums[0]) - first) * (int32_t)(scales & 255);
+        dots += (upper(sums[1]) - second) * (int32_t)(scales >> 8 & 255);
+        low += first * (int32_t)(mins & 255) + second * (int32_t)(mins >> 8 & 255);
+        scales >>= 16;
+        mins >>= 16;
+        if (i == 1) {
+            scales = (high & 0x0f0f0f0fu) | (s >> 6 & 0x03030303u) << 4;
+            mins = (high >> 4 & 0x0f0f0f0fu) | (m >> 6 & 0x03030303u) << 4;
+        }
+    }
+    uint32_t shift = t + *x, d = load_aligned(block);
+    sum = tp_add_scaled(sum, tp_cut(dots, format), d & 0xffff, shift);
+    return tp_add_scaled(sum, tp_cut(low >> 3, format), d >> 16, shift);
+}
+
+static void q4_k_rows(const tp_product_t *p, const uint32_t *x, uint32_t t, int32_t *sums) {
+    const tp_format_t *format = tp_format(TP_Q4_K);
+    size_t stride = tp_row_bytes(TP_Q4_K, p->cols);
+    const uint8_t *w = p->w;
+    for (uint32_t r = 0; r < p->rows; r += 2, w += 2 * stride) {
+        size_t next = r + 1 < p->rows ? stride : 0; // of two rows the last may be the same
+        const uint8_t *block = w;
+        const uint32_t *at = x;
+        int32_t first = 0, second = 0;
+        for (uint32_t b = 0; b < p->cols; b += 256, block += 144, at += k_words(TP_Q4_K)) {
+            uint32_t products[16];
+            q4_k_products(products, block + 16, block + next + 16, at);
+            first = q4_k_add(first, format, block, products, at, t);
+            second = q4_k_add(second, format, block + next, products + 2, at, t);
+        }
+        sums[r] = first;
+        if (next != 0) {
+            sums[r + 1] = second;
+        }
+    }
+}
+
+// 16 values of Q6_K whose bits are at shifts of low and high.
+static inline int32_t q6_k_16(const uint8_t *low, uint32_t low_shift, const uint8_t *high, uint32_t high_shift,
+    const uint32_t *x) {
+    uint32_t begin = *x++, a = begin, c = (uint32_t)((int32_t)(begin - 0x8000u) >> 2) + 0x8000u;
+    for (uint32_t j = 0; j < 16; j += 4, x += 2) {
+        uint32_t l = load_word(low + j) >> low_shift, h = load_word(high + j) >> high_shift;
+        a += (l & 0x000f000fu) * x[0];
+        c += (h & 0x00030003u) * x[0];
+        a += (l >> 8 & 0x000f000fu) * x[1];
+        c += (h >> 8 & 0x00030003u) * x[1];
+    }
+    return upper(a) - upper(begin) + 16 * upper(c);
+}
+
+static int32_t q6_k_row(const tp_product_t *p, const uint8_t *block, const uint32_t *x, uint32_t t) {
+    const tp_format_t *format = tp_format(TP_Q6_K);
+    int32_t sum = 0;
+    for (uint32_t b = 0; b < p->cols; b += 256, block += 210, x += k_words(TP_Q6_K)) {
+        const int8_t *scales = (const int8_t *)block + 192;
+        int32_t dots = 0;
+        for (uint32_t i = 0; i < 16; ++i) {
+            // of each 128 values the first and second 32 lie in low nibbles, the third and fourth in
+            // high ones of the same bytes
+            const uint8_t *low = block + i / 8 * 64 + i % 4 * 16, *high = block + 128 + i / 8 * 32 + i % 2 * 16;
+            dots += scales[i] * q6_k_16(low, i % 8 / 4 * 4, high, i % 8 / 2 * 2, x + 9 * i);
+        }
+        uint32_t shift = t + x[k_words(TP_Q6_K) - 1];
+        sum = tp_add_scaled(sum, tp_cut(dots, format), tp_load_u16(block + 208), shift);
+    }
+    return sum;
+}
+
+static void q6_k_rows(const tp_product_t *p, const uint32_t *x, uint32_t t, int32_t *sums) {
+    size_t stride = tp_row_bytes(TP_Q6_K, p->cols);
+    for (uint32_t r = 0; r < p->rows; ++r) {
+        sums[r] = q6_k_row(p, p->w + r * stride, x, t);
+    }
+}
+
+#endif
