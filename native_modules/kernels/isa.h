@@ -40,6 +40,8 @@ typedef float tp_scale_t;
 
 #if defined(TP_ONLY_PORTABLE)
 #define TP_ISA_PORTABLE (1)
+#elif defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
+#define TP_ISA_MVE (1)
 #elif defined(__ARM_FEATURE_DSP) && defined(__ARM_FP) && defined(__thumb2__)
 #define TP_ISA_ARMV7EM (1)
 #elif defined(__AVX2__) && defined(__F16C__)
