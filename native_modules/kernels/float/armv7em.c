@@ -41,6 +41,49 @@ const char tp_kernels_variant[] = "armv7em";
 #define BLOCK_WORDS (18)
 #define BLOCK_BYTES (BLOCK_WORDS * 4)
 
+static inline int32_t smlad(uint32_t a, uint32_t b, int32_t sum) {
+    __asm ("smlad %0, %1, %2, %0" : "+r" (sum) : "r" (a), "r" (b));
+    return sum;
+}
+
+// Bytes 0 and 2, signed and not; of x shifted right by 8: bytes 1 and 3.
+static inline uint32_t sxtb16(uint32_t x) {
+    uint32_t y;
+    __asm ("sxtb16 %0, %1" : "=r" (y) : "r" (x));
+    return y;
+}
+
+static inline uint32_t sxtb16_8(uint32_t x) {
+    uint32_t y;
+    __asm ("sxtb16 %0, %1, ror #8" : "=r" (y) : "r" (x));
+    return y;
+}
+
+static inline uint32_t uxtb16(uint32_t x) {
+    uint32_t y;
+    __asm ("uxtb16 %0, %1" : "=r" (y) : "r" (x));
+    return y;
+}
+
+static inline uint32_t uxtb16_8(uint32_t x) {
+    uint32_t y;
+    __asm ("uxtb16 %0, %1, ror #8" : "=r" (y) : "r" (x));
+    return y;
+}
+
+// Words that need not lie on multiples of 4.
+static inline uint32_t load(const uint8_t *p) {
+    uint32_t x;
+    __asm ("ldr %0, %1" : "=r" (x) : "m" (*(const uint32_t (*)[1])(const void *)p));
+    return x;
+}
+
+static inline uint32_t ssub16(uint32_t a, uint32_t b) {
+    uint32_t y;
+    __asm ("ssub16 %0, %1, %2" : "=r" (y) : "r" (a), "r" (b));
+    return y;
+}
+
 static inline uint32_t pair(int32_t low, int32_t high) {
     return (uint32_t)(low & 0xffff) | (uint32_t)high << 16;
 }
@@ -140,21 +183,24 @@ void ARMV7EM(put)(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t,
     uint32_t i = t & (group - 1);
     uint32_t *to = block + group + 4 * i;
     int32_t sum = 0;
-    if (type == TP_Q4_0) {
-        for (uint32_t j = 0; j < TP_BLOCK / 2; j += 4, to += 4 * group) {
-            const int8_t *low = q + j, *high = q + j + 16;
-            to[0] = pair(high[0], high[2]);
-            to[1] = pair(16 * low[0] - high[0], 16 * low[2] - high[2]);
-            to[2] = pair(high[1], high[3]);
-            to[3] = pair(16 * low[1] - high[1], 16 * low[3] - high[3]);
-            sum += low[0] + low[1] + low[2] + low[3] + high[0] + high[1] + high[2] + high[3];
-        }
-    } else {
-        for (uint32_t j = 0; j < TP_BLOCK; j += 8, to += 4 * group) {
-            to[0] = pair(q[j], q[j + 2]);
-            to[1] = pair(q[j + 1], q[j + 3]);
-            to[2] = pair(q[j + 4], q[j + 6]);
-            to[3] = pair(q[j + 5], q[j + 7]);
+    for (uint32_t j = 0; j < TP_BLOCK; j += 8, to += 4 * group) {
+        if (type == TP_Q4_0) {
+            uint32_t low = load((const uint8_t *)q + j / 2), high = load((const uint8_t *)q + j / 2 + 16);
+            uint32_t low_0 = sxtb16(low), low_1 = sxtb16_8(low);
+            to[0] = sxtb16(high);
+            to[1] = ssub16(low_0 << 4 & 0xfff0fff0u, to[0]);
+            to[2] = sxtb16_8(high);
+            to[3] = ssub16(low_1 << 4 & 0xfff0fff0u, to[2]);
+            sum = smlad(low_0, 0x00010001, sum);
+            sum = smlad(low_1, 0x00010001, sum);
+            sum = smlad(to[0], 0x00010001, sum);
+            sum = smlad(to[2], 0x00010001, sum);
+        } else {
+            uint32_t first = load((const uint8_t *)q + j), second = load((const uint8_t *)q + j + 4);
+            to[0] = sxtb16(first);
+            to[1] = sxtb16_8(first);
+            to[2] = sxtb16(second);
+            to[3] = sxtb16_8(second);
         }
     }
     block[i] = (uint32_t)(-8 * 16 * sum);
@@ -679,43 +725,6 @@ static void q4_k_rows(int32_t *sums, const uint8_t *w0, const uint32_t *x, const
         "vstmia r0, {s0, s1}\n"
         "pop {r4-r11, pc}\n"
         );
-}
-
-static inline int32_t smlad(uint32_t a, uint32_t b, int32_t sum) {
-    __asm ("smlad %0, %1, %2, %0" : "+r" (sum) : "r" (a), "r" (b));
-    return sum;
-}
-
-// Bytes 0 and 2, signed and not; of x shifted right by 8: bytes 1 and 3.
-static inline uint32_t sxtb16(uint32_t x) {
-    uint32_t y;
-    __asm ("sxtb16 %0, %1" : "=r" (y) : "r" (x));
-    return y;
-}
-
-static inline uint32_t sxtb16_8(uint32_t x) {
-    uint32_t y;
-    __asm ("sxtb16 %0, %1, ror #8" : "=r" (y) : "r" (x));
-    return y;
-}
-
-static inline uint32_t uxtb16(uint32_t x) {
-    uint32_t y;
-    __asm ("uxtb16 %0, %1" : "=r" (y) : "r" (x));
-    return y;
-}
-
-static inline uint32_t uxtb16_8(uint32_t x) {
-    uint32_t y;
-    __asm ("uxtb16 %0, %1, ror #8" : "=r" (y) : "r" (x));
-    return y;
-}
-
-// Words that need not lie on multiples of 4.
-static inline uint32_t load(const uint8_t *p) {
-    uint32_t x;
-    __asm ("ldr %0, %1" : "=r" (x) : "m" (*(const uint32_t (*)[1])(const void *)p));
-    return x;
 }
 
 // The scales of a block of Q4_K as bytes; returns the sum of its mins times those of activations.

@@ -95,6 +95,7 @@ static inline __attribute__((always_inline)) void attention(uint32_t type, float
         float max = 0.0f;
         for (uint32_t t = 0; t < length; ++t, kh += stride) {
             float dot = 0.0f;
+            #pragma GCC unroll 8
             for (uint32_t i = 0; i < head_dim; ++i) {
                 dot += q[i] * kv_value(type, kh, i);
             }
@@ -118,6 +119,7 @@ static inline __attribute__((always_inline)) void attention(uint32_t type, float
             if (type == TP_Q8_0) {
                 p *= kv_scale(type, vh);
             }
+            #pragma GCC unroll 8
             for (uint32_t i = 0; i < head_dim; ++i) {
                 y[i] += p * kv_value(type, vh, i);
             }

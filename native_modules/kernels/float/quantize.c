@@ -40,10 +40,12 @@ static void quantize_plainly(int8_t *values, const float *x, uint32_t count, flo
 float tp_int8_run(int8_t *values, const float *x, uint32_t count) {
     // floats without sign are ordered as their bits are
     uint32_t max = 0;
+    #pragma GCC unroll 8
     for (uint32_t j = 0; j < count; ++j) {
-        uint32_t a = tp_to_bits(x[j]) & 0x7fffffffu;
+        uint32_t a = tp_to_bits(x[j]) << 1;
         max = a > max ? a : max;
     }
+    max >>= 1;
     if (max - 0x0f000000u >= 0x70000000u - 0x0f000000u) {
         // Below 2^-97, above 2^97, infinite or no number (which does not count for the scale).
         float greatest = 0.0f;
@@ -57,6 +59,7 @@ float tp_int8_run(int8_t *values, const float *x, uint32_t count) {
     }
     float d = tp_from_bits(max) / 127.0f;
     float inverse = 1.0f / d;
+    #pragma GCC unroll 8
     for (uint32_t j = 0; j < count; ++j) {
         uint32_t bits = tp_to_bits(x[j]);
         int32_t sign = (int32_t)bits >> 31;
