@@ -169,7 +169,11 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_strings_find_obj, 4, 4, tiny
 
 // build(): (ABI, kernel variant, compiler, flags of the kernels, path)
 static mp_obj_t tinyprof_build(void) {
+    #if defined(__GNUC__) && !defined(__clang__)
+    static const char compiler[] = "gcc " __VERSION__;
+    #else
     static const char compiler[] = __VERSION__;
+    #endif
     static const char flags[] = TP_CFLAGS;
     size_t variant_len = 0;
     while (tp_kernels_variant[variant_len] != 0) {

@@ -21,7 +21,7 @@ KERNELS = {
     "m4": "armv7em",
     "m7": "armv7em",
     "m33": "armv7em",
-    "m55": "armv7em",
+    "m55": "mve",
     "rv32": "rv32",
 }
 ON_BOARDS = ("unix", "m4")  # where tests of device code run by default

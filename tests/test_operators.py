@@ -72,6 +72,18 @@ def test_swiglu(ops):
     assert np.all(np.abs(out - exact) <= 2.0**-11 * np.abs(exact) + 2.0**-40 * np.abs(g * up))
 
 
+def test_geglu(ops):
+    gate, up = values(11, 1000, spread=1.5), values(12, 1000, spread=2)
+    gate[:10] = [0, -0.0, 80, -80, 3.999, -3.999, 4.001, -4.001, 1e-6, -1e-6]
+    out = ops.floats("GEGLU", 1000, gate, up, rows=1, cols=1000)
+    g = gate.astype(np.float64)
+    z = 2 * np.sqrt(2 / np.pi) * (g + 0.044715 * g**3)
+    exact = g / (1 + np.exp(-np.maximum(z, -700))) * up
+    # fixed point: steps of 2^-12 in the argument; below -4 it is 0
+    share, slack = (2.0**-19, 2.0**-40) if ops.path == "float" else (2.0**-11, 2.0**-12)
+    assert np.all(np.abs(out - exact) <= share * np.abs(exact) + slack * np.abs(g * up))
+
+
 @pytest.mark.parametrize("length", [1, 2, 37, 300])
 @pytest.mark.parametrize("spread", [0, 1.5])
 @pytest.mark.parametrize("kv", [Q8_0, F16, F32])

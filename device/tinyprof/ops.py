@@ -19,6 +19,7 @@ ADD = const(8)
 SWIGLU = const(9)
 ARGMAX = const(10)
 KV_STORE = const(11)
+GEGLU = const(12)
 NAMES = (
     "",
     "embed",
@@ -32,6 +33,7 @@ NAMES = (
     "swiglu",
     "argmax",
     "kv_store",
+    "geglu",
 )
 
 LAST = const(1)

@@ -265,7 +265,7 @@ def _bench_root(context: typer.Context) -> None:
 @_bench.command("kernels")
 def bench_kernels(
     board: BoardOption = "m4",
-    types: Annotated[str, typer.Option("--types", help="with commas between")] = "Q4_0,Q8_0",
+    types: Annotated[str, typer.Option("--types", help="with commas between")] = "Q4_0,Q8_0,TP2,TPT,TP3,Q4_K,Q6_K",
     shapes: Annotated[str, typer.Option("--shapes", help="rows x columns, with commas between")] = "256x256,64x512",
     n: Annotated[str, typer.Option("-n", help="tokens at once, e.g. 1,16")] = "1,16",
     timeout: Annotated[float, typer.Option(help="seconds of silence after which a board is given up")] = 120,

@@ -100,7 +100,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         b = run.begin
         clock = f", {b.clock_hz / 1e6:g} MHz" if b.clock_hz else ""
         lines.append(("board", f"{b.machine}{clock}; MicroPython {b.micropython}"))
-        lines.append(("kernels", f"{b.native.kernels}, compiler {b.native.compiler}, {b.native.flags}"))
+        lines.append(("kernels", f"{b.native.kernels}, {b.native.compiler}, {b.native.flags}"))
     if run.counter:
         c = run.counter
         lines.append(("counted by", f"{c.name}: {c.source}, in {c.unit}, a read costs {c.read_cost}"))

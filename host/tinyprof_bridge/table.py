@@ -238,6 +238,7 @@ def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
         "kv_store": op.rows * (op.cols * 4 + kv_bytes(op.type, op.cols)),
         "add": op.cols * 12,
         "swiglu": op.cols * 12,
+        "geglu": op.cols * 12,
         "argmax": op.cols * 4,
     }
     return 0, per_token.get(op.op, 0) * n, calls

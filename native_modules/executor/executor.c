@@ -81,6 +81,9 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
         case TP_OP_SWIGLU:
             tp_swiglu(dst, (float *)a, (float *)b, n * cols);
             return 1;
+        case TP_OP_GEGLU:
+            tp_geglu(dst, (float *)a, (float *)b, n * cols);
+            return 1;
         case TP_OP_ARGMAX:
             ctl[TP_CTL_NEXT] = tp_argmax((float *)a, cols);
             return 1;

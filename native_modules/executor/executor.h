@@ -35,6 +35,7 @@ enum {
     TP_OP_SWIGLU = 9,     // dst[n][cols] = silu(a) * b
     TP_OP_ARGMAX = 10,    // ctl[TP_CTL_NEXT] = index of the greatest of a[cols]
     TP_OP_KV_STORE = 11,  // dst, a cache of type: position pos + t = a[t][rows][cols]
+    TP_OP_GEGLU = 12,     // dst[n][cols] = gelu(a) * b
 };
 
 enum {

@@ -32,7 +32,7 @@ typedef int32_t tp_scale_t; // how often the token's scale is halved
 #elif defined(__riscv_mul) && __riscv_xlen == 32
 #define TP_ISA_RV32 (1)
 #else
-#define TP_ISA_PORTABLE (1)
+#define TP_ISA_SCALAR (1)
 #endif
 
 #else

@@ -109,6 +109,9 @@ void tp_add(float *y, const float *x, uint32_t n);
 // y = silu(gate) * up
 void tp_swiglu(float *y, const float *gate, const float *up, uint32_t n);
 
+// y = gelu(gate) * up, gelu with tanh as Gemma has it: x * sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3))
+void tp_geglu(float *y, const float *gate, const float *up, uint32_t n);
+
 // Index of the greatest value, the first of equals; NaN never wins.
 uint32_t tp_argmax(const float *x, uint32_t n);
 

@@ -152,7 +152,7 @@ static inline float tp_int8_unit(tp_int8_scale_t scale) {
 
 // x * 127 / max * 2^k, rounded half away from 0, of n floats. |x| * 2^k is not above max.
 static inline void tp_to_int8(int8_t *to, const float *x, uint32_t n, tp_int8_scale_t scale, int32_t k) {
-    int32_t base = 24 + (int32_t)(scale.max >> 23) - k;
+    int32_t base = scale.r == 0 ? 300 : 24 + (int32_t)(scale.max >> 23) - k; // 300: all is 0
     for (uint32_t i = 0; i < n; ++i) {
         uint32_t bits = tp_to_bits(x[i]), size = bits & 0x7fffffffu;
         if (size > 0x7f7fffffu) {

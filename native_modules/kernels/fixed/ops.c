@@ -184,30 +184,52 @@ void tp_add(float *y, const float *x, uint32_t n) {
     }
 }
 
+// value * sigmoid(z) * up, as bits of floats. |z| = a / 2^16 * ln 2, or beyond 32 where far; z has the
+// sign of value.
+static inline float gated(uint32_t value, uint32_t up, uint32_t a, int far) {
+    tp_factor_t fv = tp_factor(value), fu = tp_factor(up);
+    int32_t e = fv.e + fu.e;
+    uint32_t sigmoid = 65535; // times 2^-16
+    if (!far) {
+        // t = 2^-(a / 2^16) is m / 2^(16 + halved)
+        uint32_t m = tp_exp2_fraction(a & 0xffff), halved = a >> 16;
+        // 1 / (1 + t) by Newton's method, from (48 - 32 d) / 17 for d = (1 + t) / 2
+        uint32_t d = (65536u + (m >> (halved > 31 ? 31 : halved))) >> 1;
+        int32_t r = 92521 - (int32_t)(61681u * d >> 16);
+        r += r * (65536 - (int32_t)((uint32_t)r * d >> 15)) >> 16;
+        r += r * (65536 - (int32_t)((uint32_t)r * d >> 15)) >> 16;
+        sigmoid = r > 65535 ? 65535 : (uint32_t)r;
+        if (value >> 31) {
+            sigmoid = sigmoid * m >> 16;
+            e -= (int32_t)halved;
+        }
+    } else if (value >> 31) {
+        sigmoid = 0;
+    }
+    return tp_product(value ^ up, fv.m * sigmoid >> 16, fu.m, e);
+}
+
 void tp_swiglu(float *y, const float *gate, const float *up, uint32_t n) {
     for (uint32_t i = 0; i < n; ++i) {
-        uint32_t g = tp_to_bits(gate[i]), u = tp_to_bits(up[i]);
-        tp_factor_t fg = tp_factor(g), fu = tp_factor(u);
-        int32_t e = fg.e + fu.e;
-        uint32_t sigmoid = 65535; // times 2^-16
-        if (fg.e < 5 - 15) {
-            // |g| / ln 2 in 2^16ths; t = 2^-that is m / 2^(16 + halved)
-            uint32_t a = fg.m * 47274u >> (fg.e < -32 ? 31 : -1 - fg.e);
-            uint32_t m = tp_exp2_fraction(a & 0xffff), halved = a >> 16;
-            // 1 / (1 + t) by Newton's method, from (48 - 32 d) / 17 for d = (1 + t) / 2
-            uint32_t d = (65536u + (m >> (halved > 31 ? 31 : halved))) >> 1;
-            int32_t r = 92521 - (int32_t)(61681u * d >> 16);
-            r += r * (65536 - (int32_t)((uint32_t)r * d >> 15)) >> 16;
-            r += r * (65536 - (int32_t)((uint32_t)r * d >> 15)) >> 16;
-            sigmoid = r > 65535 ? 65535 : (uint32_t)r;
-            if (g >> 31) {
-                sigmoid = sigmoid * m >> 16;
-                e -= (int32_t)halved;
-            }
-        } else if (g >> 31) {
-            sigmoid = 0;
+        uint32_t g = tp_to_bits(gate[i]);
+        tp_factor_t f = tp_factor(g);
+        int far = f.e >= 5 - 15;
+        uint32_t a = far ? 0 : f.m * 47274u >> (f.e < -32 ? 31 : -1 - f.e); // 47274 / 2^15 = 1 / ln 2
+        y[i] = gated(g, tp_to_bits(up[i]), a, far);
+    }
+}
+
+void tp_geglu(float *y, const float *gate, const float *up, uint32_t n) {
+    for (uint32_t i = 0; i < n; ++i) {
+        uint32_t g = tp_to_bits(gate[i]), a = 0;
+        int far = tp_factor(g).e >= 2 - 15; // from 4 on the argument of the sigmoid is beyond 10 ln 2
+        if (!far) {
+            // in 4096ths; the factors are those of kernels.h
+            uint32_t x = (uint32_t)tp_fix(g & 0x7fffffffu, -12), square = x * x >> 12;
+            uint32_t z = x * (6536 + (square * 292 >> 12)) >> 12;
+            a = z * 5909u >> 8; // 16 / ln 2
         }
-        y[i] = tp_product(g ^ u, fg.m * sigmoid >> 16, fu.m, e);
+        y[i] = gated(g, tp_to_bits(up[i]), a, far);
     }
 }
 

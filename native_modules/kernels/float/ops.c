@@ -150,6 +150,13 @@ void tp_swiglu(float *y, const float *gate, const float *up, uint32_t n) {
     }
 }
 
+void tp_geglu(float *y, const float *gate, const float *up, uint32_t n) {
+    for (uint32_t i = 0; i < n; ++i) {
+        float z = gate[i] * (1.59576912f + 0.0713548163f * (gate[i] * gate[i]));
+        y[i] = gate[i] / (1.0f + tp_exp(-z)) * up[i];
+    }
+}
+
 uint32_t tp_sample(float *x, uint32_t n, float temperature, float coin) {
     float max = x[tp_argmax(x, n)];
     float sum = 0.0f;
