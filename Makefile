@@ -4,14 +4,17 @@ PYTHON ?= python3
 BUILD_PY = $(PYTHON) firmware_builds/build.py
 VENV = .venv/bin
 VENV_STAMP = .venv/stamp
+STOCK = m0-stock m3-stock m4-stock m7-stock rv32-stock unix-stock
 
-.PHONY: help demo test lint setup tools firmware clean
+.PHONY: help demo test lint setup tools firmware modules wheel clean
 
 help:
 	@echo 'make demo      emulate a board, put a small model on it, profile it, show the report'
 	@echo 'make test      run the tests'
 	@echo 'make firmware  build MicroPython for the emulated boards (BOARDS="m4 unix": only these)'
-	@echo 'make setup     all that the three above need: tools, firmware, .venv'
+	@echo 'make modules   build the native modules for stock firmware'
+	@echo 'make wheel     build the package with them, in build/wheel'
+	@echo 'make setup     tools, firmware, .venv: what the demo needs'
 	@echo 'make lint      ruff and mypy'
 	@echo 'make clean     remove what was made'
 	@echo 'SANITIZE=1 make firmware BOARDS=unix   the unix port with sanitizers, in unix-asan'
@@ -20,7 +23,8 @@ help:
 demo: setup
 	$(VENV)/tinyprof-bridge demo
 
-test: setup
+test: setup modules
+	@$(BUILD_PY) boards $(STOCK)
 	@SANITIZE=1 $(BUILD_PY) boards unix unix-fixed
 	$(VENV)/python -m pytest
 
@@ -33,6 +37,12 @@ setup: firmware $(VENV_STAMP)
 
 tools:
 	@$(BUILD_PY) tools
+
+modules: tools $(VENV_STAMP)
+	@$(VENV)/python firmware_builds/build.py modules $(ARCHS)
+
+wheel: modules
+	@$(VENV)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
 
 firmware: tools
 	@$(BUILD_PY) boards $(BOARDS)

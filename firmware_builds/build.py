@@ -24,7 +24,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -81,6 +81,7 @@ class Board:
     port: str
     image: str
     make_args: tuple[str, ...]
+    ours: bool = True  # with the native module built in; else MicroPython alone, as people have it
 
 
 def qemu_board(name: str, machine: str, cross: str) -> Board:
@@ -111,8 +112,24 @@ BOARDS = {
     "unix-asan": unix_board("SANITIZE=1"),
     "unix-fixed-asan": unix_board("SANITIZE=1", "TP_PATH=fixed"),
 }
-DEFAULT_BOARDS = [name for name in BOARDS if not name.endswith("-asan")]
-MPY_CROSS = Board("host", "", "mpy-cross", "mpy-cross", ())
+# The same machines with stock firmware, which take the native modules.
+STOCK = ("m0", "m3", "m4", "m7", "rv32", "unix")
+BOARDS |= {f"{name}-stock": replace(BOARDS[name], ours=False) for name in STOCK}
+DEFAULT_BOARDS = [name for name in BOARDS if not name.endswith(("-asan", "-stock"))]
+MPY_CROSS = Board("host", "", "mpy-cross", "mpy-cross", (), ours=False)
+# Native modules: architecture of .mpy files, prefix of its compiler. Those of Xtensa need Espressif's.
+MODULES = {
+    "x64": "",
+    "armv6m": ARM,
+    "armv7m": ARM,
+    "armv7emsp": ARM,
+    "armv7emdp": ARM,
+    "rv32imc": RISCV,
+    "xtensa": "xtensa-lx106-elf-",
+    "xtensawin": "xtensa-esp32-elf-",
+}
+DEFAULT_MODULES = [name for name in MODULES if not name.startswith("xtensa")]
+MODULE_FOLDER = REPO / "host/tinyprof_bridge/modules"
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
@@ -495,8 +512,9 @@ def build(name: str, board: Board, info: dict[str, str], env: dict[str, str]) ->
     command = ["make", "-C", str(SOURCE / board.port), f"BUILD={objects}", *board.make_args]
     command += [f"-j{os.cpu_count() or 1}"]
     files: list[Path] = []
+    # stock firmware finds the board's own files here, but no module
+    command += [f"USER_C_MODULES={REPO}" if board.ours else f"VPATH={REPO}"]
     if name != "mpy-cross":
-        command += [f"USER_C_MODULES={REPO}"]
         files = build_files()
     compiler = compiler_version(board)
     how = [*command[:-2], compiler, json.dumps(info), json.dumps(env.get("MICROPY_GIT_HASH"))]
@@ -568,22 +586,75 @@ def boards(names: list[str]) -> None:
         build(name, BOARDS[name], info, env)
 
 
+def modules(names: list[str]) -> None:
+    """Builds mpy-cross and the native modules of the named architectures."""
+    info = source()
+    env = make_environment(info)
+    build("mpy-cross", MPY_CROSS, info, env)
+    MODULE_FOLDER.mkdir(exist_ok=True)
+    for name in names:
+        build_module(name, info, env)
+        mip_package(name)
+
+
+def mip_package(arch: str) -> None:
+    """What `mpremote mip install` takes, from this folder or from wherever it is put on the web."""
+    folder = BUILD / "mip" / arch
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "tinyprof").mkdir(parents=True)
+    shutil.copy(MODULE_FOLDER / f"{arch}.mpy", folder / "_tinyprof.mpy")
+    for path in sorted((REPO / "device/tinyprof").glob("*.py")):
+        compiled = folder / "tinyprof" / f"{path.stem}.mpy"
+        mpy_cross = [str(BUILD / "firmware/mpy-cross/mpy-cross"), "-s", f"tinyprof/{path.name}", "-o", str(compiled)]
+        if output([*mpy_cross, str(path)]) is None:
+            fail(f"mpy-cross failed on {path}")
+    paths = sorted(str(p.relative_to(folder)) for p in folder.rglob("*.mpy"))
+    package = {"urls": [[path, path] for path in paths], "version": "0.1.0"}
+    (folder / "package.json").write_text(json.dumps(package, indent=1) + "\n")
+
+
+def build_module(arch: str, info: dict[str, str], env: dict[str, str]) -> None:
+    """Builds one native module, unless the one that is there has the same inputs."""
+    if not has_command(MODULES[arch] + "gcc"):
+        fail(f"{MODULES[arch]}gcc is missing: it comes with the SDK of the chip's maker", 2)
+    objects, folder = BUILD / "obj" / f"module-{arch}", REPO / "native_modules"
+    result, record = MODULE_FOLDER / f"{arch}.mpy", BUILD / "obj" / f"module-{arch}.json"
+    command = ["make", "-C", str(folder), f"MPY_DIR={SOURCE}", f"ARCH={arch}", f"BUILD={objects}"]
+    command += [f"MPY_CROSS={BUILD / 'firmware/mpy-cross/mpy-cross'}", f"PYTHON={sys.executable}"]
+    compiler = output([MODULES[arch] + "gcc", "--version"]) or ""
+    inputs = digest_of([*command[:-1], compiler, json.dumps(info)], [*build_files(), folder / "Makefile"])
+    if info["origin"] != "MICROPY_DIR" and is_current(result, record, inputs):
+        return
+    shutil.rmtree(objects, ignore_errors=True)
+    objects.mkdir(parents=True)
+    log = BUILD / "log" / f"module-{arch}.txt"
+    log.unlink(missing_ok=True)
+    if not run(f"building the native module for {arch}", command, log, env):
+        fail_with_log(f"building the native module for {arch} failed", log)
+    (folder / "_tinyprof.mpy").replace(result)
+    record.write_text(json.dumps({"inputs": inputs, "sha256": sha256(result)}) + "\n")
+
+
 def main() -> None:
     """The command line."""
     if sys.version_info < (3, 11):  # noqa: UP036 (before the venv, any Python may run this)
         fail("Python 3.11 or later is needed", 2)
     summary, _, details = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(description=summary, epilog=details, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("command", choices=["tools", "source", "boards"])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=" ".join(BOARDS))
+    parser.add_argument("command", choices=["tools", "source", "boards", "modules"])
+    names = f"boards: {' '.join(BOARDS)}; modules: {' '.join(MODULES)}"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=names)
     args = parser.parse_args()
-    if unknown := [name for name in args.names if name not in BOARDS]:
-        fail(f"no board {unknown[0]!r}; there are: {' '.join(BOARDS)}", 2)
+    known = list(MODULES if args.command == "modules" else BOARDS)
+    if unknown := [name for name in args.names if name not in known]:
+        fail(f"there is no {unknown[0]!r} among the {args.command}: {' '.join(known)}", 2)
     lock()
     if args.command == "tools":
         tools()
     elif args.command == "source":
         source()
+    elif args.command == "modules":
+        modules(args.names or DEFAULT_MODULES)
     else:
         boards(args.names or DEFAULT_BOARDS)
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # files that are not in the repository: stories260K.bin, tok512.bin, stories260K.greedy200.txt
 DATA = Path(os.environ.get("TINYPROF_TEST_DATA") or ROOT.parent / "shared" / "data")
 NO_DATA = f"stories260K.bin is not in {DATA}: set TINYPROF_TEST_DATA to a folder that has it"
-ALL = (*EMULATED, *boards.REFERENCES.values())
+ALL = (*(n for n in EMULATED if not EMULATED[n].stock), *boards.REFERENCES.values())
 FIXED = ("m0", "m3", "rv32", "unix-fixed")  # boards of the fixed-point path
 KERNELS = {
     "m0": "armv6m",
@@ -55,7 +55,7 @@ def board(name, model=None):
     with tempfile.TemporaryDirectory() as scratch:
         image = Path(scratch) / "image.romfs"
         data = Path(model).read_bytes() if model else None
-        image.write_bytes(deploy.romfs_image(deploy.compiled_package(), data))
+        image.write_bytes(deploy.romfs_image(deploy.package_of(EMULATED[name]), data))
         with Emulator(name, image) as emulator:
             link = SerialBoard(emulator.device)
             try:

@@ -6,7 +6,7 @@ import select
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,13 +15,16 @@ from .errors import BadInput, RunFailed
 
 @dataclass(frozen=True)
 class Emulated:
-    """How QEMU runs one of our firmware images. rom: where the ROMFS segment lies."""
+    """How QEMU runs one of our firmware images. rom: where the ROMFS segment lies; arch: of the native
+    modules that its firmware takes; stock: that firmware has none built in."""
 
     description: str
     qemu: str
     arguments: tuple[str, ...]
     rom: int
+    arch: str
     rom_bytes: int = 12 << 20
+    stock: bool = False
 
 
 EMULATED = {
@@ -30,43 +33,55 @@ EMULATED = {
         "qemu-system-arm",
         ("-machine", "mps2-an385", "-icount", "shift=6"),
         0x21000000,
+        "armv6m",
     ),
     "m3": Emulated(
         "Cortex-M3, no FPU (QEMU mps2-an385)",
         "qemu-system-arm",
         ("-machine", "mps2-an385", "-icount", "shift=6"),
         0x21000000,
+        "armv7m",
     ),
     "m4": Emulated(
         "Cortex-M4F (QEMU mps2-an386)",
         "qemu-system-arm",
         ("-machine", "mps2-an386", "-icount", "shift=6"),
         0x21000000,
+        "armv7emsp",
     ),
     "m7": Emulated(
         "Cortex-M7 with FPU (QEMU mps2-an500)",
         "qemu-system-arm",
         ("-machine", "mps2-an500", "-icount", "shift=6"),
         0x60000000,
+        "armv7emsp",
     ),
     "m33": Emulated(
         "Cortex-M33 with FPU and DSP (QEMU mps2-an505)",
         "qemu-system-arm",
         ("-machine", "mps2-an505", "-icount", "shift=10"),
         0x80000000,
+        "armv7emsp",
     ),
     "m55": Emulated(
         "Cortex-M55 with Helium (QEMU mps3-an547)",
         "qemu-system-arm",
         ("-machine", "mps3-an547", "-icount", "shift=10"),
         0x70000000,
+        "armv7emsp",
     ),
     "rv32": Emulated(
         "RV32IMAC, no FPU (QEMU virt)",
         "qemu-system-riscv32",
         ("-machine", "virt", "-bios", "none", "-icount", "shift=0"),
         0x81000000,
+        "rv32imc",
     ),
+}
+# The same with stock firmware.
+EMULATED |= {
+    f"{name}-stock": replace(EMULATED[name], description=f"{EMULATED[name].description}, stock firmware", stock=True)
+    for name in ("m0", "m3", "m4", "m7", "rv32")
 }
 # The boards that give each path's logits: all others must give the same.
 REFERENCES = {"float": "unix", "fixed": "unix-fixed"}
@@ -86,8 +101,9 @@ def firmware(board: str) -> Path:
     name = "micropython" if board.startswith("unix") else "firmware.elf"
     path = build_folder() / "firmware" / board / name
     if not path.is_file():
+        stock = f" BOARDS={board}" if "-" in board else ""
         raise BadInput(
-            f"no firmware for board '{board}': run `make firmware` in a checkout of tinyprof"
+            f"no firmware for board '{board}': run `make firmware{stock}` in a checkout of tinyprof"
             " (or set TINYPROF_BUILD to its build folder)"
         )
     return path

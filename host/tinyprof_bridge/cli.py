@@ -198,7 +198,7 @@ def emulate(
     with tempfile.TemporaryDirectory() as scratch:
         image = Path(scratch) / "image.romfs"
         if not bare:
-            image.write_bytes(deploy.romfs_image(deploy.compiled_package(), read_model(_model(model))))
+            image.write_bytes(deploy.romfs_image(deploy.package_of(boards.EMULATED[board]), read_model(_model(model))))
         with boards.Emulator(board, None if bare else image) as emulator:
             try:
                 print(f"{boards.EMULATED[board].description} at {emulator.device}; Ctrl-C stops it", flush=True)
@@ -223,7 +223,7 @@ def deploy_(
     device = boards.serial_port(board)
     link = SerialBoard(device)
     try:
-        place = deploy.deploy(link, deploy.compiled_package(), data, Progress().transferred)
+        place = deploy.deploy(link, data, Progress())
     finally:
         link.close()
     print(f"{device}: package in place, model at {place}")

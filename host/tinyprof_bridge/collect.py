@@ -85,7 +85,7 @@ def prepare(board: str, model: Path | None, progress: Progress) -> Iterator[Plac
         elif board in EMULATED:
             spec = EMULATED[board]
             progress.step(f"starting {spec.description}")
-            image = deploy.romfs_image(deploy.compiled_package(), data)
+            image = deploy.romfs_image(deploy.package_of(spec), data)
             file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "image.romfs"
             file.write_bytes(image)
             emulator = stack.enter_context(Emulator(board, file))
@@ -99,7 +99,7 @@ def prepare(board: str, model: Path | None, progress: Progress) -> Iterator[Plac
             link = SerialBoard(device)
             stack.callback(link.close)
             progress.step(f"deploying to {device}")
-            source = deploy.deploy(link, deploy.compiled_package(), data, progress.transferred)
+            source = deploy.deploy(link, data, progress)
             yield Place(link, source, None, None)
 
 

