@@ -252,6 +252,17 @@ def _help_without_verb(context: typer.Context) -> None:
         raise SystemExit(2)
 
 
+@app.command()
+def devices(known: Annotated[bool, typer.Option("--known", help="all boards in the table")] = False) -> None:
+    """List the boards on USB, or all that are known."""
+    from . import known as table
+
+    if known:
+        table.show_known()
+    else:
+        table.show_attached(table.attached())
+
+
 _bench = typer.Typer()
 app.add_typer(_bench, name="bench")
 

@@ -1,0 +1,56 @@
+"""The table of boards, and boards found by their USB ids."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+from on_board import ROOT
+from tinyprof_bridge import deploy, known
+from tinyprof_bridge.boards import EMULATED
+
+BOARDS = known.boards()
+
+
+def test_the_table_is_whole():
+    assert len(BOARDS) >= 30 and len({b.family for b in BOARDS}) >= 10
+    assert len({b.board for b in BOARDS}) == len(BOARDS)
+    for b in BOARDS:
+        assert b.arch in ("", *deploy.ARCHITECTURES), b
+        assert all(getattr(b, name).isdigit() for name in known.NUMBERS if getattr(b, name)), b
+        assert b.evidence in ("run", "run on silicon", "run in an emulator", "built", "by the manual"), b
+        assert not b.usb or all(len(part) == 4 and int(part, 16) for part in b.usb.split(":")), b
+
+
+def test_emulated_boards_are_in_it():
+    for name, spec in EMULATED.items():
+        if not spec.stock:
+            (board,) = (b for b in BOARDS if b.board == name)
+            assert (board.arch, board.evidence) == (spec.arch, "run in an emulator")
+
+
+def test_the_docs_show_it():
+    assert known.markdown() in (ROOT / "docs/known_boards.md").read_text()
+
+
+def test_ports_are_told_by_their_ids(monkeypatch, capsys):
+    def port(device, vid, pid, serial):
+        return SimpleNamespace(device=device, vid=vid, pid=pid, serial_number=serial, product="Board in FS mode")
+
+    ports = [
+        port("/dev/ttyACM1", 0x2E8A, 0x0005, "e66"),
+        port("/dev/ttyS0", None, None, None),
+        port("/dev/ttyACM0", 0x1, 0x2, None),
+    ]
+    monkeypatch.setattr("serial.tools.list_ports.comports", lambda: ports)
+    other, pico = known.attached()
+    assert (other.device, other.names) == ("/dev/ttyACM0", ())
+    assert pico.families == ("rp2",) and "RPI_PICO" in pico.names and pico.serial_number == "e66"
+    known.show_attached([other, pico])
+    assert "e66" in capsys.readouterr().out
+
+
+def test_the_verb_shows_all():
+    out = subprocess.run(
+        [sys.executable, "-m", "tinyprof_bridge", "devices", "--known"], capture_output=True, text=True, check=True
+    ).stdout
+    assert all(b.board in out for b in BOARDS)
