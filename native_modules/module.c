@@ -13,7 +13,7 @@
 #include "kernels/tp_math.h"
 
 // Raised whenever the Python package and this module could misunderstand each other.
-#define TP_ABI (3)
+#define TP_ABI (4)
 
 static void *get_buffer(mp_obj_t obj, size_t min_len, int flags) {
     mp_buffer_info_t info;
@@ -24,7 +24,8 @@ static void *get_buffer(mp_obj_t obj, size_t min_len, int flags) {
     return info.buf;
 }
 
-// run(plan, first, count, ctl, arena, kv, weights, acc or None): runs records of a plan.
+// run(plan, first, count, ctl, arena, kv, weights, acc or None): runs records of a plan. acc has an entry
+// for each record of the plan.
 static mp_obj_t tinyprof_run(size_t n_args, const mp_obj_t *args) {
     (void)n_args;
     size_t first = mp_obj_get_int(args[1]);
@@ -37,8 +38,8 @@ static mp_obj_t tinyprof_run(size_t n_args, const mp_obj_t *args) {
     regions[TP_REGION_KV] = get_buffer(args[5], 0, MP_BUFFER_RW);
     regions[TP_REGION_WEIGHTS] = get_buffer(args[6], 0, MP_BUFFER_READ);
     regions[3] = NULL;
-    uint64_t *acc = args[7] == mp_const_none ? NULL : get_buffer(args[7], count * 8, MP_BUFFER_RW);
-    if (tp_run(plan + first * TP_OP_WORDS, count, ctl, regions, acc) != 0) {
+    uint64_t *acc = args[7] == mp_const_none ? NULL : get_buffer(args[7], (first + count) * 8, MP_BUFFER_RW);
+    if (tp_run(plan + first * TP_OP_WORDS, count, ctl, regions, acc == NULL ? NULL : acc + first) != 0) {
         mp_raise_ValueError(MP_ERROR_TEXT("unknown operator or token"));
     }
     return mp_const_none;
@@ -54,6 +55,20 @@ static mp_obj_t tinyprof_stamp(mp_obj_t ctl_in, mp_obj_t buffer, mp_obj_t index)
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(tinyprof_stamp_obj, tinyprof_stamp);
+
+// lap(ctl, buffer, acc, i): adds to acc[i] what the counter has counted since stamp(ctl, buffer, 0).
+// Allocates nothing.
+static mp_obj_t tinyprof_lap(size_t n_args, const mp_obj_t *args) {
+    (void)n_args;
+    const uint32_t *ctl = get_buffer(args[0], TP_CTL_TOKENS * 4, MP_BUFFER_READ);
+    const uint32_t *stamps = get_buffer(args[1], 4, MP_BUFFER_READ);
+    size_t i = mp_obj_get_int(args[3]);
+    uint64_t *acc = get_buffer(args[2], (i + 1) * 8, MP_BUFFER_RW);
+    uint32_t now = tp_counter_read(ctl[TP_CTL_COUNTER], ctl[TP_CTL_ADDRESS]);
+    acc[i] += tp_counter_between(stamps[0], now, ctl[TP_CTL_MODULUS]);
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_lap_obj, 4, 4, tinyprof_lap);
 
 // spin(ctl, turns): counts spent in a loop of two instructions a turn (Arm, RISC-V); with turns 0
 // between two reads of the counter.
@@ -196,6 +211,7 @@ mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *a
     MP_DYNRUNTIME_INIT_ENTRY
     mp_store_global(MP_QSTR_run, MP_OBJ_FROM_PTR(&tinyprof_run_obj));
     mp_store_global(MP_QSTR_stamp, MP_OBJ_FROM_PTR(&tinyprof_stamp_obj));
+    mp_store_global(MP_QSTR_lap, MP_OBJ_FROM_PTR(&tinyprof_lap_obj));
     mp_store_global(MP_QSTR_spin, MP_OBJ_FROM_PTR(&tinyprof_spin_obj));
     mp_store_global(MP_QSTR_row_bytes, MP_OBJ_FROM_PTR(&tinyprof_row_bytes_obj));
     mp_store_global(MP_QSTR_q8_bytes, MP_OBJ_FROM_PTR(&tinyprof_q8_bytes_obj));
@@ -217,6 +233,7 @@ static const mp_rom_map_elem_t tinyprof_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR__tinyprof) },
     { MP_ROM_QSTR(MP_QSTR_run), MP_ROM_PTR(&tinyprof_run_obj) },
     { MP_ROM_QSTR(MP_QSTR_stamp), MP_ROM_PTR(&tinyprof_stamp_obj) },
+    { MP_ROM_QSTR(MP_QSTR_lap), MP_ROM_PTR(&tinyprof_lap_obj) },
     { MP_ROM_QSTR(MP_QSTR_spin), MP_ROM_PTR(&tinyprof_spin_obj) },
     { MP_ROM_QSTR(MP_QSTR_row_bytes), MP_ROM_PTR(&tinyprof_row_bytes_obj) },
     { MP_ROM_QSTR(MP_QSTR_q8_bytes), MP_ROM_PTR(&tinyprof_q8_bytes_obj) },

@@ -127,7 +127,7 @@ class Product:
         if counter:
             counter.select(ctl)
         acc = array("Q", bytes(8 * 4))
-        counts = memoryview(acc)[self.first :] if counter else None
+        counts = acc if counter else None
         _tinyprof.run(self.plan, self.first, 4 - self.first, ctl, self.arena, bytearray(), self.weights, counts)
         self.quantize, _, self.fast, self.portable = [counter.units(v) for v in acc] if counter else (0, 0, 0, 0)
         return bytes(self.y[0]) == bytes(self.y[1])

@@ -29,12 +29,16 @@ _MAX_COUNT = const(0x1000000)
 class GGUF:
     """The header of a GGUF file in data (bytes-like). Raises ModelError for what is malformed.
 
+    scan: as _tinyprof.scan of a tensor by its offset; size: of the file, where data is its begin only.
+
     keys: name -> (type, offset); arrays: name -> (item type, count, offset of the first item).
     tensors: name -> (type, cols, rows, offset in data)."""
 
-    def __init__(self, data):
+    def __init__(self, data, size=None, scan=None):
         self.data = data
-        self.end = len(data)
+        self._limit = len(data)
+        self.end = size or self._limit
+        self.scan = scan or (lambda *tensor: _tinyprof.scan(data, *tensor))
         self._at = 0
         if self.end < 24 or bytes(data[:4]) != b"GGUF":
             raise ModelError("not a GGUF file: it does not begin with 'GGUF'")
@@ -59,8 +63,8 @@ class GGUF:
         self.data_offset = (self._at + self.alignment - 1) // self.alignment * self.alignment
 
     def _need(self, n):
-        if n > self.end - self._at:
-            raise ModelError("truncated GGUF: %d bytes wanted at %d of %d" % (n, self._at, self.end))
+        if n > self._limit - self._at:
+            raise ModelError("truncated GGUF: %d bytes wanted at %d of %d" % (n, self._at, self._limit))
 
     def _number(self, form):
         size = struct.calcsize(form)
@@ -101,7 +105,7 @@ class GGUF:
             if item == _STRING:
                 self._at = _tinyprof.strings_skip(self.data, self._at, count)
                 if self._at < 0:
-                    self._at = self.end
+                    self._at = self._limit
                     raise ModelError("truncated GGUF: in array %s" % name)
             else:
                 self._need(count * _SIZES[item])

@@ -45,11 +45,13 @@ class Llama:
     """Sizes and plan of a llama model for runs of up to batch tokens and context positions.
 
     kv: how the KV cache holds values, one of KV_TYPES; None: f32, on the fixed-point path q8.
+    room: bytes of weights that a record of the output may read, 0: any number.
     plan: the records; body: how many of them come before the output head; logits: Buffer of
     vocab floats; kv_bytes; freqs: Buffer of rope frequencies to be filled once."""
 
-    def __init__(self, gguf, context, batch, kv=None):
+    def __init__(self, gguf, context, batch, kv=None, room=0):
         self._gguf = gguf
+        self._room = room
         self._left = set(gguf.tensors)
         self._check_keys(gguf)
         self.dim = gguf.count("llama.embedding_length")
@@ -162,7 +164,7 @@ class Llama:
             raise ModelError(
                 "truncated GGUF: tensor %s ends at %d of %d" % (name, offset + rows * row_bytes, self._gguf.end)
             )
-        scan = _tinyprof.scan(self._gguf.data, offset, type_, rows, cols)
+        scan = self._gguf.scan(offset, type_, rows, cols)
         if scan == 0:
             raise ModelError("tensor %s holds infinite values, or what is no number" % name)
         self._left.discard(name)
@@ -257,7 +259,12 @@ class Llama:
         output = self._tensor(head, self.vocab, dim)
         inputs = self._inputs("output_q8", 0, h, dim, (output,), ops.ONE)
         self.logits = plan.buffer(4 * self.vocab)
-        self._matmul("output", 0, self.logits, inputs, output, self.vocab, dim, ops.ONE)
+        row_bytes = _tinyprof.row_bytes(output[1], dim)
+        step = (self._room // row_bytes & ~1) or self.vocab
+        for first in range(0, self.vocab, step):
+            part = (output[0] + first * row_bytes, output[1], output[2])
+            rows = min(step, self.vocab - first)
+            self._matmul("output", 0, self.logits + 4 * first, inputs, part, rows, dim, ops.ONE)
         plan.add(ops.ARGMAX, "argmax", 0, 0, self.logits, cols=self.vocab)
         plan.finish()
 

@@ -113,7 +113,7 @@ class _Profile:
         self.counter.select(model.ctl)
         self._check()
         self.stamps = array("I", bytes(4 * (max(max(n or (0,)), max(p or (0,)), 8) + 2)))
-        self.acc = array("Q", bytes(8 * arch.plan.count))
+        self.acc = array("Q", bytes(8 * (arch.plan.count + (1 if model.stream else 0))))
         # token ids spread over the vocabulary, the same in every run
         self.tokens = array("I", ((i * 7919 + 13) % arch.vocab for i in range(max(max(p or (1,)), max(d), 1))))
         gc.collect()
@@ -131,8 +131,8 @@ class _Profile:
         write(
             "model",
             name=model.name,
-            sha256=_sha256(model.data),
-            bytes=len(model.data),
+            sha256=_hex(model.sha256()),
+            bytes=model.bytes,
             placement=model.placement,
             types=model.tensor_types,
             architecture="llama",
@@ -150,6 +150,9 @@ class _Profile:
         for i in range(arch.plan.count):
             op, role, layer, type_, rows, cols, p2 = arch.plan.describe(i)
             write("op", i=i, op=op, role=role, layer=layer, type=type_, rows=rows, cols=cols, p2=p2)
+        if model.stream:
+            read = model.stream.bytes_per_token
+            write("op", i=arch.plan.count, op="read", role="storage", layer=-1, type="F32", rows=1, cols=0, p2=read)
 
     def _check(self):
         crc, prompt, tokens = check(self.model)
@@ -240,6 +243,12 @@ class _Profile:
         self.records.write("overhead", tokens=length, on=on, off=off)
         self.summary.overhead = (sorted(on)[r // 2] - sorted(off)[r // 2], sorted(off)[r // 2])
 
+    def _model_ram(self):
+        model = self.model
+        if model.stream:
+            return len(model.data) + len(model.stream.buffer)
+        return model.bytes if model.placement == "ram" else 0
+
     def _memory(self):
         model = self.model
         gc.collect()
@@ -250,8 +259,8 @@ class _Profile:
             arena=model.arena_bytes,
             kv=model.arch.kv_bytes,
             plan=len(model.arch.plan.words) * 4,
-            model_ram=len(model.data) if model.placement == "ram" else 0,
-            model_storage=len(model.data),
+            model_ram=self._model_ram(),
+            model_storage=model.bytes,
             heap_total=total,
             heap_live=live,
             heap_peak=max(self.heap_peak, live),
@@ -289,7 +298,7 @@ class Summary:
         if self.share:
             roles = {}
             for i, cost in enumerate(self.share[0]):
-                role = self._plan.describe(i)[1]
+                role = self._plan.describe(i)[1] if i < self._plan.count else "storage"
                 roles[role] = roles.get(role, 0) + cost
             total = sum(roles.values()) or 1
             for role, cost in sorted(roles.items(), key=lambda r: -r[1])[:8]:
@@ -312,14 +321,5 @@ def _clock():
         return 0
 
 
-def _sha256(data):
-    """Hexadecimal SHA-256, or None on a board without hashlib."""
-    try:
-        import hashlib
-
-        digest = hashlib.sha256()
-    except (ImportError, AttributeError):
-        return None
-    for at in range(0, len(data), 4096):
-        digest.update(data[at : at + 4096])
-    return "".join("%02x" % b for b in digest.digest())
+def _hex(digest):
+    return digest and "".join("%02x" % b for b in digest)

@@ -40,7 +40,7 @@ class Plan:
                 life[1] = min(life[1], self.count)
                 life[2] = max(life[2], self.count)
                 self._uses.append((len(self.words) + i, word.index))
-                words[i] = 0
+                words[i] = word.at
         self.words.extend(array("I", words))
         self.count += 1
 
@@ -58,7 +58,7 @@ class Plan:
             placed.append(life)
             self.arena_bytes = max(self.arena_bytes, offset + life[0])
         for at, index in self._uses:
-            self.words[at] = self._buffers[index][3]
+            self.words[at] += self._buffers[index][3]
         self._uses = None
 
     def offset(self, buffer):
@@ -82,5 +82,11 @@ class Plan:
 
 
 class Buffer:
-    def __init__(self, index):
+    """A place in a buffer of a plan: its number, and bytes from its begin."""
+
+    def __init__(self, index, at=0):
         self.index = index
+        self.at = at
+
+    def __add__(self, size):
+        return Buffer(self.index, self.at + size)

@@ -8,6 +8,7 @@ import _tinyprof
 from . import llama, ops
 from .errors import ModelError
 from .gguf import GGUF
+from .stream import Stream
 from .tokenizer import Tokenizer
 
 _PLACES = ("/rom/model.gguf", "/model.gguf", "/flash/model.gguf", "/sd/model.gguf", "model.gguf")
@@ -23,10 +24,12 @@ def find_model():
     raise ModelError("no model found: none of " + ", ".join(_PLACES))
 
 
-def load(source, size=0, context=None, batch=8, kv=None):
+def load(source, size=0, context=None, batch=8, kv=None, stream=None):
     """A Model from source: a path; an address in mapped memory, with size in bytes; or bytes.
 
-    A file in ROMFS is used where it lies, from any other filesystem it is read into RAM.
+    A file in ROMFS is used where it lies; from any other filesystem it is read into RAM where it
+    fits, else its weights are read while it runs, a few tensors at a time. stream: True or False asks
+    for that or forbids it.
     context: positions to make room for (default: the model's own, at most 256); batch: tokens
     that prefill takes at once; kv: how the KV cache holds its values, "f32", "f16" or "q8" (default
     "f32", on the fixed-point path "q8", which is all that it has).
@@ -38,28 +41,32 @@ def load(source, size=0, context=None, batch=8, kv=None):
 
         return Model(uctypes.bytearray_at(source, size), "mapped", context, batch, kv)
     if isinstance(source, str):
-        data, placement = _open(source)
+        data, placement = _open(source, stream)
         return Model(data, placement, context, batch, kv)
     return Model(source, "ram", context, batch, kv)
 
 
-def _open(path):
+def _open(path, stream):
     try:
         f = open(path, "rb")
     except OSError:
         raise ModelError("cannot open %s" % path)
-    try:
-        return memoryview(f), "mapped"  # ROMFS files lend their memory
-    except TypeError:
-        pass
+    if not stream:
+        try:
+            return memoryview(f), "mapped"  # ROMFS files lend their memory
+        except TypeError:
+            pass
+    size = f.seek(0, 2)
+    f.seek(0)
+    gc.collect()
+    fits = not hasattr(gc, "mem_free") or size <= gc.mem_free()
+    if stream or (stream is None and not fits):
+        return Stream(f, _allocate), "stream"
     with f:
-        size = f.seek(0, 2)
-        f.seek(0)
-        gc.collect()
-        if hasattr(gc, "mem_free") and size > gc.mem_free():
+        if not fits:
             raise ModelError(
-                "%s needs %d bytes of RAM, %d are free: put it into ROMFS, or use a smaller model"
-                % (path, size, gc.mem_free())
+                "%s needs %d bytes of RAM, %d are free: put it into ROMFS, let it be streamed, or use a"
+                " smaller model" % (path, size, gc.mem_free())
             )
         data = _allocate(size, "the model file")
         if f.readinto(data) != size:
@@ -82,15 +89,26 @@ class Model:
     arch: sizes and plan; pos: the next position in the KV cache."""
 
     def __init__(self, data, placement, context, batch, kv=None):
-        self.data = memoryview(data)
         self.placement = placement
-        gguf = GGUF(self.data)
+        self.stream = data if placement == "stream" else None
+        if self.stream:
+            gguf = self._header(batch)
+            self.data = gguf.data
+            room = len(self.stream.buffer)
+        else:
+            self.data = memoryview(data)
+            gguf = GGUF(self.data)
+            room = 0
+        self.bytes = gguf.end  # of the file
         self.name = gguf.get("general.name", "?", str)[:64]
-        self.arch = arch = llama.Llama(gguf, context, batch, kv)
+        self.arch = arch = llama.Llama(gguf, context, batch, kv, room)
         self.tensor_types = arch.tensor_types(gguf)
         self.tokenizer = Tokenizer(gguf, arch.vocab)
         del gguf
-        self._check_alignment()
+        if self.stream:
+            self.stream.prepare(arch.plan, arch.body, arch.batch)
+        else:
+            self._check_alignment()
         self.arena_bytes = arch.plan.arena_bytes
         gc.collect()
         need = self.arena_bytes + arch.kv_bytes
@@ -107,6 +125,45 @@ class Model:
         self.logits = memoryview(self.arena)[at : at + 4 * arch.vocab]
         self.ctl = ops.control(arch.batch)
         self.pos = 0
+
+    def _header(self, batch):
+        """The header of a streamed file; makes the buffer for its weights."""
+        stream = self.stream
+        while True:
+            try:
+                gguf = GGUF(stream.header, stream.size, stream.scan)
+                break
+            except ModelError as e:
+                if not str(e).startswith("truncated") or not stream.longer_header():
+                    raise
+        room = 0
+        for name, (type_, cols, rows, _) in gguf.tensors.items():
+            # rows of these two are read as they are wanted, or some at a time
+            some = name in ("token_embd.weight", "output.weight")
+            room = max(room, (min(rows, max(batch, 1) * 2) if some else rows) * _tinyprof.row_bytes(type_, cols))
+        stream.room(room)
+        return gguf
+
+    def sha256(self):
+        """Of the model file; None on a board without hashlib."""
+        try:
+            import hashlib
+
+            digest = hashlib.sha256()
+        except (ImportError, AttributeError):
+            return None
+        if self.stream:
+            return self.stream.sha256()
+        for at in range(0, len(self.data), 4096):
+            digest.update(self.data[at : at + 4096])
+        return digest.digest()
+
+    def _run(self, count, acc):
+        """The first count records of the plan."""
+        if self.stream:
+            self.stream.run(count, self.ctl, self.arena, self.kv, acc)
+        else:
+            _tinyprof.run(self.arch.plan.words, 0, count, self.ctl, self.arena, self.kv, self.data, acc)
 
     def _check_alignment(self):
         try:
@@ -132,7 +189,8 @@ class Model:
     def prefill(self, tokens, acc=None, logits=True, stamps=None):
         """Runs tokens (a sequence) from pos on; the logits are those of the last one.
 
-        acc: array('Q') of plan.count entries to which the counts of each record are added; stamps:
+        acc: array('Q') of plan.count entries to which the counts of each record are added, and for a
+        streamed model one more, for the time spent reading; stamps:
         array('I') that takes a reading of the counter after each batch, from its second entry on."""
         arch, ctl = self.arch, self.ctl
         left = len(tokens)
@@ -148,7 +206,7 @@ class Model:
             at += n
             left -= n
             count = arch.plan.count if logits and not left else arch.body
-            _tinyprof.run(arch.plan.words, 0, count, ctl, self.arena, self.kv, self.data, acc)
+            self._run(count, acc)
             self.pos += n
             if stamps is not None:
                 stamp += 1
@@ -162,8 +220,7 @@ class Model:
         ctl[ops.TOKENS] = token
         ctl[ops.POS] = pos
         ctl[ops.N] = 1
-        plan = self.arch.plan
-        _tinyprof.run(plan.words, 0, plan.count, ctl, self.arena, self.kv, self.data, acc)
+        self._run(self.arch.plan.count, acc)
         self.pos = pos + 1
         return ctl[ops.NEXT]
 

@@ -93,6 +93,7 @@ def collect(
     kv: Annotated[
         str | None, typer.Option(help="type of the KV cache: f32, f16 or q8", show_default="the path's")
     ] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="read weights from storage while the model runs")] = False,
     timeout: Annotated[float, typer.Option(help="seconds of silence after which a board is given up")] = 120,
     out: Annotated[Path | None, typer.Option("--out", help="file for the records (default results/…)")] = None,
     o: OutputOption = "table",
@@ -112,6 +113,7 @@ def collect(
         context=context,
         batch=batch,
         kv=kv,
+        stream=stream,
         timeout=_seconds(timeout),
     )
     if not request.p and not request.n:

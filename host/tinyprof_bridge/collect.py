@@ -41,6 +41,7 @@ class Request:
     context: int | None = None
     batch: int = 8
     kv: str | None = None
+    stream: bool = False  # even where the weights could be mapped
     timeout: float = 120.0
 
     @property
@@ -250,6 +251,8 @@ def _judge(run: Run, failure: BaseException | None, partial: Path) -> None:
 
 def _code(request: Request, place: Place, run: str) -> str:
     load = {"context": request.needed_context, "batch": request.batch, "kv": request.kv}
+    if request.stream:
+        load["stream"] = True
     profile = {
         "p": request.p,
         "n": request.n,

@@ -189,18 +189,19 @@ def deploy(board: SerialBoard, model: bytes | None, progress: Progress) -> str:
         _write_romfs(board, image, progress.transferred)
         return "/rom/model.gguf"
     files = {f"lib/{path}": data for path, data in package.items()}
+    how = ""
     if model is not None:
         files["model.gguf"] = model
-        heap = about.heap - sum(map(len, module.values()))
-        if len(model) > heap:
-            rom = f"{about.rom:,} bytes of ROMFS are too few, and " if about.rom else "the board has no ROMFS, and "
-            raise BadInput(
-                f"{rom}a model of {len(model):,} bytes does not fit {heap:,} bytes of heap: take a smaller one"
-            )
+        # about what is left beside the module, the model's header and its caches
+        fits = len(model) < (about.heap - sum(map(len, module.values()))) // 2
+        how = "; the model is read into RAM" if fits else "; the model's weights are read while it runs"
     total = sum(map(len, files.values()))
     if total > about.files:
-        raise BadInput(f"package and model need {total:,} bytes of the filesystem, {about.files:,} are free")
-    progress.step(f"package and model: {total:,} bytes into the filesystem; the model is read into RAM")
+        rom = f"{about.rom:,} bytes of ROMFS" if about.rom else "no ROMFS"
+        raise BadInput(
+            f"package and model need {total:,} bytes; the board has {rom} and {about.files:,} bytes free for files"
+        )
+    progress.step(f"package and model: {total:,} bytes into the filesystem{how}")
     write_files(board, files, progress.transferred)
     return "model.gguf"
 

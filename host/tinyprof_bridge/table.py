@@ -230,6 +230,8 @@ def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
         return 2 * op.rows * op.cols * lengths, kv + 2 * op.rows * op.cols * 4 * n, calls
     if op.op == "embed":
         return 0, (quants.row_bytes(op.type, op.cols) + op.cols * 4) * n, calls
+    if op.op == "read":  # of storage, once a batch
+        return 0, op.p2 * calls, calls
     per_token = {
         "rmsnorm": op.cols * 12,
         "quantize": op.cols * 4 + op.p2,

@@ -1,0 +1,98 @@
+"""Models that are read from storage while they run."""
+
+import pytest
+from models import make_model
+from on_board import board
+from tinyprof_bridge import table
+from tinyprof_bridge.boards import EMULATED
+from tinyprof_bridge.collect import Request, collect
+from tinyprof_bridge.progress import Progress
+
+SAME = """
+import tinyprof
+from tinyprof.measure import check
+whole = check(tinyprof.load({path!r}, context=32, batch={batch}))
+model = tinyprof.load({path!r}, context=32, batch={batch}, stream=True)
+print(whole == check(model), model.placement, len(model.stream.buffer), model.bytes)
+"""
+
+
+@pytest.mark.parametrize("name", ["unix-asan", "unix-fixed-asan"])
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"type_": "Q8_0"},
+        {"type_": "F16", "tied": False},
+        {"type_": "TP2", "vocab": 300},
+        {"type_": "TP3", "tied": False},
+        {"type_": "Q4_K", "dim": 256, "hidden": 256},
+    ],
+    ids=lambda o: o["type_"],
+)
+def test_the_same_logits(name, batch, options, tmp_path):
+    model = make_model(tmp_path / "m.gguf", context=64, **options)
+    with board(name) as b:
+        same, placement, buffer, size = b.run(SAME.format(path=str(model), batch=batch)).split()
+    assert (same, placement) == ("True", "stream")
+    assert int(buffer) < int(size) / 2
+
+
+def test_three_times_the_ram(tmp_path):
+    model = make_model(
+        tmp_path / "m.gguf", type_="Q8_0", dim=256, layers=8, heads=8, kv_heads=4, hidden=704, context=64
+    )
+    request = Request("m4", model, p=(8,), n=(4,), r=1, stream=True)
+    run, _ = collect(request, tmp_path / "run.jsonl", Progress(quiet=True))
+    assert run.model.bytes > 3 * run.memory.heap_total
+    assert run.model.placement == "stream" and run.memory.model_ram < run.model.bytes / 10
+    assert run.memory.allocated_in_region == 0
+    assert run.check.logits_crc32 == run.host.reference_logits["float"]
+    costs = table.operators(run, "tg4").set_index("role")
+    storage = costs.loc["storage"]
+    # each weight is read once a token, and nothing is counted twice
+    assert 0.98 < storage["bytes"] / run.model.bytes < 1.01
+    total = table.tests(run).set_index("test").loc["tg4"]
+    assert costs["units"].sum() < total["per_token"] and storage["units"] > 0
+
+
+FILES = """
+import gc, os, uctypes, vfs
+class Memory:
+    def __init__(self, address, blocks):
+        self.data = memoryview(uctypes.bytearray_at(address, blocks * 4096))
+    def readblocks(self, n, buf, off=0):
+        at = n * 4096 + off
+        buf[:] = self.data[at : at + len(buf)]
+    def writeblocks(self, n, buf, off=0):
+        at = n * 4096 + off
+        self.data[at : at + len(buf)] = buf
+    def ioctl(self, op, arg):
+        return len(self.data) // 4096 if op == 4 else 4096 if op == 5 else 0
+device = Memory({address}, 1000)
+vfs.VfsLfs2.mkfs(device)
+vfs.mount(device, "/flash")
+piece = bytearray(4096)
+with open("/rom/model.gguf", "rb") as f, open("/flash/model.gguf", "wb") as g:
+    while n := f.readinto(piece):
+        g.write(memoryview(piece)[:n])
+import tinyprof
+from tinyprof.measure import check
+size = os.stat("/flash/model.gguf")[6]
+ballast = []
+while gc.mem_free() > size:
+    ballast.append(bytearray(10_000))
+    gc.collect()
+model = tinyprof.load("/flash/model.gguf", context=32)
+mapped = tinyprof.load("/rom/model.gguf", context=32)
+print(model.placement, check(model) == check(mapped), size > 250_000)
+"""
+
+
+def test_a_file_that_does_not_fit_is_streamed_from_a_filesystem(tmp_path):
+    model = make_model(
+        tmp_path / "m.gguf", type_="Q8_0", dim=128, layers=2, heads=8, kv_heads=4, hidden=256, context=64
+    )
+    with board("m4", model) as b:
+        spec = EMULATED["m4"]
+        assert b.run(FILES.format(address=spec.rom + spec.rom_bytes)).split() == ["stream", "True", "True"]
