@@ -4,13 +4,15 @@ PYTHON ?= python3
 BUILD_PY = $(PYTHON) firmware_builds/build.py
 VENV = .venv/bin
 VENV_STAMP = .venv/stamp
+OLDER = 1.25.0
 STOCK = m0-stock m3-stock m4-stock m7-stock rv32-stock unix-stock
 
-.PHONY: help demo test lint setup tools firmware modules wheel clean
+.PHONY: help demo test lint versions setup tools firmware modules wheel clean
 
 help:
 	@echo 'make demo      emulate a board, put a small model on it, profile it, show the report'
 	@echo 'make test      run the tests'
+	@echo 'make versions  build the boards with an older MicroPython too, and compare their logits'
 	@echo 'make firmware  build MicroPython for the emulated boards (BOARDS="m4 unix": only these)'
 	@echo 'make modules   build the native modules for stock firmware'
 	@echo 'make wheel     build the package with them, in build/wheel'
@@ -27,6 +29,11 @@ test: setup modules
 	@$(BUILD_PY) boards $(STOCK)
 	@SANITIZE=1 $(BUILD_PY) boards unix unix-fixed
 	$(VENV)/python -m pytest
+
+# The release before the current one, built beside it, must give the same logits.
+versions: setup modules
+	@TINYPROF_BUILD=build/$(OLDER) MICROPY_VERSION=$(OLDER) $(BUILD_PY) boards m3 m4 m4-stock rv32
+	$(VENV)/python -m pytest tests/test_versions.py
 
 lint: $(VENV_STAMP)
 	$(VENV)/ruff check .

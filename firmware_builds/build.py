@@ -4,9 +4,12 @@
     build.py tools            install the compilers and emulators that are missing
     build.py source           get MicroPython's source, verified
     build.py boards [NAME..]  build the named boards, all of them by default
+    build.py modules [ARCH..] build the native modules for stock firmware
+    build.py family PORT BOARD  build firmware with tinyprof inside, from the tree $MICROPY_DIR
 
 Everything is written below build/, or below $TINYPROF_BUILD. $MICROPY_DIR names a
 MicroPython tree to use instead of the pinned release; that tree is only read.
+$MICROPY_VERSION chooses among the pinned releases, below a $TINYPROF_BUILD of its own.
 """
 
 from __future__ import annotations
@@ -64,6 +67,9 @@ RELEASES = [
         1744727310,
     ),
 ]
+
+VERSION = os.environ.get("MICROPY_VERSION")
+WANTED = [release for release in RELEASES if VERSION in (None, release.version)]
 
 # Where each distribution may carry those source packages.
 SUITES = {
@@ -130,6 +136,11 @@ MODULES = {
 }
 DEFAULT_MODULES = [name for name in MODULES if not name.startswith("xtensa")]
 MODULE_FOLDER = REPO / "host/tinyprof_bridge/modules"
+
+
+# Ports that take a user C module by CMake; the others do by Make.
+CMAKE_PORTS = ("rp2", "esp32")
+FAMILIES = (*CMAKE_PORTS, "stm32", "nrf", "samd", "mimxrt", "esp8266", "renesas-ra", "alif")
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
@@ -349,9 +360,9 @@ def from_distribution() -> tuple[Release, Path] | None:
                 continue
             for version in source_versions(options):
                 seen.setdefault(version.split("+")[0], (options, version, folder))
-            if RELEASES[0].version in seen:
+            if WANTED[0].version in seen:
                 break
-    for release in RELEASES:
+    for release in WANTED:
         if release.version in seen:
             options, version, _ = seen[release.version]
             if tarball := download(release, options, version, log):
@@ -447,11 +458,11 @@ def source() -> dict[str, str]:
             release, tarball = found
             unpack(release, tarball)
             info = {"version": release.version, "origin": release.tarball}
-        elif clone(RELEASES[0]):
-            info = {"version": RELEASES[0].version, "origin": "git " + RELEASES[0].commit}
+        elif clone(WANTED[0]):
+            info = {"version": WANTED[0].version, "origin": "git " + WANTED[0].commit}
         else:
             log = BUILD / "log/source.txt"
-            fail(f"no source of MicroPython {RELEASES[0].version}: set MICROPY_DIR; log: {log}")
+            fail(f"no source of MicroPython {WANTED[0].version}: set MICROPY_DIR; log: {log}")
     SOURCE_INFO.write_text(json.dumps(info, indent=1) + "\n")
     return info
 
@@ -635,19 +646,49 @@ def build_module(arch: str, info: dict[str, str], env: dict[str, str]) -> None:
     record.write_text(json.dumps({"inputs": inputs, "sha256": sha256(result)}) + "\n")
 
 
+def family(port: str, board: str) -> None:
+    """Builds firmware with the native module built in and the package frozen. Needs $MICROPY_DIR, a tree with
+    the port's submodules, and the SDK that MicroPython's documentation of the port asks for."""
+    if not os.environ.get("MICROPY_DIR"):
+        fail("set MICROPY_DIR to a clone of MicroPython, with `make submodules` done for the port", 2)
+    info = source()
+    env = make_environment(info) | {k: v for k, v in os.environ.items() if k.startswith(("IDF_", "PICO_", "ESP"))}
+    build("mpy-cross", MPY_CROSS, info, env)
+    mpy_cross = BUILD / "firmware/mpy-cross/mpy-cross"
+    folder = BUILD / "family" / f"{port}-{board}"
+    command = ["make", "-C", str(SOURCE / "ports" / port), f"BUILD={folder}", f"-j{os.cpu_count() or 1}"]
+    command += [f"MICROPY_MPYCROSS={mpy_cross}", f"MICROPY_MPYCROSS_DEPENDENCY={mpy_cross}"]
+    command += [f"FROZEN_MANIFEST={REPO / 'firmware_builds/manifest.py'}"]
+    command += [f"USER_C_MODULES={REPO / 'native_modules/micropython.cmake' if port in CMAKE_PORTS else REPO}"]
+    command += [f"BOARD={board}"]
+    log = BUILD / "log" / f"family-{port}-{board}.txt"
+    log.unlink(missing_ok=True)
+    if not run(f"building {port} {board}", command, log, env):
+        fail_with_log(f"building {port} {board} failed", log)
+    print(folder)
+
+
 def main() -> None:
     """The command line."""
     if sys.version_info < (3, 11):  # noqa: UP036 (before the venv, any Python may run this)
         fail("Python 3.11 or later is needed", 2)
     summary, _, details = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(description=summary, epilog=details, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("command", choices=["tools", "source", "boards", "modules"])
-    names = f"boards: {' '.join(BOARDS)}; modules: {' '.join(MODULES)}"
+    parser.add_argument("command", choices=["tools", "source", "boards", "modules", "family"])
+    names = f"boards: {' '.join(BOARDS)}\nmodules: {' '.join(MODULES)}\nfamily: {' '.join(FAMILIES)}"
     parser.add_argument("names", nargs="*", metavar="NAME", help=names)
     args = parser.parse_args()
+    if args.command == "family":
+        if len(args.names) != 2 or args.names[0] not in FAMILIES:
+            fail(f"family takes a port and a board; ports: {' '.join(FAMILIES)}", 2)
+        lock()
+        family(*args.names)
+        return
     known = list(MODULES if args.command == "modules" else BOARDS)
     if unknown := [name for name in args.names if name not in known]:
         fail(f"there is no {unknown[0]!r} among the {args.command}: {' '.join(known)}", 2)
+    if not WANTED:
+        fail(f"no MicroPython {VERSION!r} is pinned; there are: {' '.join(r.version for r in RELEASES)}", 2)
     lock()
     if args.command == "tools":
         tools()

@@ -1,0 +1,8 @@
+# Frozen into firmware of our own: what the port freezes by itself, and the device package.
+for own in ("boards/manifest.py", "variants/manifest.py", "modules/manifest.py"):
+    try:
+        include("$(PORT_DIR)/" + own)  # noqa: F821 (names that manifests are run with)
+        break
+    except Exception:  # the port keeps it elsewhere, or has none
+        pass
+package("tinyprof", base_path="../device")  # noqa: F821
