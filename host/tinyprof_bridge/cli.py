@@ -129,10 +129,22 @@ def collect(
 def report_(
     file: Annotated[Path, typer.Argument(help="a saved run (results/….jsonl)")],
     o: OutputOption = "table",
+    html: Annotated[Path | None, typer.Option(help="write a page of charts and tables, one file")] = None,
+    charts: Annotated[Path | None, typer.Option(help="write each chart as PNG and SVG into this folder")] = None,
+    csv: Annotated[Path | None, typer.Option(help="write each table as CSV into this folder")] = None,
+    trace: Annotated[Path | None, typer.Option(help="write a trace for Perfetto and chrome://tracing")] = None,
+    speedscope: Annotated[Path | None, typer.Option(help="write a profile for speedscope")] = None,
 ) -> None:
-    """Show a saved run."""
+    """Show a saved run, or write it as a page, charts, tables or traces."""
+    from . import files
+
     _check_form(o)
-    _print(table.load(file), o)
+    run = table.load(file)
+    written = files.write(run, files.Wanted(html, charts, csv, trace, speedscope))
+    if not written:
+        _print(run, o)
+    for path in written:
+        print(path)
 
 
 @app.command()

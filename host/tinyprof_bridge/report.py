@@ -43,7 +43,7 @@ def _ratio(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.2f}"
 
 
-def _test_columns(run: Run) -> list[Column]:
+def test_columns(run: Run) -> list[Column]:
     unit = run.unit
     columns = [Column("test", "test", plain)]
     if run.per_second:
@@ -62,7 +62,7 @@ def _test_columns(run: Run) -> list[Column]:
     ]
 
 
-def _operator_columns(run: Run) -> list[Column]:
+def operator_columns(run: Run) -> list[Column]:
     return [
         Column("operator", "role", plain),
         Column("kernel", "op", plain, 1),
@@ -144,11 +144,11 @@ def terminal(run: Run, console: Console) -> None:
     if frame.empty:
         console.print("no test finished")
         return
-    console.print(rich_table(frame, _test_columns(run), f"tests ({run.source})", console.width))
+    console.print(rich_table(frame, test_columns(run), f"tests ({run.source})", console.width))
     main = main_test(run)
     if main:
         title = f"operators in {main} ({run.source})"
-        console.print(rich_table(operators(run, main), _operator_columns(run), title, console.width))
+        console.print(rich_table(operators(run, main), operator_columns(run), title, console.width))
 
 
 def rich_table(frame: pd.DataFrame, columns: list[Column], title: str, width: int) -> Table:
@@ -168,12 +168,12 @@ def rich_table(frame: pd.DataFrame, columns: list[Column], title: str, width: in
 def markdown(run: Run) -> str:
     title = f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}"
     parts = [f"# {plain(title)}\n", "\n".join(f"- **{n}**: {t}" for n, t in facts(run))]
-    parts += [f"\n## Tests ({run.source})\n", markdown_table(tests(run), _test_columns(run))]
+    parts += [f"\n## Tests ({run.source})\n", markdown_table(tests(run), test_columns(run))]
     for test in run.tests.values():
         if test.costs:
             parts += [
                 f"\n## Operators in {plain(test.name)} ({run.source})\n",
-                markdown_table(operators(run, test.name), _operator_columns(run)),
+                markdown_table(operators(run, test.name), operator_columns(run)),
             ]
     return "\n".join(parts) + "\n"
 

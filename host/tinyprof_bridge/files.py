@@ -1,0 +1,60 @@
+"""What `report` writes into files: each whole or not at all."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import trace
+from .errors import BadInput
+from .table import Run, operators, tests
+
+
+@dataclass(frozen=True)
+class Wanted:
+    html: Path | None
+    charts: Path | None
+    csv: Path | None
+    trace: Path | None
+    speedscope: Path | None
+
+
+def write(run: Run, wanted: Wanted) -> list[Path]:
+    """Writes the files that are wanted, and returns their paths. Raises BadInput where one cannot be written,
+    or a package for charts is missing."""
+    files: dict[Path, bytes] = {}
+    if wanted.html or wanted.charts:
+        try:
+            from . import charts, page
+        except ImportError as error:
+            raise BadInput(f"{error.name} is missing: pip install 'tinyprof[report]'") from None
+        if wanted.html:
+            files[wanted.html] = page.html(run).encode()
+        if wanted.charts:
+            for name, forms in charts.draw(run).items():
+                files |= {wanted.charts / f"{name}.{form}": forms[form] for form in ("png", "svg")}
+    if wanted.csv:
+        files[wanted.csv / "tests.csv"] = tests(run).to_csv(index=False).encode()
+        for test in run.tests.values():
+            if test.costs:
+                name = f"operators-{test.name.replace(' ', '').replace('@', '-')}.csv"
+                files[wanted.csv / name] = operators(run, test.name).to_csv(index=False).encode()
+    if wanted.trace:
+        files[wanted.trace] = trace.chrome(run).encode()
+    if wanted.speedscope:
+        files[wanted.speedscope] = trace.speedscope(run).encode()
+    for path, data in files.items():
+        _write(path, data)
+    return list(files)
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise BadInput(f"cannot write {path}: {error.strerror}") from None
