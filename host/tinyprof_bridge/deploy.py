@@ -222,7 +222,7 @@ def _write_romfs(board: SerialBoard, image: bytes, transferred: Transferred) -> 
     board.execute("vfs.rom_ioctl(5,0)")
     if board.evaluate(check) != digest.encode():
         raise RunFailed("what the board reads back from ROMFS is not what was written: deploy again")
-    board.execute("try:\n vfs.mount(vfs.VfsRom(R),'/rom')\nexcept OSError:\n pass")
+    board.soft_reset()
 
 
 def write_files(board: SerialBoard, files: dict[str, bytes], transferred: Transferred) -> None:

@@ -76,6 +76,11 @@ class SerialBoard:
         except (serial.SerialException, OSError) as error:
             raise RunFailed(f"{self.device} went away: {error}") from None
 
+    def soft_reset(self) -> None:
+        """Starts MicroPython anew: what lies in ROMFS now is found only then."""
+        self._port.timeout = 5
+        self._quietly(self._link.enter_raw_repl, soft_reset=True)
+
     def execute(self, code: str) -> bytes:
         """Runs short code to its end and returns what it printed."""
         self._port.timeout = 5
