@@ -96,9 +96,11 @@ def collect(
     stream: Annotated[bool, typer.Option("--stream", help="read weights from storage while the model runs")] = False,
     timeout: Annotated[float, typer.Option(help="seconds of silence after which a board is given up")] = 120,
     out: Annotated[Path | None, typer.Option("--out", help="file for the records (default results/…)")] = None,
+    jobs: Annotated[int, typer.Option(help="boards that run at once, where several are given")] = 1,
     o: OutputOption = "table",
 ) -> None:
-    """Profile a model on a board and keep the records."""
+    """Profile a model on a board and keep the records; with several boards or models, with commas between, each
+    board with each model, and --out is a folder."""
     _check_form(o)
     if r < 1 or warmup < 0 or batch < 1 or (context is not None and context < 1):
         raise BadInput("-r, --batch and -c must be positive, --warmup not negative")
@@ -118,6 +120,13 @@ def collect(
     )
     if not request.p and not request.n:
         raise BadInput("nothing to measure: give -p or -n")
+    if "," in board or "," in model:
+        options: list[str] = ["-p", p, "-n", n, "-d", d, "-r", str(r), "--warmup", str(warmup), "--batch", str(batch)]
+        options += ["-c", str(context)] if context else []
+        options += ["--kv", kv] if kv else []
+        options += ["--stream"] if stream else []
+        _collect_matrix(board, model, tuple(options), out, jobs)
+        return
     run, path = run_collect(request, out or _default_out(board, request.model), Progress())
     _print(run, o)
     print(f"records in {path}", file=sys.stderr)
@@ -241,6 +250,22 @@ def deploy_(
     finally:
         link.close()
     print(f"{device}: package in place, model at {place}")
+
+
+def _collect_matrix(board: str, model: str, options: tuple[str, ...], out: Path | None, jobs: int) -> None:
+    from . import matrix
+
+    names = [name.strip() for name in board.split(",") if name.strip()]
+    models = [str(_model(name.strip())) for name in model.split(",") if name.strip()]
+    if len(set(names)) < len(names) or len(set(models)) < len(models):
+        raise BadInput("each board and each model can be given once")
+    for path in models:
+        read_model(Path(path))
+    folder = out or Path("results") / f"{datetime.now():%Y-%m-%dT%H%M%S}-matrix"
+    if folder.is_file():
+        raise BadInput(f"--out takes the name of a folder where there are several runs: {folder} is a file")
+    outcomes = matrix.run(matrix.cells(names, models, options), folder, jobs, Progress())
+    print(f"{len(outcomes)} runs in {folder}; tinyprof-bridge compare {folder}/*.jsonl sets them side by side")
 
 
 @app.command()

@@ -1,0 +1,61 @@
+"""Many runs by one command."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import pytest
+from models import make_model
+from tinyprof_bridge import table
+
+BRIDGE = [sys.executable, "-m", "tinyprof_bridge"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("matrix")
+    return [make_model(folder / f"{t}.gguf", type_=t, context=32) for t in ("Q8_0", "Q4_0")]
+
+
+def collect(boards, models, folder, *more):
+    command = [*BRIDGE, "collect", "--board", boards, "--model", ",".join(map(str, models)), "--out", "all"]
+    command += ["-p", "4", "-n", "4", "-r", "1", *more]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=240)
+
+
+def test_each_board_with_each_model_once(models, tmp_path):
+    first = collect("m4,rv32", models, tmp_path, "--jobs", "2")
+    assert first.returncode == 0 and "4 runs in all" in first.stdout, first.stderr
+    runs = json.loads((tmp_path / "all/manifest.json").read_text())["runs"]
+    assert {(r["cell"]["board"], r["cell"]["model"]) for r in runs} == {
+        (b, str(m)) for b in ("m4", "rv32") for m in models
+    }
+    for r in runs:
+        data = (tmp_path / "all" / r["file"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == r["sha256"] and r["error"] == "" and len(r["firmware_sha256"]) == 64
+        assert table.load(tmp_path / "all" / r["file"]).complete
+    again = collect("m4,rv32,m3", models, tmp_path)
+    assert "4 of 6 runs are there already" in again.stderr and "6 runs in all" in again.stdout
+    other = collect("m4,rv32", models, tmp_path, "--kv", "q8")  # not the same runs
+    assert "there already" not in other.stderr and other.returncode == 0
+
+
+def test_a_run_that_fails_leaves_the_others(models, tmp_path):
+    result = collect("m4,/dev/nothing", models[:1], tmp_path)
+    assert result.returncode == 1 and "1 of 2 runs failed" in result.stderr and "Traceback" not in result.stderr
+    runs = {r["cell"]["board"]: r for r in json.loads((tmp_path / "all/manifest.json").read_text())["runs"]}
+    assert runs["m4"]["error"] == "" and "no such port: /dev/nothing" in runs["/dev/nothing"]["error"]
+
+
+def test_ten_boards_at_once(models, tmp_path):
+    names = "m0,m3,m4,m7,m33,m55,rv32,m3-stock,m4-stock,rv32-stock"
+    result = collect(names, models[:1], tmp_path, "--jobs", "10")
+    assert result.returncode == 0 and "10 runs in all" in result.stdout, result.stderr
+    logits = {table.load(p).check.logits_crc32 for p in (tmp_path / "all").glob("*.jsonl")}
+    assert len(logits) == 2  # one of each path
+
+
+def test_names_given_twice(models, tmp_path):
+    result = collect("m4,m4", models[:1], tmp_path)
+    assert result.returncode == 2 and "can be given once" in result.stderr
