@@ -147,8 +147,10 @@ class Middle:
         self.dead = True
         if kind == "unplug":
             # what the host has not read yet goes with the pty, and has not arrived
+            time.sleep(0.02)
             while struct.unpack("i", fcntl.ioctl(self._slave, termios.FIONREAD, bytes(4)))[0]:
                 time.sleep(0.001)
+            time.sleep(0.02)
             os.close(self.host)
             os.close(self._slave)
         return b""

@@ -55,7 +55,7 @@ class SerialBoard:
         self._port: serial.Serial = self._link.serial
         self._port.timeout = 5  # else a silent pty would hold us for ever
         self._port.write_timeout = 10
-        self._pending = b""
+        self._pending = self._tail = b""
         try:
             self._quietly(self._link.enter_raw_repl, soft_reset=True)
         except BaseException:
@@ -96,7 +96,7 @@ class SerialBoard:
         self._port.timeout = 5
         self._quietly(self._link.exec_raw_no_follow, code)
         self._port.timeout = 0.1
-        self._pending = b""
+        self._pending = self._tail = b""
         yield from self._lines(timeout)
         error = b"".join(self._until_eot(10))
         # we may have read the next prompt too, which mpremote waits for: ask for another
@@ -106,10 +106,19 @@ class SerialBoard:
             raise RunFailed(f"{self.device}: {_last_line(error.decode('utf-8', 'replace'))}")
 
     def _lines(self, timeout: float) -> Iterator[bytes]:
-        tail = b""
-        for data in self._until_eot(timeout):
-            *lines, tail = (tail + data).split(b"\n")
-            yield from lines
+        """Lines up to the next end-of-transmission mark. What came of a line that has not ended is kept for
+        the next call, and told when nothing more can come."""
+        try:
+            for data in self._until_eot(timeout):
+                *lines, self._tail = (self._tail + data).split(b"\n")
+                yield from lines
+        except RunFailed:
+            yield from self._rest()
+            raise
+        yield from self._rest()
+
+    def _rest(self) -> Iterator[bytes]:
+        tail, self._tail = self._tail, b""
         if tail:
             yield tail
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from .schema import ADAPTER, SCHEMA, AnyRecord
 
 MAX_LINE = 16384
+_NEWER = re.compile(rb'\{"tp":(\d{1,9})[,}]')
 _LINE = re.compile(rb'(\{"tp":.*),"crc":"([0-9a-f]{8})"\}', re.DOTALL)
 
 
@@ -40,13 +41,12 @@ def decode(line: bytes) -> AnyRecord | None:
     if zlib.crc32(match[1]) != int(match[2], 16):
         raise Torn("the checksum of a record is wrong")
     try:
-        fields = json.loads(line[start:])
-        newer = isinstance(fields["tp"], int) and fields["tp"] > SCHEMA
-        if not newer:
-            return ADAPTER.validate_python(fields)
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        return ADAPTER.validate_json(line[start:])
+    except ValueError as error:
+        version = _NEWER.match(line, start)
+        if version and int(version[1]) > SCHEMA:
+            raise Torn(f"schema {int(version[1])} is newer than this tinyprof-bridge: update it") from None
         raise Torn(f"a record does not follow the schema: {_first_line(error)}") from None
-    raise Torn(f"schema {fields['tp']} is newer than this tinyprof-bridge: update it")
 
 
 def _first_line(error: Exception) -> str:
