@@ -302,6 +302,19 @@ def devices(known: Annotated[bool, typer.Option("--known", help="all boards in t
         table.show_attached(table.attached())
 
 
+@app.command()
+def doctor(
+    board: Annotated[str | None, typer.Option("--board", "-b", help="a port such as /dev/ttyACM0, or auto")] = None,
+) -> None:
+    """Check this machine, or a board, and say what to do about each finding."""
+    from . import doctor as checks
+
+    findings = checks.board(board) if board else checks.machine()
+    checks.show(findings)
+    if any(finding.good is False for finding in findings):
+        raise RunFailed("something stands in the way: see NO above")
+
+
 _bench = typer.Typer()
 app.add_typer(_bench, name="bench")
 

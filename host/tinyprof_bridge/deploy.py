@@ -50,10 +50,15 @@ def compiled_package() -> dict[str, bytes]:
     return files
 
 
+def package_folder() -> Path:
+    """Where this package lies."""
+    return Path(__file__).parent
+
+
 def native_module(arch: str) -> dict[str, bytes]:
     """The native module for an architecture, as above. Raises BadInput where there is none."""
     # what takes no module of its own may take one of a lesser core
-    path = Path(__file__).parent / "modules" / f"{'armv7m' if arch == 'armv7em' else arch}.mpy"
+    path = package_folder() / "modules" / f"{'armv7m' if arch == 'armv7em' else arch}.mpy"
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.mpy"))) or "none: run `make modules`"
         raise BadInput(f"no native module for {arch} (there are {there}): see docs/boards.md")
