@@ -27,6 +27,7 @@ demo: setup
 
 test: setup modules
 	@$(BUILD_PY) boards $(STOCK)
+	-@$(BUILD_PY) tools xtensa
 	@SANITIZE=1 $(BUILD_PY) boards unix unix-fixed
 	$(VENV)/python -m pytest
 

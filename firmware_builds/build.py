@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Builds what tinyprof runs on without hardware: emulated boards and the unix port.
 
-    build.py tools            install the compilers and emulators that are missing
+    build.py tools [xtensa]   install the compilers and emulators that are missing
     build.py source           get MicroPython's source, verified
     build.py boards [NAME..]  build the named boards, all of them by default
     build.py modules [ARCH..] build the native modules for stock firmware
@@ -226,9 +226,16 @@ TOOLS: list[tuple[Callable[[], bool], list[str]]] = [
 ]
 
 
-def missing_tools() -> list[list[str]]:
+# Only for tests on an ESP8266's core.
+XTENSA_TOOLS: list[tuple[Callable[[], bool], list[str]]] = [
+    (lambda: has_command("xtensa-lx106-elf-gcc"), ["gcc-xtensa-lx106"]),
+    (lambda: has_command("qemu-system-xtensa"), ["qemu-system-misc"]),
+]
+
+
+def missing_tools(wanted: list[tuple[Callable[[], bool], list[str]]]) -> list[list[str]]:
     """The packages, with their alternatives, of the tools that are not there."""
-    return [packages for present, packages in TOOLS if not present()]
+    return [packages for present, packages in wanted if not present()]
 
 
 def available(packages: list[str]) -> str:
@@ -240,9 +247,9 @@ def available(packages: list[str]) -> str:
     return packages[-1]
 
 
-def tools() -> None:
+def tools(wanted: list[tuple[Callable[[], bool], list[str]]]) -> None:
     """Installs the missing tools, or says which they are."""
-    missing = missing_tools()
+    missing = missing_tools(wanted)
     if not missing:
         return
     if not has_command("apt-get"):
@@ -262,7 +269,7 @@ def tools() -> None:
     install = [*apt, "install", "-y", "--no-install-recommends", *names_list]
     if not run("installing " + " ".join(names_list), install, log):
         fail_with_log("apt-get install failed", log)
-    if missing := missing_tools():
+    if missing := missing_tools(wanted):
         fail("still missing: " + " ".join(packages[-1] for packages in missing), 2)
 
 
@@ -684,14 +691,14 @@ def main() -> None:
         lock()
         family(*args.names)
         return
-    known = list(MODULES if args.command == "modules" else BOARDS)
+    known = {"modules": list(MODULES), "tools": ["xtensa"]}.get(args.command, list(BOARDS))
     if unknown := [name for name in args.names if name not in known]:
         fail(f"there is no {unknown[0]!r} among the {args.command}: {' '.join(known)}", 2)
     if not WANTED:
         fail(f"no MicroPython {VERSION!r} is pinned; there are: {' '.join(r.version for r in RELEASES)}", 2)
     lock()
     if args.command == "tools":
-        tools()
+        tools(XTENSA_TOOLS if args.names else TOOLS)
     elif args.command == "source":
         source()
     elif args.command == "modules":

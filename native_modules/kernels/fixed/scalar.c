@@ -8,13 +8,16 @@ const char tp_kernels_variant[] = "scalar";
 #define TP_ROWS (2)
 #define TP_ALIGNED (1)
 #define TP_ROTATES (1)
-#define TP_Q8_WORDS (TP_BLOCK / 4) // bytes as they are
+#define TP_Q8_WORDS (1 + TP_BLOCK) // what a sum begins with, and words: not every core loads signed bytes
 #include "scalar.h"
 
 static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
+    int32_t sum = 0;
     for (uint32_t j = 0; j < TP_BLOCK; ++j) {
-        ((int8_t *)to)[j] = q[j];
+        to[1 + j] = (uint32_t)q[j];
+        sum += q[j];
     }
+    to[0] = (uint32_t)(-128 * sum); // weights meet them as 0 to 255
 }
 
 static inline uint32_t ror(uint32_t x, uint32_t n) {
@@ -51,12 +54,13 @@ static int32_t q4_0_row(const uint8_t *block, int pairs, const tp_rows_t *rows) 
 static int32_t q8_0_row(const uint8_t *block, const tp_rows_t *rows) {
     int32_t sum = 0;
     for (const uint32_t *x = rows->x; x < rows->end; x += TP_Q8_WORDS + 1, block += 34) {
-        const int8_t *w = (const int8_t *)block + 2, *q = (const int8_t *)(const void *)x;
-        int32_t dot = 0;
-        for (uint32_t j = 0; j < TP_BLOCK; ++j) {
-            dot += w[j] * q[j];
+        uint32_t dot = x[0];
+        const uint32_t *at = x + 1;
+        for (uint32_t j = 2; j < 2 + TP_BLOCK; j += 4, at += 4) {
+            uint32_t w = load_word(block + j) ^ 0x80808080u;
+            dot += (w & 255) * at[0] + (w >> 8 & 255) * at[1] + (w >> 16 & 255) * at[2] + (w >> 24) * at[3];
         }
-        sum = tp_add_scaled(sum, dot, *(const uint16_t *)(const void *)block, x[TP_Q8_WORDS] & 0xff);
+        sum = tp_add_scaled(sum, (int32_t)dot, *(const uint16_t *)(const void *)block, x[TP_Q8_WORDS] & 0xff);
     }
     return sum;
 }
