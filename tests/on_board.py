@@ -26,6 +26,26 @@ KERNELS = {
 }
 ON_BOARDS = ("unix", "m4")  # where tests of device code run by default
 
+# Code that gives a board a filesystem at /flash, in its heap.
+FILES_IN_RAM = """
+import vfs, os, sys
+class RAM:
+    def __init__(self, n):
+        self.data = bytearray(n * 512)
+    def readblocks(self, n, buf, off=0):
+        buf[:] = self.data[n * 512 + off : n * 512 + off + len(buf)]
+    def writeblocks(self, n, buf, off=0):
+        self.data[n * 512 + off : n * 512 + off + len(buf)] = buf
+    def ioctl(self, op, arg):
+        return len(self.data) // 512 if op == 4 else 512 if op == 5 else 0
+r = RAM(600)
+vfs.VfsLfs2.mkfs(r)
+vfs.mount(r, '/flash')
+os.mkdir('/flash/lib')
+os.chdir('/flash')
+sys.path.insert(0, '/flash/lib')
+"""
+
 
 def reference(name):
     """The board whose bits this one must give."""

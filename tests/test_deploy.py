@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from models import make_model
-from on_board import board
+from on_board import FILES_IN_RAM, board
 from tinyprof_bridge import deploy
 from tinyprof_bridge.boards import Emulator
 from tinyprof_bridge.transport import SerialBoard
@@ -49,33 +49,13 @@ def test_a_bare_board_is_deployed_to_and_profiled(name, model, tmp_path):
         assert "the same bits as the unix port" in result.stdout and "mapped" in result.stdout
 
 
-LFS = """
-import vfs
-class RAM:
-    def __init__(self, n):
-        self.data = bytearray(n * 512)
-    def readblocks(self, n, buf, off=0):
-        buf[:] = self.data[n * 512 + off : n * 512 + off + len(buf)]
-    def writeblocks(self, n, buf, off=0):
-        self.data[n * 512 + off : n * 512 + off + len(buf)] = buf
-    def ioctl(self, op, arg):
-        return len(self.data) // 512 if op == 4 else 512 if op == 5 else 0
-r = RAM(600)
-vfs.VfsLfs2.mkfs(r)
-vfs.mount(r, '/flash')
-import os, sys
-os.chdir('/flash')
-sys.path.insert(0, '/flash/lib')
-"""
-
-
 def test_files_on_a_filesystem(model):
     """Only what differs is sent; a file appears under its name when it is whole."""
     sent = []
     files = {"lib/" + n: d for n, d in deploy.compiled_package().items()} | {"model.gguf": model.read_bytes()}
     with Emulator("m4") as emulator:
         link = SerialBoard(emulator.device)
-        link.execute(LFS)
+        link.execute(FILES_IN_RAM)
         deploy.write_files(link, files, lambda done, total: sent.append(done))
         assert sent[-1] == sum(map(len, files.values()))
         sent.clear()

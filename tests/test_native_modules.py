@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from models import make_model
-from on_board import ROOT, board, reference
+from on_board import FILES_IN_RAM, ROOT, board, reference
 from tinyprof_bridge import boards, deploy
 from tinyprof_bridge.boards import EMULATED, Emulator
 from tinyprof_bridge.errors import BadInput
@@ -109,31 +109,12 @@ def test_where_a_module_is_built_in_none_is_sent():
     assert deploy.module_for(a_board(arch="armv7em")) == deploy.native_module("armv7m")
 
 
-LFS = """
-import vfs, os, sys
-class RAM:
-    def __init__(self, n):
-        self.data = bytearray(n * 512)
-    def readblocks(self, n, buf, off=0):
-        buf[:] = self.data[n * 512 + off : n * 512 + off + len(buf)]
-    def writeblocks(self, n, buf, off=0):
-        self.data[n * 512 + off : n * 512 + off + len(buf)] = buf
-    def ioctl(self, op, arg):
-        return len(self.data) // 512 if op == 4 else 512 if op == 5 else 0
-r = RAM(600)
-vfs.VfsLfs2.mkfs(r)
-vfs.mount(r, '/flash')
-os.mkdir('/flash/lib')
-sys.path.append('/flash/lib')
-"""
-
-
 def test_mip_installs_the_package_with_the_module(tmp_path):
     package = ROOT / "build/mip/armv7emsp/package.json"
     assert all((package.parent / path).is_file() for path, _ in json.loads(package.read_text())["urls"])
     code = "import _tinyprof, tinyprof; print('kernels', _tinyprof.build()[1])"
     with Emulator("m4-stock") as emulator:
-        (tmp_path / "lfs.py").write_text(LFS)
+        (tmp_path / "lfs.py").write_text(FILES_IN_RAM)
         mpremote = [sys.executable, "-m", "mpremote", "connect", emulator.device]
         steps = ["run", tmp_path / "lfs.py", "+", "resume", "mip", "install", "--target", "/flash/lib", package]
         result = subprocess.run([*mpremote, *steps, "+", "resume", "exec", code], capture_output=True, text=True)

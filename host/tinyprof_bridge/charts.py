@@ -37,14 +37,20 @@ def group_of(role: str) -> str:
 
 def _axes(width: float, height: float) -> tuple[Figure, Any]:
     figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
-    figure.patch.set_alpha(0)
-    axes.patch.set_alpha(0)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_TEXT)
-    axes.tick_params(colors=_TEXT)
-    axes.xaxis.label.set_color(_TEXT)
-    axes.yaxis.label.set_color(_TEXT)
+    _plain(figure)
     return figure, axes
+
+
+def _plain(figure: Figure) -> None:
+    """Transparent, without frames, in the colour of the text."""
+    figure.patch.set_alpha(0)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(_TEXT)
+        axes.tick_params(colors=_TEXT)
+        axes.xaxis.label.set_color(_TEXT)
+        axes.yaxis.label.set_color(_TEXT)
 
 
 def _legend(figure: Figure) -> None:
@@ -152,14 +158,7 @@ def latency(run: Run) -> Figure | None:
     if not decodes:
         return None
     figure, (axes, spread) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained", width_ratios=(2, 1), sharey=True)
-    figure.patch.set_alpha(0)
-    for a in (axes, spread):
-        a.patch.set_alpha(0)
-        a.spines[["top", "right"]].set_visible(False)
-        a.spines[["left", "bottom"]].set_color(_TEXT)
-        a.tick_params(colors=_TEXT)
-        a.xaxis.label.set_color(_TEXT)
-        a.yaxis.label.set_color(_TEXT)
+    _plain(figure)
     for i, test in enumerate(decodes):
         colour = COLOURS[i % len(COLOURS)]
         for rep in test.samples.values():
