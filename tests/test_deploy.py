@@ -93,5 +93,13 @@ def test_installed_package_alone_has_all_it_needs(tmp_path):
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = subprocess.run([sys.executable, "-m", "zipfile", "-l", wheel], capture_output=True, text=True).stdout
-    for name in ("device/tinyprof/measure.py", "demo/demo-q4_0.gguf", "cli.py", "py.typed"):
+    wanted = (
+        "device/tinyprof/measure.py",
+        "demo/demo-q4_0.gguf",
+        "cli.py",
+        "py.typed",
+        "known_boards.csv",
+        "page.html.j2",
+    )
+    for name in (*wanted, "modules/armv6m.mpy", "modules/armv7emsp.mpy", "modules/rv32imc.mpy"):
         assert f"tinyprof_bridge/{name}" in names
