@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -59,3 +61,17 @@ def test_ten_boards_at_once(models, tmp_path):
 def test_names_given_twice(models, tmp_path):
     result = collect("m4,m4", models[:1], tmp_path)
     assert result.returncode == 2 and "can be given once" in result.stderr
+
+
+def test_ctrl_c_keeps_what_is_done(models, tmp_path):
+    command = [*BRIDGE, "collect", "--board", "m4,m3,rv32", "--model", ",".join(map(str, models)), "--out", "all"]
+    process = subprocess.Popen(
+        [*command, "-p", "4", "-n", "4", "-r", "1"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stderr.readline()  # the first run is done
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 1 and "goes on from here" in said and "Traceback" not in said, said
+    runs = json.loads((tmp_path / "all/manifest.json").read_text())["runs"]
+    assert runs[0]["error"] == "" and len(runs) < 6

@@ -70,13 +70,17 @@ def run(wanted: list[Cell], folder: Path, jobs: int, progress: Progress) -> list
     ports = {cell.board: threading.Lock() for cell in left if cell.board not in boards.NAMES}
     with ThreadPoolExecutor(max(1, jobs)) as pool:
         futures = [pool.submit(_one, cell, folder, ports.get(cell.board, contextlib.nullcontext())) for cell in left]
-        for finished, future in enumerate(as_completed(futures), 1):
-            outcome = future.result()
-            outcomes.append(outcome)
-            _keep(outcomes, folder)
-            to_go = (time.monotonic() - began) / finished * (len(left) - finished)
-            text = f"{outcome.cell.board}, {Path(outcome.cell.model).name}: {outcome.error or 'done'}"
-            progress.step(f"{finished} of {len(left)}, about {to_go:.0f} s left: {text}")
+        try:
+            for finished, future in enumerate(as_completed(futures), 1):
+                outcome = future.result()
+                outcomes.append(outcome)
+                _keep(outcomes, folder)
+                to_go = (time.monotonic() - began) / finished * (len(left) - finished)
+                text = f"{outcome.cell.board}, {Path(outcome.cell.model).name}: {outcome.error or 'done'}"
+                progress.step(f"{finished} of {len(left)}, about {to_go:.0f} s left: {text}")
+        except KeyboardInterrupt:  # the runs themselves were told by the terminal
+            pool.shutdown(cancel_futures=True)
+            raise RunFailed(f"interrupted; the same command with --out {folder} goes on from here") from None
     failed = [o for o in outcomes if o.error]
     if failed:
         raise RunFailed(f"{len(failed)} of {len(wanted)} runs failed; {folder}/manifest.json says why")
