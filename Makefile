@@ -7,13 +7,14 @@ VENV_STAMP = .venv/stamp
 OLDER = 1.25.0
 STOCK = m0-stock m3-stock m4-stock m7-stock rv32-stock unix-stock
 
-.PHONY: help demo test lint versions setup tools firmware modules wheel clean
+.PHONY: help demo test lint versions setup tools firmware rp2040 modules wheel clean
 
 help:
 	@echo 'make demo      emulate a board, put a small model on it, profile it, show the report'
 	@echo 'make test      run the tests'
 	@echo 'make versions  build the boards with an older MicroPython too, and compare their logits'
 	@echo 'make firmware  build MicroPython for the emulated boards (BOARDS="m4 unix": only these)'
+	@echo 'make rp2040    a Pico with its simulator: --board rp2040, rp2040-stock'
 	@echo 'make modules   build the native modules for stock firmware'
 	@echo 'make wheel     build the package with them, in build/wheel'
 	@echo 'make setup     tools, firmware, .venv: what the demo needs'
@@ -28,6 +29,7 @@ demo: setup
 test: setup modules
 	@$(BUILD_PY) boards $(STOCK)
 	-@$(BUILD_PY) tools xtensa
+	-@$(MAKE) --no-print-directory rp2040
 	@SANITIZE=1 $(BUILD_PY) boards unix unix-fixed
 	$(VENV)/python -m pytest
 
@@ -54,6 +56,11 @@ wheel: modules
 
 firmware: tools
 	@$(BUILD_PY) boards $(BOARDS)
+
+# A Pico's firmware, and what runs it here: takes Node.js, CMake and the Pico SDK.
+rp2040: tools
+	@$(BUILD_PY) tools rp2040
+	@$(BUILD_PY) boards rp2040 rp2040-stock
 
 $(VENV_STAMP): pyproject.toml | tools
 	@echo 'installing the Python packages into .venv ...'

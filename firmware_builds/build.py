@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Builds what tinyprof runs on without hardware: emulated boards and the unix port.
 
-    build.py tools [xtensa]   install the compilers and emulators that are missing
+    build.py tools [xtensa|rp2040]   install the compilers and emulators that are missing
     build.py source           get MicroPython's source, verified
     build.py boards [NAME..]  build the named boards, all of them by default
     build.py modules [ARCH..] build the native modules for stock firmware
@@ -36,6 +36,8 @@ BUILD = Path(os.environ.get("TINYPROF_BUILD") or REPO / "build").resolve()
 SOURCE = BUILD / "micropython"
 SOURCE_INFO = BUILD / "micropython.json"
 UPSTREAM = "https://github.com/micropython/micropython"
+RP2 = REPO / "firmware_builds/rp2"
+RP2_ENVIRONMENT = {"CMAKE_ARGS": "-DPICO_NO_PICOTOOL=1"}  # which would be fetched, for a UF2 file only
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,18 @@ RELEASES = [
     ),
 ]
 
+# What the rp2 port takes from other projects: folder below lib, Debian package, whether that is a source
+# package, versions that fit. Later releases of the SDK's package are made for another C library.
+RP2_SUITE = "trixie"
+RP2_LIBRARIES = [
+    ("pico-sdk", "pico-sdk-source", False, "2.1.1-"),
+    ("tinyusb", "tinyusb-source", False, "0.18.0+"),
+    ("mbedtls", "mbedtls", True, "3.6."),
+]
+# The simulator of the RP2040: an npm package without dependencies.
+RP2040JS = "rp2040js@1.4.1"
+RP2040JS_SHA256 = "83328017cf7e503477e8d218cb742d3e843782d795edd175a0b81346c194e56f"
+
 VERSION = os.environ.get("MICROPY_VERSION")
 WANTED = [release for release in RELEASES if VERSION in (None, release.version)]
 
@@ -82,7 +96,7 @@ SUITES = {
 class Board:
     """How one board is built."""
 
-    machine: str  # QEMU's machine, or "host"
+    machine: str  # QEMU's machine, "rp2040js", or "host"
     cross: str  # prefix of the compiler
     port: str
     image: str
@@ -95,6 +109,13 @@ def qemu_board(name: str, machine: str, cross: str) -> Board:
     board_dir = REPO / "firmware_builds/qemu/boards" / name
     args = (f"BOARD={name}", f"BOARD_DIR={board_dir}")
     return Board(machine, cross, "ports/qemu", "firmware.elf", args)
+
+
+def pico(name: str, ours: bool) -> Board:
+    """A board of MicroPython's rp2 port, run by a simulator of the chip."""
+    folder = REPO / "firmware_builds/rp2/boards" / name if ours else SOURCE / "ports/rp2/boards" / name
+    args = (f"BOARD={name}", f"BOARD_DIR={folder}", f"FROZEN_MANIFEST={RP2 / 'manifest.py'}")
+    return Board("rp2040js", ARM, "ports/rp2", "firmware.bin", args, ours)
 
 
 def unix_board(*extra: str) -> Board:
@@ -122,6 +143,8 @@ BOARDS = {
 STOCK = ("m0", "m3", "m4", "m7", "rv32", "unix")
 BOARDS |= {f"{name}-stock": replace(BOARDS[name], ours=False) for name in STOCK}
 DEFAULT_BOARDS = [name for name in BOARDS if not name.endswith(("-asan", "-stock"))]
+# They need more tools than the others: `make rp2040`.
+BOARDS |= {"rp2040": pico("TP_PICO", True), "rp2040-stock": pico("RPI_PICO", False)}
 MPY_CROSS = Board("host", "", "mpy-cross", "mpy-cross", (), ours=False)
 # Native modules: architecture of .mpy files, prefix of its compiler. Those of Xtensa need Espressif's.
 MODULES = {
@@ -233,6 +256,24 @@ XTENSA_TOOLS: list[tuple[Callable[[], bool], list[str]]] = [
 ]
 
 
+UF2_FAMILIES = {"2040": "0xe48bff56", "2350": "0xe48bff59"}
+
+# Only for the RP2040 in its simulator.
+RP2_TOOLS: list[tuple[Callable[[], bool], list[str]]] = [
+    (lambda: has_command("cmake"), ["cmake"]),
+    (lambda: has_command("dpkg-deb"), ["dpkg"]),
+    (
+        lambda: (output([ARM + "g++", "--print-file-name=libstdc++.a"]) or "").startswith("/"),
+        ["libstdc++-arm-none-eabi-newlib"],
+    ),
+    (lambda: has_command("node"), ["nodejs"]),
+    (lambda: has_command("npm"), ["npm"]),
+]
+
+
+MORE_TOOLS = {"xtensa": XTENSA_TOOLS, "rp2040": RP2_TOOLS}
+
+
 def missing_tools(wanted: list[tuple[Callable[[], bool], list[str]]]) -> list[list[str]]:
     """The packages, with their alternatives, of the tools that are not there."""
     return [packages for present, packages in wanted if not present()]
@@ -339,9 +380,22 @@ def apt_options(folder: Path) -> list[str]:
     return [f"-o{key}={value}" for key, value in settings.items()]
 
 
-def source_versions(options: list[str]) -> list[str]:
-    """Versions of MicroPython's source package in the lists."""
-    text = output(["apt-cache", *options, "showsrc", "micropython"]) or ""
+def read_lists(mirror: tuple[str, str], suite: str, components: str, types: str, log: Path) -> list[str]:
+    """Reads the package lists of a suite; returns apt's options for it, none where there is no such suite."""
+    folder = BUILD / "apt" / suite
+    options = apt_options(folder)
+    uri, signed_by = mirror
+    fields = f"Types: {types}\nURIs: {uri}\nSuites: {suite}\nComponents: {components}\n"
+    if signed_by:
+        fields += f"Signed-By: {signed_by}\n"
+    (folder / "mirror.sources").write_text(fields)
+    done = run(f"reading the package lists of {suite}", ["apt-get", *options, "update"], log)
+    return options if done else []
+
+
+def source_versions(options: list[str], package: str) -> list[str]:
+    """Versions of a source package in the lists."""
+    text = output(["apt-cache", *options, "showsrc", package]) or ""
     return re.findall(r"^Version: (\S+)", text, re.MULTILINE)
 
 
@@ -353,25 +407,19 @@ def from_distribution() -> tuple[Release, Path] | None:
         return None
     log = BUILD / "log/source.txt"
     log.unlink(missing_ok=True)
-    seen: dict[str, tuple[list[str], str, Path]] = {}  # release -> apt's options, version
-    for uri, signed_by in apt_mirrors(system.get("VERSION_CODENAME", "")):
+    seen: dict[str, tuple[list[str], str]] = {}  # release -> apt's options, version
+    for mirror in apt_mirrors(system.get("VERSION_CODENAME", "")):
         for suite in suites:
-            folder = BUILD / "apt" / suite
-            options = apt_options(folder)
-            fields = f"Types: deb-src\nURIs: {uri}\nSuites: {suite}\nComponents: {components}\n"
-            if signed_by:
-                fields += f"Signed-By: {signed_by}\n"
-            (folder / "mirror.sources").write_text(fields)
-            command = ["apt-get", *options, "update"]
-            if not run(f"reading the package lists of {suite}", command, log):
+            options = read_lists(mirror, suite, components, "deb-src", log)
+            if not options:
                 continue
-            for version in source_versions(options):
-                seen.setdefault(version.split("+")[0], (options, version, folder))
+            for version in source_versions(options, "micropython"):
+                seen.setdefault(version.split("+")[0], (options, version))
             if WANTED[0].version in seen:
                 break
     for release in WANTED:
         if release.version in seen:
-            options, version, _ = seen[release.version]
+            options, version = seen[release.version]
             if tarball := download(release, options, version, log):
                 return release, tarball
     return None
@@ -474,12 +522,100 @@ def source() -> dict[str, str]:
     return info
 
 
+# What the rp2 port needs besides
+
+
+def rp2_libraries() -> None:
+    """Puts what the rp2 port takes from other projects below SOURCE/lib, unless it is there."""
+    missing = [library for library in RP2_LIBRARIES if not any((SOURCE / "lib" / library[0]).glob("*"))]
+    if not missing:
+        return
+    if SOURCE.is_symlink():
+        fail("the tree $MICROPY_DIR lacks the rp2 port's submodules: run `make -C ports/rp2 submodules` there", 2)
+    log = BUILD / "log/rp2.txt"
+    log.unlink(missing_ok=True)
+    release = os_release()
+    options: list[str] = []
+    if release.get("ID") == "debian" and has_command("apt-get"):
+        for mirror in apt_mirrors(release.get("VERSION_CODENAME", "")):
+            options = options or read_lists(mirror, RP2_SUITE, "main", "deb deb-src", log)
+    if not options:
+        fail(f"no packages of Debian {RP2_SUITE}: set MICROPY_DIR to a clone with the rp2 port's submodules")
+    for folder, package, is_source, wanted in missing:
+        rp2_library(SOURCE / "lib" / folder, package, is_source, wanted, options, log)
+    # the port asks whether this is there, and takes nothing from it
+    marker = SOURCE / "lib/micropython-lib/README.md"
+    marker.parent.mkdir(exist_ok=True)
+    marker.touch()
+
+
+def rp2_library(target: Path, package: str, is_source: bool, wanted: str, options: list[str], log: Path) -> None:
+    """Downloads one package, which apt authenticates, and unpacks it."""
+    if is_source:
+        versions = source_versions(options, package)
+    else:
+        text = output(["apt-cache", *options, "madison", package]) or ""
+        versions = [line.split("|")[1].strip() for line in text.splitlines() if line.count("|") == 2]
+    version = next((v for v in versions if v.startswith(wanted)), None)
+    if version is None:
+        fail(f"Debian {RP2_SUITE} has no {package} {wanted}*, but {' '.join(versions) or 'none'}")
+    temporary = BUILD / "unpack.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    command = ["source", "--download-only"] if is_source else ["download"]
+    fetch = ["env", "-C", str(temporary), "apt-get", *options, *command, f"{package}={version}"]
+    if not run(f"downloading {package} {version}", fetch, log):
+        fail_with_log(f"downloading {package} failed", log)
+    shutil.rmtree(target, ignore_errors=True)
+    if is_source:
+        (archive,) = temporary.glob("*.orig.tar.*")
+        target.mkdir()
+        unpacked = run("unpacking", ["tar", "-xf", str(archive), "-C", str(target), "--strip-components=1"], log)
+    else:
+        (archive,) = temporary.glob("*.deb")
+        unpacked = run("unpacking", ["dpkg-deb", "-x", str(archive), str(temporary / "x")], log)
+        (temporary / "x/usr/src" / target.name).rename(target)
+        (target / "README.md").touch()  # the port asks for one
+        (target / "lib/tinyusb").unlink(missing_ok=True)  # a link to what this file puts beside
+    if not unpacked:
+        fail_with_log(f"unpacking {archive.name} failed", log)
+    shutil.rmtree(temporary)
+
+
+def simulator(folder: Path) -> None:
+    """Puts what runs an RP2040 image beside it: the simulator, our stand-in for the boot ROM, the script."""
+    shutil.copy(RP2 / "simulate.mjs", folder)
+    log = BUILD / "log/rp2.txt"
+    elf = BUILD / "obj/bootrom.elf"
+    compile_rom = [ARM + "gcc", "-mcpu=cortex-m0plus", "-O2", "-std=c99", "-Wall", "-Wextra", "-Werror"]
+    compile_rom += ["-ffreestanding", "-fno-tree-loop-distribute-patterns", "-nostdlib", "-T", str(RP2 / "bootrom.ld")]
+    compile_rom += [str(RP2 / "bootrom.c"), "-lgcc", "-o", str(elf)]
+    copy = [ARM + "objcopy", "-O", "binary", str(elf), str(folder / "bootrom.bin")]
+    if not run("building the boot ROM", compile_rom, log) or not run("building the boot ROM", copy, log):
+        fail_with_log("building the boot ROM failed", log)
+    download = BUILD / "download"
+    download.mkdir(exist_ok=True)
+    archive = download / (RP2040JS.replace("@", "-") + ".tgz")
+    if not archive.exists():
+        pack = ["npm", "pack", "--silent", f"--pack-destination={download}", RP2040JS]
+        if not run(f"downloading {RP2040JS}", pack, log) or not archive.exists():
+            fail_with_log(f"downloading {RP2040JS} failed", log)
+    if (digest := sha256(archive)) != RP2040JS_SHA256:
+        archive.unlink()
+        fail(f"{archive.name}: SHA-256 is {digest}, not {RP2040JS_SHA256}", 2)
+    target = folder / "rp2040js"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    if not run("unpacking", ["tar", "-xf", str(archive), "-C", str(target), "--strip-components=1"], log):
+        fail_with_log(f"unpacking {archive.name} failed", log)
+
+
 # Boards
 
 
 def build_files() -> list[Path]:
     """The files of this repository that go into an image."""
-    kinds = {".c", ".h", ".S", ".s", ".inc", ".mk", ".ld"}
+    kinds = {".c", ".h", ".S", ".s", ".inc", ".mk", ".ld", ".cmake"}
     folders = [REPO / "native_modules", REPO / "firmware_builds"]
     return sorted(p for d in folders for p in d.rglob("*") if p.suffix in kinds)
 
@@ -513,11 +649,15 @@ def compiler_version(board: Board) -> str:
     return text.splitlines()[0]
 
 
-def compiler_flags(command: list[str], env: dict[str, str]) -> list[str]:
+def compiler_flags(command: list[str], env: dict[str, str], objects: Path) -> list[str]:
     """The flags that decide the code, as make knows them after reading all its files."""
-    rule = "tinyprof-flags: ; @echo 'FLAGS:' $(CFLAGS)"
-    text = output([*command, f"--eval={rule}", "tinyprof-flags"], env) or ""
-    flags = re.findall(r"^FLAGS: (.*)$", text, re.MULTILINE)
+    by_cmake = objects / "CMakeFiles/firmware.dir/flags.make"
+    if by_cmake.exists():
+        flags = re.findall(r"^C_FLAGS = (.*)$", by_cmake.read_text(), re.MULTILINE)
+    else:
+        rule = "tinyprof-flags: ; @echo 'FLAGS:' $(CFLAGS)"
+        text = output([*command, f"--eval={rule}", "tinyprof-flags"], env) or ""
+        flags = re.findall(r"^FLAGS: (.*)$", text, re.MULTILINE)
     matters = re.compile(r"-(m|O|f|std=|D(NDEBUG|MICROPY|QEMU|TP_|TINYPROF))")
     return [f for f in (flags[-1].split() if flags else []) if matters.match(f)]
 
@@ -530,34 +670,45 @@ def build(name: str, board: Board, info: dict[str, str], env: dict[str, str]) ->
     command = ["make", "-C", str(SOURCE / board.port), f"BUILD={objects}", *board.make_args]
     command += [f"-j{os.cpu_count() or 1}"]
     files: list[Path] = []
-    # stock firmware finds the board's own files here, but no module
-    command += [f"USER_C_MODULES={REPO}" if board.ours else f"VPATH={REPO}"]
+    if board.port == "ports/rp2":
+        rp2_libraries()
+        env = env | RP2_ENVIRONMENT
+        mpy_cross = BUILD / "firmware/mpy-cross/mpy-cross"
+        command += [f"MICROPY_MPYCROSS={mpy_cross}", f"MICROPY_MPYCROSS_DEPENDENCY={mpy_cross}"]
+        command += [f"USER_C_MODULES={REPO / 'native_modules/micropython.cmake'}"] if board.ours else []
+    else:
+        # stock firmware finds the board's own files here, but no module
+        command += [f"USER_C_MODULES={REPO}" if board.ours else f"VPATH={REPO}"]
     if name != "mpy-cross":
         files = build_files()
     compiler = compiler_version(board)
-    how = [*command[:-2], compiler, json.dumps(info), json.dumps(env.get("MICROPY_GIT_HASH"))]
+    what = [part for part in command if not part.startswith(("-j", "USER_C_MODULES=", "VPATH="))]
+    how = [*what, compiler, json.dumps(info), json.dumps(env.get("MICROPY_GIT_HASH"))]
     inputs = digest_of(how, files)
     if info["origin"] != "MICROPY_DIR" and is_current(image, record, inputs):
         return
 
     # make does not see a change of flags, so that starts afresh.
     flags_stamp = objects / "tinyprof.flags"
-    recipe = digest_of(how, [p for p in files if p.suffix in (".mk", ".ld")])
+    recipe = digest_of(how, [p for p in files if p.suffix in (".mk", ".ld", ".cmake")])
     if not flags_stamp.exists() or flags_stamp.read_text() != recipe:
         shutil.rmtree(objects, ignore_errors=True)
         objects.mkdir(parents=True)
         flags_stamp.write_text(recipe)
-    (objects / board.image).unlink(missing_ok=True)  # link again: a file may have gone
+    for linked in {board.image, "firmware.elf"}:  # link again: a file may have gone
+        (objects / linked).unlink(missing_ok=True)
     log = BUILD / "log" / f"{name}.txt"
     log.unlink(missing_ok=True)
     if not run(f"building {name}", command, log, env):
         fail_with_log(f"building {name} failed", log)
 
     result.mkdir(parents=True, exist_ok=True)
+    if board.machine == "rp2040js":
+        simulator(result)
     temporary = result / "image.tmp"
     shutil.copy(objects / board.image, temporary)
     temporary.replace(image)
-    flags = compiler_flags(command, env)
+    flags = compiler_flags(command, env, objects)
     romfs = next((f.partition("=")[2] for f in flags if f.startswith("-DTP_ROMFS_BASE=")), None)
     facts = {
         "board": name,
@@ -655,11 +806,15 @@ def build_module(arch: str, info: dict[str, str], env: dict[str, str]) -> None:
 
 def family(port: str, board: str) -> None:
     """Builds firmware with the native module built in and the package frozen. Needs $MICROPY_DIR, a tree with
-    the port's submodules, and the SDK that MicroPython's documentation of the port asks for."""
-    if not os.environ.get("MICROPY_DIR"):
+    the port's submodules, and the SDK that MicroPython's documentation of the port asks for; rp2 does without."""
+    pinned = not os.environ.get("MICROPY_DIR")
+    if pinned and port != "rp2":
         fail("set MICROPY_DIR to a clone of MicroPython, with `make submodules` done for the port", 2)
     info = source()
     env = make_environment(info) | {k: v for k, v in os.environ.items() if k.startswith(("IDF_", "PICO_", "ESP"))}
+    if pinned:
+        rp2_libraries()
+        env |= RP2_ENVIRONMENT
     build("mpy-cross", MPY_CROSS, info, env)
     mpy_cross = BUILD / "firmware/mpy-cross/mpy-cross"
     folder = BUILD / "family" / f"{port}-{board}"
@@ -672,6 +827,12 @@ def family(port: str, board: str) -> None:
     log.unlink(missing_ok=True)
     if not run(f"building {port} {board}", command, log, env):
         fail_with_log(f"building {port} {board} failed", log)
+    if pinned:  # picotool would have made it
+        uf2 = [sys.executable, str(SOURCE / "tools/uf2conv.py"), "-b", "0x10000000", "-c"]
+        uf2 += ["-f", UF2_FAMILIES["2350" if "pico2" in board.lower() else "2040"]]
+        uf2 += ["-o", str(folder / "firmware.uf2"), str(folder / "firmware.bin")]
+        if not run("converting", uf2, log):
+            fail_with_log("converting to UF2 failed", log)
     print(folder)
 
 
@@ -691,14 +852,14 @@ def main() -> None:
         lock()
         family(*args.names)
         return
-    known = {"modules": list(MODULES), "tools": ["xtensa"]}.get(args.command, list(BOARDS))
+    known = {"modules": list(MODULES), "tools": list(MORE_TOOLS)}.get(args.command, list(BOARDS))
     if unknown := [name for name in args.names if name not in known]:
         fail(f"there is no {unknown[0]!r} among the {args.command}: {' '.join(known)}", 2)
     if not WANTED:
         fail(f"no MicroPython {VERSION!r} is pinned; there are: {' '.join(r.version for r in RELEASES)}", 2)
     lock()
     if args.command == "tools":
-        tools(XTENSA_TOOLS if args.names else TOOLS)
+        tools([tool for name in args.names for tool in MORE_TOOLS[name]] or TOOLS)
     elif args.command == "source":
         source()
     elif args.command == "modules":

@@ -7,9 +7,8 @@ import sys
 import numpy as np
 import pytest
 from models import make_model
-from on_board import ALL, KERNELS, ROOT, board
+from on_board import ALL, KERNELS, QEMU, ROOT, board
 from tinyprof_bridge import report, schema, table, wire
-from tinyprof_bridge.boards import EMULATED
 from tinyprof_bridge.cli import DEMO_MODEL
 from tinyprof_bridge.collect import Request, collect
 from tinyprof_bridge.progress import Progress
@@ -48,7 +47,7 @@ def test_all_boards(name, model, tmp_path):
     assert (table.load(path).complete and "emulated" in report.markdown(run)) or name.startswith("unix")
 
 
-@pytest.mark.parametrize("name", EMULATED)
+@pytest.mark.parametrize("name", QEMU)
 def test_emulated_figures_are_the_same_in_every_run(name, model, tmp_path):
     def figures(path):
         skip = (b'"kind":"host"',)
@@ -89,7 +88,7 @@ def test_operators_and_interpreter_add_up(model, tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", EMULATED)
+@pytest.mark.parametrize("name", QEMU)
 def test_overhead_of_the_profiler_is_below_one_percent(name, tmp_path):
     run, _ = profile(name, DEMO_MODEL, tmp_path, p=(), n=(4,), d=(0,))
     per_token, share = table.profiler_overhead(run)

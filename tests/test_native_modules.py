@@ -7,13 +7,13 @@ import sys
 
 import pytest
 from models import make_model
-from on_board import FILES_IN_RAM, ROOT, board, reference
+from on_board import FILES_IN_RAM, QEMU, ROOT, board, reference
 from tinyprof_bridge import boards, deploy
 from tinyprof_bridge.boards import EMULATED, Emulator
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.transport import SerialBoard, UnixBoard
 
-STOCK = [name for name, spec in EMULATED.items() if spec.stock]
+STOCK = [name for name in QEMU if EMULATED[name].stock]
 DEMO = ROOT / "host/tinyprof_bridge/demo/demo-q4_0.gguf"
 CHECK = """
 import _tinyprof, tinyprof

@@ -8,14 +8,25 @@
 Modules are imported when first used, to spare RAM.
 """
 
+import gc
+
 __version__ = "0.1.0"
 
 
 def load(source, **options):
     """A model ready to run. See tinyprof.session.load."""
-    from .session import load
+    # Collecting often keeps what stays together at one end of the heap, and the rest in one piece.
+    threshold = getattr(gc, "threshold", None)
+    before = threshold and threshold()
+    if threshold:
+        threshold(8192)
+    try:
+        from .session import load
 
-    return load(source, **options)
+        return load(source, **options)
+    finally:
+        if threshold:
+            threshold(before)
 
 
 def profile(model, **options):

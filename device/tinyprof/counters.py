@@ -10,10 +10,16 @@ from . import ops
 
 # kinds, as in native_modules/counters/counters.h
 _UP = const(1)
+_DOWN = const(2)
 _INSTRET = const(3)
 _CCOUNT = const(5)
 _CLOCK = const(6)
 _ICOUNT = const(7)
+_RP2040 = const(8)
+
+_SYST_CSR = const(0xE000E010)
+_TIMERAWL = const(0x40054028)  # RP2040
+_XIP_CTR_ACC = const(0x14000010)  # RP2040: accesses to flash
 
 _TURNS = const(10000)  # of a loop of two instructions
 
@@ -21,7 +27,7 @@ _TURNS = const(10000)  # of a loop of two instructions
 class Counter:
     """One counter: units = ticks * num / den; wraps at modulus ticks.
 
-    source is one of hw-cycles, hw-timer, emulated-icount, host-clock."""
+    source is one of hw-cycles, hw-timer, modelled, emulated-icount, host-clock."""
 
     def __init__(self, name, kind, address, source, unit, num=1, den=1, modulus=1 << 32):
         self.name = name
@@ -118,7 +124,7 @@ def _on_silicon(machine):
     if sys.platform in ("esp32", "esp8266"):
         yield Counter("ccount", _CCOUNT, 0, "hw-cycles", "cycles")
     if "RP2040" in machine:
-        yield Counter("timer", _UP, 0x40054028, "hw-timer", "us")
+        yield from _rp2040()
         return
     arch = getattr(sys.implementation, "_mpy", 0) >> 10 & 15
     if 5 <= arch <= 8:  # armv7m to armv7emdp: Cortex-M3 and greater have a DWT
@@ -130,6 +136,24 @@ def _on_silicon(machine):
         yield Counter("dwt", _UP, 0xE0001004, "hw-cycles", "cycles")
     elif "RISCV" in machine or arch == 11:
         yield Counter("mcycle", 4, 0, "hw-cycles", "cycles")
+
+
+def _rp2040():
+    """SysTick, which counts cycles, continued by the microsecond timer where that is a whole number of them."""
+    from machine import freq, mem32
+
+    # a chip counts the accesses to its flash, a simulator of it does not; nor are its cycles the chip's
+    mem32[_XIP_CTR_ACC] = 0
+    source = "modelled" if mem32[_XIP_CTR_ACC] & 0xFFFFFFFF == 0xFFFFFFFF else "hw-cycles"
+    mem32[_SYST_CSR + 4] = 0xFFFFFF  # reload
+    mem32[_SYST_CSR] = 5  # runs with the core's clock
+    mhz, rest = divmod(freq(), 1000000)
+    if not rest:
+        # half a turn between the two leaves room for what lies between the readings
+        phase = (-mem32[_SYST_CSR + 8] - mem32[_TIMERAWL] * mhz + (1 << 23)) & 0xFFFFFF
+        yield Counter("systick", _RP2040 | mhz << 8, phase, source, "cycles")
+    yield Counter("systick", _DOWN, _SYST_CSR + 8, source, "cycles", 1, 1, 1 << 24)
+    yield Counter("timer", _UP, _TIMERAWL, "hw-timer", "us")
 
 
 def info():

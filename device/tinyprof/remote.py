@@ -9,17 +9,17 @@ def main(source, run, load, profile):
     """source, load and profile: as for tinyprof.load and tinyprof.profile; run: the run's id.
 
     Ends with an end record in any case; raises only KeyboardInterrupt."""
-    from . import measure, session
+    import tinyprof
 
     gc.collect()
     try:
-        model = session.load(source, **load)
+        model = tinyprof.load(source, **load)
     except BaseException as e:
         Records(run).end(e)
         if isinstance(e, KeyboardInterrupt):
             raise
         return
     try:
-        measure.profile(model, run=run, **profile)
+        tinyprof.profile(model, run=run, **profile)
     except Exception:
         pass  # told by the end record

@@ -15,16 +15,50 @@ from .errors import BadInput, RunFailed
 
 @dataclass(frozen=True)
 class Emulated:
-    """How QEMU runs one of our firmware images. rom: where the ROMFS segment lies; arch: of the native
-    modules that its firmware takes; stock: that firmware has none built in."""
+    """How an emulator runs one of our firmware images. program: the emulator; rom: where the ROMFS segment
+    lies; arch: of the native modules that its firmware takes; stock: that firmware has none built in."""
 
     description: str
-    qemu: str
+    program: str
     arguments: tuple[str, ...]
     rom: int
     arch: str
     rom_bytes: int = 12 << 20
     stock: bool = False
+    image: str = "firmware.elf"
+
+    @property
+    def about(self) -> str:
+        """The emulator as records name it."""
+        return " ".join((self.program, *self.arguments))
+
+    def command(self, program: str, firmware: Path, romfs: Path | None) -> list[str]:
+        """What to run; it prints where the REPL is to be found."""
+        command = [program, *self.arguments, "-nographic", "-monitor", "null", "-semihosting"]
+        command += ["-serial", "pty", "-kernel", str(firmware)]
+        if romfs is not None:
+            loader = f"loader,file={str(romfs).replace(',', ',,')},addr={self.rom:#x},force-raw=on"
+            command += ["-device", loader]
+        return command
+
+    def device(self, output: bytes) -> str | None:
+        """The port of the REPL, once the emulator has printed it."""
+        match = re.search(rb"char device redirected to (\S+)", output)
+        return match[1].decode() if match else None
+
+
+class Simulated(Emulated):
+    """An RP2040 in rp2040js. rom: offset in flash. rom_bytes is 0 where the firmware has no ROMFS: package
+    and model are sent over the link then, as to any board."""
+
+    def command(self, program: str, firmware: Path, romfs: Path | None) -> list[str]:
+        command = [program, str(firmware.with_name("simulate.mjs")), str(firmware)]
+        command.append(str(firmware.with_name("bootrom.bin")))
+        return command + ([str(romfs), str(self.rom)] if romfs is not None else [])
+
+    def device(self, output: bytes) -> str | None:
+        match = re.search(rb"listening on (\d+)", output)
+        return f"socket://127.0.0.1:{match[1].decode()}" if match else None
 
 
 EMULATED = {
@@ -83,11 +117,30 @@ EMULATED |= {
     f"{name}-stock": replace(EMULATED[name], description=f"{EMULATED[name].description}, stock firmware", stock=True)
     for name in ("m0", "m3", "m4", "m7", "rv32")
 }
+EMULATED |= {
+    "rp2040": Simulated(
+        "Raspberry Pi Pico, RP2040 (rp2040js)",
+        "node",
+        ("rp2040js",),
+        0x80000,
+        "armv6m",
+        1280 << 10,
+        image="firmware.bin",
+    ),
+    "rp2040-stock": Simulated(
+        "Raspberry Pi Pico, RP2040 (rp2040js), stock firmware",
+        "node",
+        ("rp2040js",),
+        0,
+        "armv6m",
+        0,
+        stock=True,
+        image="firmware.bin",
+    ),
+}
 # The boards that give each path's logits: all others must give the same.
 REFERENCES = {"float": "unix", "fixed": "unix-fixed"}
 NAMES = (*EMULATED, *REFERENCES.values())
-
-_PTY = re.compile(rb"char device redirected to (\S+)")
 
 
 def build_folder() -> Path:
@@ -98,19 +151,20 @@ def build_folder() -> Path:
 
 def firmware(board: str) -> Path:
     """The image of an emulated board or the unix port. Raises BadInput if it is not built."""
-    name = "micropython" if board.startswith("unix") else "firmware.elf"
+    name = EMULATED[board].image if board in EMULATED else "micropython"
     path = build_folder() / "firmware" / board / name
     if not path.is_file():
         stock = f" BOARDS={board}" if "-" in board else ""
+        how = "make rp2040" if board.startswith("rp2040") else f"make firmware{stock}"
         raise BadInput(
-            f"no firmware for board '{board}': run `make firmware{stock}` in a checkout of tinyprof"
+            f"no firmware for board '{board}': run `{how}` in a checkout of tinyprof"
             " (or set TINYPROF_BUILD to its build folder)"
         )
     return path
 
 
 class Emulator:
-    """A running emulated board; device is the pty of its REPL. Use as a context manager."""
+    """A running emulated board; device is the port of its REPL, a pty or a socket. Use as a context manager."""
 
     def __init__(self, board: str, romfs: Path | None = None) -> None:
         """romfs: an image that lies in the board's flash when it starts. Raises BadInput if it does not fit."""
@@ -119,14 +173,11 @@ class Emulator:
             raise BadInput(
                 f"package and model need {romfs.stat().st_size} bytes of flash, board {board} has {self.spec.rom_bytes}"
             )
-        program = shutil.which(self.spec.qemu)
+        image = firmware(board)
+        program = shutil.which(self.spec.program)
         if program is None:
-            raise BadInput(f"{self.spec.qemu} is not installed: run `make setup` in a checkout of tinyprof")
-        self.command = [program, *self.spec.arguments, "-nographic", "-monitor", "null", "-semihosting"]
-        self.command += ["-serial", "pty", "-kernel", str(firmware(board))]
-        if romfs is not None:
-            loader = f"loader,file={str(romfs).replace(',', ',,')},addr={self.spec.rom:#x},force-raw=on"
-            self.command += ["-device", loader]
+            raise BadInput(f"{self.spec.program} is not installed: run `make setup` in a checkout of tinyprof")
+        self.command = self.spec.command(program, image, romfs)
         self._process = subprocess.Popen(
             self.command,
             stdin=subprocess.DEVNULL,
@@ -134,9 +185,9 @@ class Emulator:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for us: we tell the board, and stop it afterwards
         )
-        self.device = self._wait_for_pty()
+        self.device = self._wait_for_device()
 
-    def _wait_for_pty(self) -> str:
+    def _wait_for_device(self) -> str:
         stdout = self._process.stdout
         assert stdout is not None
         output, deadline = b"", time.monotonic() + 20
@@ -144,9 +195,8 @@ class Emulator:
             if select.select([stdout], [], [], 0.2)[0]:
                 chunk = os.read(stdout.fileno(), 4096)
                 output += chunk
-                match = _PTY.search(output)
-                if match:
-                    return match[1].decode()
+                if device := self.spec.device(output):
+                    return device
                 if not chunk:
                     break
         self.close()

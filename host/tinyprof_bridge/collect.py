@@ -86,14 +86,15 @@ def prepare(board: str, model: Path | None, progress: Progress) -> Iterator[Plac
         elif board in EMULATED:
             spec = EMULATED[board]
             progress.step(f"starting {spec.description}")
-            image = deploy.romfs_image(deploy.package_of(spec), data)
-            file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "image.romfs"
-            file.write_bytes(image)
+            file = None
+            if spec.rom_bytes:
+                file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "image.romfs"
+                file.write_bytes(deploy.romfs_image(deploy.package_of(spec), data))
             emulator = stack.enter_context(Emulator(board, file))
             link = SerialBoard(emulator.device)
             stack.callback(link.close)
-            arguments = " ".join((spec.qemu, *spec.arguments))
-            yield Place(link, "/rom/model.gguf", _sha256_of(boards.firmware(board)), arguments)
+            source = "/rom/model.gguf" if file else deploy.deploy(link, data, progress)
+            yield Place(link, source, _sha256_of(boards.firmware(board)), spec.about)
         else:
             device = boards.serial_port(board)
             progress.step(f"opening {device}")

@@ -73,7 +73,9 @@ class Run:
 
     @property
     def per_second(self) -> float | None:
-        """Units in a second, None where a second means nothing (counted instructions)."""
+        """Units in a second, None where a second means nothing (counted instructions, modelled cycles)."""
+        if self.source == "modelled":
+            return None
         if self.counter and self.counter.unit == "cycles" and self.begin and self.begin.clock_hz:
             return float(self.begin.clock_hz)
         return _PER_SECOND.get(self.unit)

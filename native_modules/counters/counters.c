@@ -17,7 +17,13 @@ uint32_t tp_counter_read(uint32_t kind, uintptr_t address) {
         value = *(volatile uint32_t *)address - (kind >> 8);
         value = (value >> 3) * 5 + (((value & 7) * 5 + 7) >> 3);
     } else if (kind == TP_COUNTER_DOWN) {
-        value = 0u - *(volatile uint32_t *)address;
+        value = (0u - *(volatile uint32_t *)address) & 0xffffff;
+    #if defined(__ARM_ARCH_6M__)
+    } else if ((kind & 0xff) == TP_COUNTER_RP2040) {
+        uint32_t cycles = 0u - *(volatile uint32_t *)0xe000e018; // SYST_CVR
+        value = *(volatile uint32_t *)0x40054028 * (kind >> 8) + address; // TIMERAWL
+        value += (cycles - value) & 0xffffff;
+    #endif
     #if defined(__riscv)
     } else if (kind == TP_COUNTER_INSTRET) {
         __asm volatile (".option push\n.option arch, +zicsr\ncsrr %0, minstret\n.option pop" : "=r" (value));

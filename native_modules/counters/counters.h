@@ -7,7 +7,7 @@
 enum {
     TP_COUNTER_NONE = 0,
     TP_COUNTER_UP = 1,      // memory-mapped, counts up: DWT CYCCNT, a timer
-    TP_COUNTER_DOWN = 2,    // memory-mapped, counts down: SysTick
+    TP_COUNTER_DOWN = 2,    // memory-mapped, 24 bits, counts down: SysTick
     TP_COUNTER_INSTRET = 3, // RISC-V CSR
     TP_COUNTER_CYCLE = 4,   // RISC-V CSR
     TP_COUNTER_CCOUNT = 5,  // Xtensa special register
@@ -16,6 +16,10 @@ enum {
     // after i instructions it shows phase + floor(8 i / 5), from which i follows exactly. The
     // phase, 0 to 7, is in bits 8 to 10 of the kind; counters.py finds it.
     TP_COUNTER_ICOUNT = 7,
+    // RP2040: SysTick's 24 bits of cycles, continued to 32 by the microsecond timer, which the same
+    // crystal drives. The clock in MHz is in bits 8 up of the kind. The address is a phase that keeps
+    // the two from passing each other; counters.py finds it.
+    TP_COUNTER_RP2040 = 8,
 };
 
 // Counts from before to now of a counter that wraps at modulus (0: at 2^32).

@@ -1,0 +1,76 @@
+"""The RP2040 in its simulator: real rp2 firmware, its USB serial port, its own counters (`make rp2040` builds them)."""
+
+import subprocess
+import sys
+
+import pytest
+from models import make_model
+from on_board import board
+from tinyprof_bridge import boards, cli, table
+from tinyprof_bridge.boards import Emulator
+from tinyprof_bridge.errors import BadInput
+from tinyprof_bridge.transport import SerialBoard
+
+DEMO = cli.DEMO_MODEL
+
+
+@pytest.fixture(autouse=True)
+def built():
+    for name in ("rp2040", "rp2040-stock"):
+        try:
+            boards.firmware(name)
+        except BadInput as error:
+            pytest.skip(str(error))
+
+
+def collect(name, model, folder, *options):
+    command = [sys.executable, "-m", "tinyprof_bridge", "collect", "--board", name, "--model", str(model)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (path,) = (folder / "results").glob("*.jsonl")
+    return table.load(path), done.stderr
+
+
+def test_the_demo_is_profiled_with_the_golden_logits(tmp_path):
+    run, _ = collect("rp2040", DEMO, tmp_path, "-p", "4", "-n", "4", "-r", "1")
+    assert run.correctness == "match"
+    assert "RP2040" in run.begin.machine and run.begin.native.kernels == "armv6m"
+    counter = run.counter
+    assert (counter.name, counter.source, counter.unit) == ("systick", "modelled", "cycles")
+    assert run.memory.heap_total < 264 << 10
+    per_token = table.tests(run).set_index("test").loc["tg4", "per_token"]
+    # 868,352 products at 3.3 instructions, of which loads and taken branches take two cycles
+    assert 3.5 < per_token / 868_352 < 8
+
+
+def test_stock_firmware_is_deployed_to_over_usb(tmp_path):
+    model = make_model(tmp_path / "m.gguf", type_="Q8_0", context=32)
+    run, said = collect("rp2040-stock", model, tmp_path, "-p", "4", "-n", "4", "-r", "1", "--stream")
+    assert run.correctness == "match"
+    assert "native modules of armv6m" in said and "no ROMFS" in said and "into the filesystem" in said
+    assert run.model.placement == "stream"
+
+
+def test_cycles_are_those_of_the_manual_and_go_on_behind_24_bits():
+    # Cortex-M0+: one cycle for SUBS, two for a branch that is taken
+    code = (
+        "from tinyprof import counters\nc=counters.find()\n"
+        "for n in (1000,100000,7000000):\n print(c.spin(2*n)-c.spin(n)-3*n)\n"
+    )
+    with board("rp2040") as b:
+        *short, long = map(int, b.run(code).split())
+    assert short == [0, 0]
+    assert abs(long) <= 2  # the simulator's SysTick is one cycle short each turn
+
+
+def test_a_reset_chip_comes_back_with_its_files():
+    with Emulator("rp2040-stock") as emulator:
+        link = SerialBoard(emulator.device)
+        link.execute("f=open('kept','w')\nf.write('yes')\nf.close()")
+        link.close()
+        subprocess.run(
+            [sys.executable, "-m", "mpremote", "connect", emulator.device, "reset"], check=True, capture_output=True
+        )
+        link = SerialBoard(emulator.device)
+        assert link.execute("print(open('kept').read())").strip() == b"yes"
+        link.close()
