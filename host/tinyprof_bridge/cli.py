@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shutil
 import signal
 import sys
 from datetime import datetime
@@ -71,7 +72,8 @@ def _print(run: table.Run, form: str) -> None:
         case "json":
             print(report.as_json(run))
         case "jsonl":
-            sys.stdout.buffer.write(Path(run.path).read_bytes())
+            with Path(run.path).open("rb") as lines:
+                shutil.copyfileobj(lines, sys.stdout.buffer)
 
 
 def _check_form(form: str) -> None:

@@ -20,7 +20,7 @@ from .boards import EMULATED, Emulator
 from .errors import BadInput, RunFailed
 from .progress import Progress
 from .schema import SCHEMA
-from .table import Run, from_stream
+from .table import Run
 from .transport import SerialBoard, Transport, UnixBoard
 
 UNIX_HEAP_SPARE = 64 << 20
@@ -159,18 +159,19 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
     partial = partial_of(out)
     # Longer than the ten characters up to which MicroPython interns a constant: an interned id would
     # move the board's tables, and with them the last digits of the figures, from run to run.
-    stream = wire.Stream(secrets.token_hex(6))
+    id_ = secrets.token_hex(6)
+    run = Run(str(partial), wire.Stream(id_))
     failure: BaseException | None = None
     with prepare(request.board, request.model, progress) as place, _claimed(partial) as file:
         checked = request.board not in boards.REFERENCES.values()  # these would be held against themselves
         reference = _reference_logits(request, model, progress) if checked else {}
-        header = _host_line(stream.run or "", request, model, place, reference)
+        header = _host_line(id_, request, model, place, reference)
         _write(file, header)
-        stream.feed(header)
+        run.feed(header)
         progress.begin(request.tests, request.r)
         try:
-            for line in place.transport.run(_code(request, place, stream.run or ""), request.timeout):
-                _take(line, stream, file, progress)
+            for line in place.transport.run(_code(request, place, id_), request.timeout):
+                _take(line, run, file, progress)
         except (RunFailed, KeyboardInterrupt) as error:
             failure = error
             patience = STOP_SECONDS
@@ -179,13 +180,12 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
                 patience = max(request.timeout, STOP_SECONDS)
             with contextlib.suppress(KeyboardInterrupt):
                 for line in place.transport.interrupt(patience):
-                    _take(line, stream, file, progress)
+                    _take(line, run, file, progress)
         except OSError as error:  # a full disk: the board must not run on without us
             place.transport.interrupt(STOP_SECONDS)
             failure = RunFailed(f"cannot write {partial}: {error.strerror}")
         finally:
             progress.end()
-    run = from_stream(stream, str(partial))
     _judge(run, failure, partial)
     os.replace(partial, out)
     run.path = str(out)
@@ -223,9 +223,9 @@ def _write(file: FileIO, line: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _take(line: bytes, stream: wire.Stream, file: FileIO, progress: Progress) -> None:
+def _take(line: bytes, run: Run, file: FileIO, progress: Progress) -> None:
     """Keeps a line that is an intact, new record of this run; written out at once."""
-    record = stream.feed(line)
+    record = run.feed(line)
     if record is not None:
         _write(file, line[line.find(b'{"tp":') :].strip(b"\r\n \x00"))
         progress.record(record)

@@ -231,7 +231,7 @@ def _fill(result: Comparison, exact: bool) -> None:
 
     def test_samples(run: Run, name: str) -> list[float]:
         test = run.tests.get(name)
-        per_token = [total / test.tokens for total in test.totals] if test else []
+        per_token = (test.totals / test.tokens).tolist() if test else []
         return [median_interval(per_token)[0]] if by_run and per_token else per_token
 
     result.tests = rows(names, exact, test_samples)

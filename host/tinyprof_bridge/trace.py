@@ -48,7 +48,7 @@ def chrome(run: Run) -> str:
             layers[-1][2] = at
         events += [_event(name, begin * scale, (end - begin) * scale, process, 1, {}) for name, begin, end in layers]
         begin = 0.0
-        for i, units in sorted(next(iter(test.samples.values()), {}).items()):
+        for i, units in next(test.samples.repetitions(), []):
             name = f"token {i}" if test.phase == "decode" else f"{test.tokens} tokens"
             events.append(_event(name, begin * scale, units * scale, process, 2, {run.unit: units}))
             begin += units
