@@ -245,8 +245,7 @@ def _judge(run: Run, failure: BaseException | None, partial: Path) -> None:
     if run.model and run.host and run.model.sha256 not in (None, run.host.model_sha256):
         raise RunFailed(f"the board ran another model than the one given: deploy again; {kept}")
     if not run.complete:
-        lost = f"{run.missing} records missing, {run.torn} damaged"
-        raise RunFailed(f"the run is incomplete ({lost}); {kept}")
+        raise RunFailed(f"the run is incomplete: {run.losses}; {kept}")
 
 
 def _code(request: Request, place: Place, run: str) -> str:

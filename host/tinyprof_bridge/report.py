@@ -126,7 +126,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
     if overhead:
         lines.append(("profiler", f"{overhead[0]:,.0f} {run.unit}/token, {100 * overhead[1]:.3f} % of a token"))
     if not run.complete:
-        lines.append(("INCOMPLETE", f"{run.missing} records missing, {run.torn} damaged: not for comparison"))
+        lines.append(("INCOMPLETE", f"{run.losses}: not for comparison"))
     if run.source == "emulated-icount":
         lines.append(("note", "instructions counted by an emulator; they are not the cycles or seconds of a chip"))
     return [(name, plain(text)) for name, text in lines]

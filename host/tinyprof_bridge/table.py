@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from .wire import Stream
 
 # units of a counter in one second; instructions and unknown ticks have no seconds
 _PER_SECOND = {"ns": 1e9, "us": 1e6}
+_NAMED = 10  # gaps between records that are named
 
 
 @dataclass
@@ -110,6 +112,16 @@ class Run:
     @property
     def missing(self) -> int:
         return len(self.stream.missing)
+
+    @property
+    def losses(self) -> str:
+        """How many records are missing, which (the first of them), and how many lines were damaged."""
+        missing = self.stream.missing
+        # numbers that follow each other differ from their place by the same
+        runs = [[n for _, n in run] for _, run in groupby(enumerate(missing), lambda pair: pair[1] - pair[0])]
+        names = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs[:_NAMED]]
+        which = f" ({', '.join(names)}{', …' if len(runs) > _NAMED else ''})" if names else ""
+        return f"{len(missing)} records missing{which}, {self.torn} damaged"
 
     @property
     def unit(self) -> str:
