@@ -99,7 +99,9 @@ def test_installed_package_alone_has_all_it_needs(tmp_path):
         "cli.py",
         "py.typed",
         "known_boards.csv",
+        "base.html.j2",
         "page.html.j2",
+        "comparison.html.j2",
     )
     for name in (*wanted, "modules/armv6m.mpy", "modules/armv7emsp.mpy", "modules/rv32imc.mpy"):
         assert f"tinyprof_bridge/{name}" in names

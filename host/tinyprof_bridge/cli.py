@@ -166,17 +166,22 @@ def compare(
     fail_on: Annotated[
         str | None, typer.Option(metavar="PERCENT", help="exit 1 if a test is slower by more, and not by chance")
     ] = None,
+    html: Annotated[Path | None, typer.Option(help="write a page of all tables, one file")] = None,
     o: Annotated[str, typer.Option("-o", help="table, md, csv or json")] = "table",
 ) -> None:
     """Set runs side by side: medians, changes, and whether they are more than chance."""
     from . import compare as comparing
+    from . import files as writing
 
     if o not in comparing.FORMATS:
         raise BadInput(f"-o takes table, md, csv or json, not '{o}'")
     limit = comparing.limit(fail_on) if fail_on is not None else None
     result = comparing.compare(files, by, allow)
     slower = comparing.regressions(result, limit) if limit is not None else []
-    match o:
+    if html is not None:
+        writing.write_comparison(result, html)
+        print(html)
+    match o if html is None else "":
         case "table":
             comparing.terminal(result, Console(width=None if sys.stdout.isatty() else 150))
         case "md":
