@@ -57,10 +57,11 @@ class Request:
 
 @dataclass
 class Place:
-    """A board that is ready: its link, where the model is on it, what runs it."""
+    """A board that is ready: its link, where the model is on it, the package on it, what runs it."""
 
     transport: Transport
     source: str
+    package: dict[str, bytes]
     firmware_sha256: str | None
     emulator: str | None
 
@@ -86,22 +87,23 @@ def prepare(board: str, model: Path | None, progress: Progress) -> Iterator[Plac
         elif board in EMULATED:
             spec = EMULATED[board]
             progress.step(f"starting {spec.description}")
-            image = deploy.romfs_image(deploy.package_of(spec), data)
+            package = deploy.package_of(spec)
+            image = deploy.romfs_image(package, data)
             file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "image.romfs"
             file.write_bytes(image)
             emulator = stack.enter_context(Emulator(board, file))
             link = SerialBoard(emulator.device)
             stack.callback(link.close)
             arguments = " ".join((spec.qemu, *spec.arguments))
-            yield Place(link, "/rom/model.gguf", _sha256_of(boards.firmware(board)), arguments)
+            yield Place(link, "/rom/model.gguf", package, _sha256_of(boards.firmware(board)), arguments)
         else:
             device = boards.serial_port(board)
             progress.step(f"opening {device}")
             link = SerialBoard(device)
             stack.callback(link.close)
             progress.step(f"deploying to {device}")
-            source = deploy.deploy(link, data, progress)
-            yield Place(link, source, None, None)
+            source, package = deploy.deploy(link, data, progress)
+            yield Place(link, source, package, None, None)
 
 
 @contextlib.contextmanager
@@ -115,7 +117,8 @@ def _unix(board: str, model: Path | None, size: int) -> Iterator[Place]:
             link.symlink_to(model.resolve())
         unix = UnixBoard(program, deploy.device_package().parent, size + UNIX_HEAP_SPARE)
         try:
-            yield Place(unix, str(link), _sha256_of(program), None)
+            package = {f"tinyprof/{file.name}": file.read_bytes() for file in deploy.device_package().glob("*.py")}
+            yield Place(unix, str(link), package, _sha256_of(program), None)
         finally:
             unix.close()
 
@@ -264,6 +267,7 @@ def _code(request: Request, place: Place, run: str) -> str:
 
 
 def _host_line(run: str, request: Request, model: bytes, place: Place, reference: dict[str, str]) -> bytes:
+    package, module = deploy.hashes(place.package)
     fields: dict[str, object] = {
         "tp": SCHEMA,
         "run": run,
@@ -277,6 +281,8 @@ def _host_line(run: str, request: Request, model: bytes, place: Place, reference
         "model_sha256": hashlib.sha256(model).hexdigest(),
         "reference_logits": reference,
         "firmware_sha256": place.firmware_sha256,
+        "module_sha256": module,
+        "package_sha256": package,
         "emulator": place.emulator,
     }
     return wire.encode(fields)

@@ -71,7 +71,7 @@ def board(device: str) -> list[Finding]:
         findings = [Finding("MicroPython", True, f"{about.micropython} on {about.machine}")]
         try:
             module = deploy.module_for(about)
-            text = "built in" if about.built_in else f"{about.arch}, {len(module['_tinyprof.mpy']):,} bytes"
+            text = "built in" if about.built_in else f"{about.arch}, {len(module[deploy.MODULE]):,} bytes"
             findings.append(Finding("native module", True, text))
         except BadInput as error:
             findings.append(Finding("native module", False, str(error), "docs/native_modules.md"))

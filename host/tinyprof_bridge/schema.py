@@ -33,6 +33,8 @@ class Host(Record):
     model_sha256: str
     reference_logits: dict[str, str] = {}  # of each path
     firmware_sha256: str | None = None
+    module_sha256: str | None = None  # None: built in
+    package_sha256: str | None = None
     emulator: str | None = None
 
 
