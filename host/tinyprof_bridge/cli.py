@@ -253,7 +253,7 @@ def deploy_(
     device = boards.serial_port(board)
     link = SerialBoard(device)
     try:
-        place, _ = deploy.deploy(link, data, Progress())
+        place = deploy.replace(link, data, Progress())
     finally:
         link.close()
     print(f"{device}: package in place, model at {place}")

