@@ -170,8 +170,7 @@ measure.profile(m, p=(32,), n=(), r=1)
 """
     with board("m3", model) as b:
         lines = b.run(code.format(b.source)).splitlines()
-    stream = wire.Stream().feed_all(x.encode() for x in lines)
-    run = table.from_stream(stream, "x")
+    run = table.read((x.encode() for x in lines), "x")
     test = run.tests["pp32"]
     assert sum(test.totals) > 1 << 22  # more than one turn
     assert 0 < 1 - sum(test.costs.values()) / sum(test.totals) < 0.05

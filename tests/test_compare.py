@@ -87,6 +87,8 @@ def test_median_interval_holds_the_median():
     assert math.isnan(stats.median_interval(range(5))[1])
     assert stats.median_interval(range(6)) == (2.5, 0, 5)
     assert stats.median_interval(range(10)) == (4.5, 1, 8)
+    _, low, high = stats.median_interval(range(1_000_000))
+    assert low == pytest.approx(499_020, abs=2) and high == pytest.approx(500_980, abs=2)
     for n in (6, 10, 25):
         intervals = [stats.median_interval(rng.exponential(1, n)) for _ in range(2000)]
         assert np.mean([low <= math.log(2) <= high for _, low, high in intervals]) > 0.945

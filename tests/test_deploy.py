@@ -1,14 +1,18 @@
 """Bringing package and model onto a board, over the link that a real board has."""
 
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 from models import make_model
 from on_board import FILES_IN_RAM, board
-from tinyprof_bridge import deploy
+from tinyprof_bridge import __version__, deploy, report
 from tinyprof_bridge.boards import Emulator
+from tinyprof_bridge.collect import Request, collect
+from tinyprof_bridge.errors import RunFailed
+from tinyprof_bridge.progress import Progress
 from tinyprof_bridge.transport import SerialBoard
 
 BRIDGE = [sys.executable, "-m", "tinyprof_bridge"]
@@ -47,6 +51,42 @@ def test_a_bare_board_is_deployed_to_and_profiled(name, model, tmp_path):
         result = subprocess.run([*BRIDGE, *command, "-o", "md"], capture_output=True, text=True, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         assert "the same bits as the unix port" in result.stdout and "mapped" in result.stdout
+
+
+OLD = "0.0.9"
+
+
+@pytest.fixture
+def old_package(tmp_path, monkeypatch):
+    """The device package of another version, as this program would bring it."""
+    folder = tmp_path / "old" / "tinyprof"
+    shutil.copytree(deploy.device_package(), folder)
+    text = (folder / "__init__.py").read_text()
+    (folder / "__init__.py").write_text(text.replace(f'"{__version__}"', f'"{OLD}"'))
+    monkeypatch.setattr(deploy, "device_package", lambda: folder)
+
+
+def steps(capsys):
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_another_version_on_the_board_is_said(old_package, model, tmp_path, capsys, monkeypatch):
+    """By collect, which goes on, and by its report; deploy replaces it, or fails if it is not gone."""
+    for name in ("m4", "unix"):
+        run, _ = collect(Request(name, model, p=(4,), n=(), r=1), tmp_path / f"{name}.jsonl", Progress())
+        assert run.begin.tinyprof == OLD and f"the board runs tinyprof {OLD}, this is {__version__}" in steps(capsys)
+        assert f"tinyprof {OLD} on the board, {__version__} on the host" in report.markdown(run)
+    image = tmp_path / "old.romfs"
+    image.write_bytes(deploy.romfs_image(deploy.compiled_package(), None))
+    with Emulator("m4", image) as emulator:
+        link = SerialBoard(emulator.device)
+        with pytest.raises(RunFailed, match=f"the board runs tinyprof {OLD}"):
+            deploy.replace(link, None, Progress())
+        assert f"the board has tinyprof {OLD}, this is {__version__}: it is replaced" in steps(capsys)
+        monkeypatch.undo()
+        assert deploy.replace(link, None, Progress()) and "it is replaced" in steps(capsys)
+        assert deploy.replace(link, None, Progress()) and "tinyprof" not in steps(capsys)
+        link.close()
 
 
 def test_files_on_a_filesystem(model):
@@ -99,7 +139,9 @@ def test_installed_package_alone_has_all_it_needs(tmp_path):
         "cli.py",
         "py.typed",
         "known_boards.csv",
+        "base.html.j2",
         "page.html.j2",
+        "comparison.html.j2",
     )
     for name in (*wanted, "modules/armv6m.mpy", "modules/armv7emsp.mpy", "modules/rv32imc.mpy"):
         assert f"tinyprof_bridge/{name}" in names

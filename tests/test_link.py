@@ -1,15 +1,19 @@
 """A link that loses nothing: faults between board and host, through a real pty in the middle.
 
 Each trial is a whole `collect` on a real emulated board; a seed chooses what happens to the records on
-their way and when. TINYPROF_FAULTS=1000 runs as many trials, and prints a table of them."""
+their way and when; half of them run the command line. TINYPROF_FAULTS=1000 runs as many trials, and prints a
+table of them."""
 
 import contextlib
 import fcntl
 import os
 import random
 import re
+import resource
 import select
 import struct
+import subprocess
+import sys
 import termios
 import threading
 import time
@@ -18,14 +22,14 @@ from collections import Counter
 
 import pytest
 from models import make_model
-from tinyprof_bridge import deploy, table
+from tinyprof_bridge import deploy, table, wire
 from tinyprof_bridge.boards import Emulator
 from tinyprof_bridge.collect import Request, collect, partial_of
 from tinyprof_bridge.errors import BadInput, RunFailed
 from tinyprof_bridge.progress import Progress
 from tinyprof_bridge.transport import SerialBoard
 
-TRIALS = int(os.environ.get("TINYPROF_FAULTS", "24"))
+TRIALS = int(os.environ.get("TINYPROF_FAULTS", "28"))
 KINDS = (
     "none",
     "drop",
@@ -39,6 +43,8 @@ KINDS = (
     "unplug",
     "interrupt",
     "two",
+    "reset",
+    "full disk",
 )
 TIMEOUT = 1.5
 
@@ -46,14 +52,19 @@ TIMEOUT = 1.5
 class Middle:
     """A pty towards the host whose other end is the board's; harms what passes once records come."""
 
-    def __init__(self, device):
-        self.board = os.open(device, os.O_RDWR | os.O_NOCTTY)
-        tty.setraw(self.board)
+    def __init__(self, behind):
+        self.behind = behind
+        self._open()
         self._wake, self._waker = os.pipe()
         self._thread = None
 
+    def _open(self):
+        self.board = os.open(self.behind.device, os.O_RDWR | os.O_NOCTTY)
+        tty.setraw(self.board)
+
     def begin(self, kind, rng):
         self.kind, self.rng = kind, rng
+        self.process = None  # that collects, where one does
         self.host, slave = os.openpty()
         tty.setraw(slave)
         self._slave = slave  # held open: the host comes and goes
@@ -144,6 +155,18 @@ class Middle:
         if kind == "interrupt":
             os.write(self.board, b"\x03")
             return data
+        if kind == "reset" and self.rng.random() < 0.5:  # a soft one
+            os.write(self.board, b"\x03\x04")
+            return data
+        if kind == "reset":
+            os.close(self.board)
+            self.behind.restart()
+            self._open()
+            return data[:i]
+        if kind == "full disk":
+            self.limit = self.rng.randrange(1500, 12000)
+            resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (self.limit, resource.RLIM_INFINITY))
+            return data
         self._deliver(data[:i])
         self.dead = True
         if kind == "unplug":
@@ -164,12 +187,28 @@ def whole_lines(data):
     ]
 
 
-def usable(emulator):
-    link = SerialBoard(emulator.device)
+def usable(board):
+    link = SerialBoard(board.device)
     try:
         return link.evaluate("6 * 7") == 42
     finally:
         link.close()
+
+
+class Board:
+    """An emulated board that can be restarted as by its button: from another port."""
+
+    def __init__(self, image):
+        self.image = image
+        self.emulator = Emulator("m4", image)
+
+    @property
+    def device(self):
+        return self.emulator.device
+
+    def restart(self):
+        self.emulator.close()
+        self.emulator = Emulator("m4", self.image)
 
 
 @contextlib.contextmanager
@@ -177,9 +216,12 @@ def a_board(model, folder):
     """An emulated board that has package and model in its flash already."""
     image = folder / "image.romfs"
     image.write_bytes(deploy.romfs_image(deploy.compiled_package(), model.read_bytes()))
-    with Emulator("m4", image) as emulator:
-        SerialBoard(emulator.device).close()
-        yield emulator
+    board = Board(image)
+    try:
+        SerialBoard(board.device).close()
+        yield board
+    finally:
+        board.emulator.close()
 
 
 @pytest.fixture(scope="module")
@@ -187,56 +229,99 @@ def model(tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("link") / "m.gguf", type_="Q8_0", context=32)
 
 
-def trial(seed, emulator, middle, model, folder):
+def collected(middle, kind, device, model, out, by_command):
+    """(exit code, what was said) of one run, by the command line in a process of its own or by its function."""
+    if not by_command:
+        try:
+            collect(Request(device, model, p=(4,), n=(4,), r=2, timeout=TIMEOUT), out, Progress(quiet=True))
+        except BadInput as error:
+            return 2, str(error)
+        except RunFailed as error:
+            return 1, str(error)
+        return 0, ""
+    command = [sys.executable, "-m", "tinyprof_bridge", "collect", "--board", device, "--model", model]
+    command += ["-p", "4", "-n", "4", "-r", "2", "--timeout", str(TIMEOUT), "--out", out]
+    middle.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    said = middle.process.communicate(timeout=60)[1]
+    assert "Traceback" not in said, (kind, said)
+    return middle.process.returncode, said.splitlines()[-1]
+
+
+def trial(seed, board, middle, model, folder):
     """(kind, exit code) of one run under one fault; asserts all that must hold."""
     rng = random.Random(seed)
     kind = KINDS[seed % len(KINDS)]
     out = folder / f"{seed}.jsonl"
     device = middle.begin(kind, rng)
-    code = 0
+    by_command = kind == "full disk" or seed // len(KINDS) % 2 == 0
     try:
-        collect(Request(device, model, p=(4,), n=(4,), r=2, timeout=TIMEOUT), out, Progress(quiet=True))
-    except BadInput:
-        code = 2
-    except RunFailed:
-        code = 1
+        code, said = collected(middle, kind, device, model, out, by_command)
     finally:
         middle.end()
     file = out if out.exists() else partial_of(out)
-    kept = file.read_bytes().splitlines() if file.exists() else []
-    records = [line for line in kept if b'"kind":"host"' not in line]
-    original = set(whole_lines(middle.sent))
+    kept = file.read_bytes().splitlines(keepends=True) if file.exists() else []
+    if kind == "full disk" and kept and not kept[-1].endswith(b"\n"):  # what was still written of a line
+        kept.pop()
+    records = [line.rstrip() for line in kept if b'"kind":"host"' not in line]
+    original = whole_lines(middle.sent)
     # what arrived whole is kept, once each; nothing is there that the board did not send
     arrived = {line for line in whole_lines(middle.delivered) if line in original}
-    if any(b'"kind":"begin"' in line for line in arrived):
-        assert arrived <= set(records), (seed, kind, len(arrived - set(records)))
-    assert set(records) <= original, (seed, kind)
+    if kind == "full disk":  # all up to there
+        assert records == original[: len(records)], seed
+        assert code == 0 or "cannot write" in said, (seed, said)
+        assert code == 0 or not records or file.stat().st_size >= middle.limit, seed
+    elif any(b'"kind":"begin"' in line for line in arrived):
+        assert set(records) == arrived, (seed, kind, len(arrived ^ set(records)))
+    else:
+        assert not records, (seed, kind)
     assert len(set(records)) == len(records), (seed, kind)
-    # a whole run is a good one, any other is marked, with what is missing counted
+    # a whole run is a good one, any other is marked
     complete = (
-        bool(original) and original <= set(records) and any(b'"kind":"end"' in x and b'"ok":true' in x for x in records)
+        set(records) == set(original)
+        and bool(records)
+        and any(b'"kind":"end"' in x and b'"ok":true' in x for x in records)
     )
-    assert (code == 0) == complete == out.exists(), (seed, kind, code)
+    assert (code == 0) == complete == out.exists() and code in (0, 1), (seed, kind, code, said)
     if records and not complete:
         run = table.load(file)
         assert not run.complete, (seed, kind)
-        # counted: every gap before the last record that is kept
-        kept_numbers = {int(re.search(rb'"seq":(\d+)', line)[1]) for line in records}
-        assert run.missing == max(kept_numbers) + 1 - len(kept_numbers), (seed, kind)
-        lost = len(original - set(records))
-        assert run.missing or run.end is None or not run.end.ok or lost == 0, (seed, kind)
-    assert usable(emulator), (seed, kind)
+        # each gap before the last record that is kept is named
+        numbers = [int(re.search(rb'"seq":(\d+)', line)[1]) for line in records]
+        missing = [n for n in range(max(numbers)) if n not in numbers]
+        assert run.stream.missing == missing, (seed, kind)
+        if run.end is not None and run.end.ok:
+            assert len(missing) == len(original) - len(records) > 0, (seed, kind)
+            assert f"incomplete: {without_damaged(run.losses)}, {damaged(middle.delivered)} damaged" in said, (
+                seed,
+                said,
+            )
+    assert usable(board), (seed, kind)
     return kind, code
+
+
+def without_damaged(losses):
+    return losses.rpartition(", ")[0]
+
+
+def damaged(data):
+    """How many lines were meant to be records and are none."""
+    found = 0
+    for line in bytes(data).partition(b"\x04")[0].split(b"\n"):
+        try:
+            wire.decode(line)
+        except wire.Torn:
+            found += 1
+    return found
 
 
 @pytest.mark.timeout(60 + 30 * TRIALS)
 def test_faults_between_board_and_host(model, tmp_path):
     results = Counter()
     began = time.monotonic()
-    with a_board(model, tmp_path) as emulator:
-        middle = Middle(emulator.device)
+    with a_board(model, tmp_path) as board:
+        middle = Middle(board)
         for seed in range(TRIALS):
-            results[trial(seed, emulator, middle, model, tmp_path)] += 1
+            results[trial(seed, board, middle, model, tmp_path)] += 1
     print(f"\n{TRIALS} trials in {time.monotonic() - began:.0f} s\n{'fault':12} {'whole':>6} {'marked':>7}")
     for kind in KINDS:
         print(f"{kind:12} {results[kind, 0]:6} {results[kind, 1] + results[kind, 2]:7}")
@@ -245,5 +330,5 @@ def test_faults_between_board_and_host(model, tmp_path):
 
 @pytest.mark.parametrize("seed", [0])
 def test_the_middle_alone_harms_nothing(seed, model, tmp_path):
-    with a_board(model, tmp_path) as emulator:
-        assert trial(seed, emulator, Middle(emulator.device), model, tmp_path) == ("none", 0)
+    with a_board(model, tmp_path) as board:
+        assert trial(seed, board, Middle(board), model, tmp_path) == ("none", 0)

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 from models import make_model
-from tinyprof_bridge import table
+from tinyprof_bridge import __version__, boards, deploy, table
+from tinyprof_bridge.boards import Emulator
 
 BRIDGE = [sys.executable, "-m", "tinyprof_bridge"]
 
@@ -41,6 +42,37 @@ def test_each_board_with_each_model_once(models, tmp_path):
     assert "4 of 6 runs are there already" in again.stderr and "6 runs in all" in again.stdout
     other = collect("m4,rv32", models, tmp_path, "--kv", "q8")  # not the same runs
     assert "there already" not in other.stderr and other.returncode == 0
+
+
+def test_the_manifest_names_inputs_and_outputs(models, tmp_path):
+    """Whoever has the files can check each of its sums."""
+    with Emulator("m4-stock") as emulator:
+        boards_ = f"m3,m4-stock,unix,{emulator.device}"
+        done = collect(boards_, models[:1], tmp_path)
+    assert done.returncode == 0, done.stderr
+    runs = {r["cell"]["board"]: r for r in json.loads((tmp_path / "all/manifest.json").read_text())["runs"]}
+
+    def sha256(data):
+        return hashlib.sha256(data).hexdigest()
+
+    def listing(files):
+        return sha256("".join(f"{sha256(data)}  {path}\n" for path, data in sorted(files.items())).encode())
+
+    compiled = listing(deploy.compiled_package())
+    sources = listing({f"tinyprof/{p.name}": p.read_bytes() for p in deploy.device_package().glob("*.py")})
+    module = sha256((deploy.package_folder() / "modules/armv7emsp.mpy").read_bytes())
+    for board, expected_module, package in (
+        ("m3", None, compiled),
+        ("m4-stock", module, compiled),
+        ("unix", None, sources),
+        (emulator.device, module, compiled),
+    ):
+        run = runs[board]
+        assert run["tinyprof"] == __version__ and run["cell"]["model_sha256"] == sha256(models[0].read_bytes())
+        assert run["sha256"] == sha256((tmp_path / "all" / run["file"]).read_bytes())
+        assert (run["module_sha256"], run["package_sha256"]) == (expected_module, package), board
+        image = board in boards.NAMES and sha256(boards.firmware(board).read_bytes())
+        assert run["firmware_sha256"] == (image or None), board  # nobody knows what a real board was flashed with
 
 
 def test_a_run_that_fails_leaves_the_others(models, tmp_path):

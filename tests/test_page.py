@@ -8,7 +8,9 @@ import subprocess
 import sys
 
 import pytest
+from markupsafe import escape
 from on_board import ROOT
+from tinyprof_bridge import compare as comparing
 from tinyprof_bridge import page, table, trace
 from tinyprof_bridge.collect import Request, collect
 from tinyprof_bridge.progress import Progress
@@ -70,6 +72,32 @@ def test_the_page_stands_alone_and_says_its_source(run):
     for _, row in table.tests(run).iterrows():
         assert f"{row['per_token']:,.0f}" in html
     assert html.count("<svg") == 5 and "#010203" not in html and "prefers-color-scheme: dark" in html
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """The same on another board, under a name that would be markup."""
+    path = tmp_path_factory.mktemp("other") / "<b>other.jsonl"
+    collect(Request("m3", DEMO, p=(8,), n=(6,), d=(0, 8), r=2), path, Progress(quiet=True))
+    return path
+
+
+def test_runs_side_by_side_on_a_page(saved, other, tmp_path):
+    done = subprocess.run(
+        [*BRIDGE, "compare", saved, other, "--html", tmp_path / "c.html", "--fail-on", "5%"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1 and "slower by more than 5%" in done.stderr and "c.html" in done.stdout
+    html = (tmp_path / "c.html").read_text()
+    assert not re.findall(r'(?:src|href)="[^"]*"', html) and "<b>other" not in html and "&lt;b&gt;other" in html
+    result = comparing.compare([saved, other], "", False)
+    for title, frame, columns in comparing.parts(result, every_test=True):
+        assert f"<h2>{title}" in html
+        for cell in frame[[c.field for c in columns]].to_numpy().ravel():
+            assert f">{escape(cell)}</td>" in html
+    assert html.count("<h2>") == 2 + 1 + len(result.operators)  # runs and memory; tests; operators
+    for note in result.notes:
+        assert escape(note) in html
 
 
 def test_a_name_cannot_become_markup(run):

@@ -63,7 +63,10 @@ def test_jsonl_is_the_run_itself(saved, tmp_path):
 
 def test_statistics():
     run = table.Run("x")
-    run.tests["tg2"] = table.Test("tg2", "decode", 2, 0, 50, samples={0: {0: 10, 1: 30}, 1: {0: 20, 1: 20}, 2: {0: 1}})
+    test = run.tests["tg2"] = table.Test("tg2", "decode", 2, 0, 50)
+    for rep, at, units in ((1, 1, [20]), (0, 0, [10, 30]), (1, 0, [20]), (2, 0, [1])):  # as they come
+        test.samples.add(rep, at, units)
+    assert list(test.samples.repetitions()) == [[(0, 10), (1, 30)], [(0, 20), (1, 20)], [(0, 1)]]
     row = table.tests(run).iloc[0]
     assert row["reps"] == 2  # the third lacks a token
     assert row["per_token"] == 20 and row["stddev"] == 0 and row["cold"] == 25

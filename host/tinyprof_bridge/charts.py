@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -12,10 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from .report import main_test, number
-from .table import Run, operators, tests
+from .table import Run, Test, operators, tests
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
+MANY = 20_000  # decoded tokens from which on they are drawn as a band
+BINS = 400
 # Stands for the colour of the text around: a page replaces it.
 _TEXT = "#010203"
 
@@ -91,7 +94,7 @@ def icicle(run: Run) -> Figure | None:
         return None
     figure, axes = _axes(10, 3.6)
     scale = 1 / (test.runs * test.tokens)
-    whole = sum(test.totals) / max(len(test.totals), 1) / test.tokens
+    whole = test.totals.sum() / max(len(test.totals), 1) / test.tokens
     blocks: list[tuple[str, list[tuple[str, float]]]] = []
     for op in run.ops:
         title = f"layer {op.layer}" if op.layer >= 0 else "outside the layers"
@@ -154,16 +157,20 @@ def breakdown(run: Run) -> Figure | None:
 
 def latency(run: Run) -> Figure | None:
     """Each decoded token's latency as the KV cache fills, and how latencies are distributed."""
-    decodes = [t for t in run.tests.values() if t.phase == "decode" and t.samples]
+    decodes = [t for t in run.tests.values() if t.phase == "decode" and len(t.samples)]
     if not decodes:
         return None
     figure, (axes, spread) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained", width_ratios=(2, 1), sharey=True)
     _plain(figure)
     for i, test in enumerate(decodes):
         colour = COLOURS[i % len(COLOURS)]
-        for rep in test.samples.values():
-            positions = [test.depth + at for at in sorted(rep)]
-            axes.plot(positions, [rep[at] for at in sorted(rep)], color=colour, linewidth=0.8, alpha=0.7)
+        if len(test.samples) <= MANY:
+            for rep in test.samples.repetitions():
+                axes.plot(
+                    [test.depth + at for at, _ in rep], [u for _, u in rep], color=colour, linewidth=0.8, alpha=0.7
+                )
+        else:
+            _band(axes, test, colour)
         axes.plot([], [], color=colour, label=test.name)
         spread.hist(test.latencies, bins=24, orientation="horizontal", color=colour, alpha=0.7)
     axes.set_xlabel("position in the context")
@@ -172,6 +179,21 @@ def latency(run: Run) -> Figure | None:
     spread.set_xlabel("tokens")
     axes.legend(frameon=False, labelcolor=_TEXT)
     return figure
+
+
+def _band(axes: Any, test: Test, colour: str) -> None:
+    """Least, median and greatest of all repetitions; neighbouring tokens are one where there are many."""
+    positions = test.samples.positions
+    width = int(positions.max()) // BINS + 1
+    bins = (positions // width).astype(np.uint16)
+    del positions
+    counts = np.bincount(bins)
+    present = np.flatnonzero(counts)
+    by_bin = test.samples.units[np.argsort(bins, kind="stable")]
+    units = np.split(by_bin, np.cumsum(counts[present])[:-1])
+    at = test.depth + present * width
+    axes.fill_between(at, [u.min() for u in units], [u.max() for u in units], color=colour, alpha=0.3, linewidth=0)
+    axes.plot(at, [np.median(u) for u in units], color=colour, linewidth=0.8)
 
 
 def memory(run: Run) -> Figure | None:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shutil
 import signal
 import sys
 from datetime import datetime
@@ -71,7 +72,8 @@ def _print(run: table.Run, form: str) -> None:
         case "json":
             print(report.as_json(run))
         case "jsonl":
-            sys.stdout.buffer.write(Path(run.path).read_bytes())
+            with Path(run.path).open("rb") as lines:
+                shutil.copyfileobj(lines, sys.stdout.buffer)
 
 
 def _check_form(form: str) -> None:
@@ -164,17 +166,22 @@ def compare(
     fail_on: Annotated[
         str | None, typer.Option(metavar="PERCENT", help="exit 1 if a test is slower by more, and not by chance")
     ] = None,
+    html: Annotated[Path | None, typer.Option(help="write a page of all tables, one file")] = None,
     o: Annotated[str, typer.Option("-o", help="table, md, csv or json")] = "table",
 ) -> None:
     """Set runs side by side: medians, changes, and whether they are more than chance."""
     from . import compare as comparing
+    from . import files as writing
 
     if o not in comparing.FORMATS:
         raise BadInput(f"-o takes table, md, csv or json, not '{o}'")
     limit = comparing.limit(fail_on) if fail_on is not None else None
     result = comparing.compare(files, by, allow)
     slower = comparing.regressions(result, limit) if limit is not None else []
-    match o:
+    if html is not None:
+        writing.write_comparison(result, html)
+        print(html)
+    match o if html is None else "":
         case "table":
             comparing.terminal(result, Console(width=None if sys.stdout.isatty() else 150))
         case "md":
@@ -246,7 +253,7 @@ def deploy_(
     device = boards.serial_port(board)
     link = SerialBoard(device)
     try:
-        place = deploy.deploy(link, data, Progress())
+        place = deploy.replace(link, data, Progress())
     finally:
         link.close()
     print(f"{device}: package in place, model at {place}")

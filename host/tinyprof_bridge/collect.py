@@ -20,7 +20,7 @@ from .boards import EMULATED, Emulator
 from .errors import BadInput, RunFailed
 from .progress import Progress
 from .schema import SCHEMA
-from .table import Run, from_stream
+from .table import Run
 from .transport import SerialBoard, Transport, UnixBoard
 
 UNIX_HEAP_SPARE = 64 << 20
@@ -57,10 +57,11 @@ class Request:
 
 @dataclass
 class Place:
-    """A board that is ready: its link, where the model is on it, what runs it."""
+    """A board that is ready: its link, where the model is on it, the package on it, what runs it."""
 
     transport: Transport
     source: str
+    package: dict[str, bytes]
     firmware_sha256: str | None
     emulator: str | None
 
@@ -86,23 +87,25 @@ def prepare(board: str, model: Path | None, progress: Progress) -> Iterator[Plac
         elif board in EMULATED:
             spec = EMULATED[board]
             progress.step(f"starting {spec.description}")
-            file = None
+            package, file = deploy.package_of(spec), None
             if spec.rom_bytes:
                 file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "image.romfs"
-                file.write_bytes(deploy.romfs_image(deploy.package_of(spec), data))
+                file.write_bytes(deploy.romfs_image(package, data))
             emulator = stack.enter_context(Emulator(board, file))
             link = SerialBoard(emulator.device)
             stack.callback(link.close)
-            source = "/rom/model.gguf" if file else deploy.deploy(link, data, progress)
-            yield Place(link, source, _sha256_of(boards.firmware(board)), spec.about)
+            source = "/rom/model.gguf"
+            if file is None:
+                source, package = deploy.deploy(link, data, progress)
+            yield Place(link, source, package, _sha256_of(boards.firmware(board)), spec.about)
         else:
             device = boards.serial_port(board)
             progress.step(f"opening {device}")
             link = SerialBoard(device)
             stack.callback(link.close)
             progress.step(f"deploying to {device}")
-            source = deploy.deploy(link, data, progress)
-            yield Place(link, source, None, None)
+            source, package = deploy.deploy(link, data, progress)
+            yield Place(link, source, package, None, None)
 
 
 @contextlib.contextmanager
@@ -116,7 +119,8 @@ def _unix(board: str, model: Path | None, size: int) -> Iterator[Place]:
             link.symlink_to(model.resolve())
         unix = UnixBoard(program, deploy.device_package().parent, size + UNIX_HEAP_SPARE)
         try:
-            yield Place(unix, str(link), _sha256_of(program), None)
+            package = {f"tinyprof/{file.name}": file.read_bytes() for file in deploy.device_package().glob("*.py")}
+            yield Place(unix, str(link), package, _sha256_of(program), None)
         finally:
             unix.close()
 
@@ -160,18 +164,19 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
     partial = partial_of(out)
     # Longer than the ten characters up to which MicroPython interns a constant: an interned id would
     # move the board's tables, and with them the last digits of the figures, from run to run.
-    stream = wire.Stream(secrets.token_hex(6))
+    id_ = secrets.token_hex(6)
+    run = Run(str(partial), wire.Stream(id_))
     failure: BaseException | None = None
     with prepare(request.board, request.model, progress) as place, _claimed(partial) as file:
         checked = request.board not in boards.REFERENCES.values()  # these would be held against themselves
         reference = _reference_logits(request, model, progress) if checked else {}
-        header = _host_line(stream.run or "", request, model, place, reference)
+        header = _host_line(id_, request, model, place, reference)
         _write(file, header)
-        stream.feed(header)
+        run.feed(header)
         progress.begin(request.tests, request.r)
         try:
-            for line in place.transport.run(_code(request, place, stream.run or ""), request.timeout):
-                _take(line, stream, file, progress)
+            for line in place.transport.run(_code(request, place, id_), request.timeout):
+                _take(line, run, file, progress)
         except (RunFailed, KeyboardInterrupt) as error:
             failure = error
             patience = STOP_SECONDS
@@ -180,13 +185,12 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
                 patience = max(request.timeout, STOP_SECONDS)
             with contextlib.suppress(KeyboardInterrupt):
                 for line in place.transport.interrupt(patience):
-                    _take(line, stream, file, progress)
+                    _take(line, run, file, progress)
         except OSError as error:  # a full disk: the board must not run on without us
             place.transport.interrupt(STOP_SECONDS)
             failure = RunFailed(f"cannot write {partial}: {error.strerror}")
         finally:
             progress.end()
-    run = from_stream(stream, str(partial))
     _judge(run, failure, partial)
     os.replace(partial, out)
     run.path = str(out)
@@ -224,11 +228,13 @@ def _write(file: FileIO, line: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _take(line: bytes, stream: wire.Stream, file: FileIO, progress: Progress) -> None:
+def _take(line: bytes, run: Run, file: FileIO, progress: Progress) -> None:
     """Keeps a line that is an intact, new record of this run; written out at once."""
-    record = stream.feed(line)
+    record = run.feed(line)
     if record is not None:
         _write(file, line[line.find(b'{"tp":') :].strip(b"\r\n \x00"))
+        if record.kind == "begin" and record.tinyprof != __version__:
+            progress.step(deploy.skew(record.tinyprof))
         progress.record(record)
 
 
@@ -246,8 +252,7 @@ def _judge(run: Run, failure: BaseException | None, partial: Path) -> None:
     if run.model and run.host and run.model.sha256 not in (None, run.host.model_sha256):
         raise RunFailed(f"the board ran another model than the one given: deploy again; {kept}")
     if not run.complete:
-        lost = f"{run.missing} records missing, {run.torn} damaged"
-        raise RunFailed(f"the run is incomplete ({lost}); {kept}")
+        raise RunFailed(f"the run is incomplete: {run.losses}; {kept}")
 
 
 def _code(request: Request, place: Place, run: str) -> str:
@@ -266,6 +271,7 @@ def _code(request: Request, place: Place, run: str) -> str:
 
 
 def _host_line(run: str, request: Request, model: bytes, place: Place, reference: dict[str, str]) -> bytes:
+    package, module = deploy.hashes(place.package)
     fields: dict[str, object] = {
         "tp": SCHEMA,
         "run": run,
@@ -279,6 +285,8 @@ def _host_line(run: str, request: Request, model: bytes, place: Place, reference
         "model_sha256": hashlib.sha256(model).hexdigest(),
         "reference_logits": reference,
         "firmware_sha256": place.firmware_sha256,
+        "module_sha256": module,
+        "package_sha256": package,
         "emulator": place.emulator,
     }
     return wire.encode(fields)

@@ -26,7 +26,7 @@ RUNS = 4
 # recorded facts that are told where groups differ in them, by their names for --by
 FACTS = (
     *("board", "machine", "micropython", "firmware_sha256", "clock_hz", "path", "kernels", "compiler", "flags"),
-    *("model.name", "types", "kv", "placement", "context", "batch", "repetitions", "warmup"),
+    *("model.name", "types", "kv", "placement", "begin.tinyprof", "context", "batch", "repetitions", "warmup"),
 )
 
 
@@ -231,7 +231,7 @@ def _fill(result: Comparison, exact: bool) -> None:
 
     def test_samples(run: Run, name: str) -> list[float]:
         test = run.tests.get(name)
-        per_token = [total / test.tokens for total in test.totals] if test else []
+        per_token = (test.totals / test.tokens).tolist() if test else []
         return [median_interval(per_token)[0]] if by_run and per_token else per_token
 
     result.tests = rows(names, exact, test_samples)
@@ -325,7 +325,7 @@ def _table(result: Comparison, rows: list[Row], heading: str, mean: bool) -> tup
     return pd.DataFrame(lines), columns
 
 
-def _parts(result: Comparison, every_test: bool) -> Iterator[tuple[str, pd.DataFrame, list[Column]]]:
+def parts(result: Comparison, every_test: bool) -> Iterator[tuple[str, pd.DataFrame, list[Column]]]:
     """(title, table, columns) of tests, operators and memory; operators of every test or of the main one."""
     per = f"{result.unit}/token ({result.source})"
     yield f"tests, {per}", *_table(result, result.tests, "test", True)
@@ -337,7 +337,7 @@ def _parts(result: Comparison, every_test: bool) -> Iterator[tuple[str, pd.DataF
         yield "memory, bytes", *_table(result, result.memory, "memory", False)
 
 
-def _footnote(result: Comparison) -> str:
+def footnote(result: Comparison) -> str:
     if all(row.exact for row in result.tests):
         return "counts are exact: nothing is left to chance; instructions are not the cycles or seconds of a chip"
     text = f"median ± 95 % interval (?: fewer than 6 samples); p: Mann-Whitney U; ~: no difference found (p ≥ {ALPHA})"
@@ -349,17 +349,17 @@ def _footnote(result: Comparison) -> str:
 def terminal(result: Comparison, console: Console) -> None:
     for note in result.notes:
         console.print(Text(plain(note), style="bold red" if note.startswith("NOT COMPARABLE") else ""))
-    for title, frame, columns in _parts(result, every_test=False):
+    for title, frame, columns in parts(result, every_test=False):
         console.print(rich_table(frame, columns, title, console.width))
-    console.print(Text(_footnote(result), style="dim"), soft_wrap=True)
+    console.print(Text(footnote(result), style="dim"), soft_wrap=True)
 
 
 def markdown(result: Comparison) -> str:
-    parts = [f"# {plain(' | '.join(g.name for g in result.groups))}\n"]
-    parts += [f"- {plain(note)}" for note in result.notes]
-    for title, frame, columns in _parts(result, every_test=True):
-        parts.append(f"\n## {plain(title)}\n\n{markdown_table(frame, columns)}")
-    return "\n".join(parts) + f"\n\n{_footnote(result)}\n"
+    lines = [f"# {plain(' | '.join(g.name for g in result.groups))}\n"]
+    lines += [f"- {plain(note)}" for note in result.notes]
+    for title, frame, columns in parts(result, every_test=True):
+        lines.append(f"\n## {plain(title)}\n\n{markdown_table(frame, columns)}")
+    return "\n".join(lines) + f"\n\n{footnote(result)}\n"
 
 
 def records(result: Comparison) -> list[dict[str, Any]]:

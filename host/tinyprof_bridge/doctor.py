@@ -72,7 +72,7 @@ def board(device: str) -> list[Finding]:
         findings = [Finding("MicroPython", True, f"{about.micropython} on {about.machine}")]
         try:
             module = deploy.module_for(about)
-            text = "built in" if about.built_in else f"{about.arch}, {len(module['_tinyprof.mpy']):,} bytes"
+            text = "built in" if about.built_in else f"{about.arch}, {len(module[deploy.MODULE]):,} bytes"
             findings.append(Finding("native module", True, text))
         except BadInput as error:
             findings.append(Finding("native module", False, str(error), "docs/native_modules.md"))
@@ -88,10 +88,7 @@ def board(device: str) -> list[Finding]:
 
 def _package(link: SerialBoard) -> Finding:
     """Whether the device package is there, and of this version."""
-    code = (
-        "try:\n import tinyprof\n print(tinyprof.__version__)\nexcept Exception as e:\n print('-',type(e).__name__,e)"
-    )
-    said = link.execute(code).decode("utf-8", "replace").strip()
+    said = deploy.package_version(link)
     if said.startswith("-"):
         return Finding("package", None, said[2:], "tinyprof-bridge deploy, or collect, brings it")
     from . import __version__

@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import trace
+from .compare import Comparison
 from .errors import BadInput
 from .table import Run, operators, tests
 
@@ -24,10 +26,8 @@ def write(run: Run, wanted: Wanted) -> list[Path]:
     or a package for charts is missing."""
     files: dict[Path, bytes] = {}
     if wanted.html or wanted.charts:
-        try:
+        with _packages():
             from . import charts, page
-        except ImportError as error:
-            raise BadInput(f"{error.name} is missing: pip install 'tinyprof[report]'") from None
         if wanted.html:
             files[wanted.html] = page.html(run).encode()
         if wanted.charts:
@@ -46,6 +46,21 @@ def write(run: Run, wanted: Wanted) -> list[Path]:
     for path, data in files.items():
         _write(path, data)
     return list(files)
+
+
+def write_comparison(result: Comparison, html: Path) -> None:
+    """Writes the page of runs side by side. Raises BadInput as above."""
+    with _packages():
+        from . import page
+    _write(html, page.comparison(result).encode())
+
+
+@contextlib.contextmanager
+def _packages() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise BadInput(f"{error.name} is missing: pip install 'tinyprof[report]'") from None
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import boards
+from . import __version__, boards
+from .collect import partial_of
 from .errors import RunFailed
 from .progress import Progress
 from .table import load
@@ -40,12 +41,15 @@ class Cell:
 @dataclass(frozen=True)
 class Outcome:
     """error: what `collect` said, empty for a good run; sha256: of the file with the records, which is named
-    *.partial.jsonl after a run that did not end well."""
+    *.partial.jsonl after a run that did not end well; the rest as in its host record."""
 
     cell: Cell
     file: str
     sha256: str
-    firmware_sha256: str
+    tinyprof: str
+    firmware_sha256: str | None
+    module_sha256: str | None
+    package_sha256: str | None
     error: str
 
 
@@ -93,17 +97,16 @@ def _one(cell: Cell, folder: Path, port: contextlib.AbstractContextManager[objec
     command += [*cell.options, "--out", str(out), "-o", "json"]
     with port:
         result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
+    error = ""
     if result.returncode != 0:
         said = [line for line in result.stderr.splitlines() if line.startswith("tinyprof-bridge: ")]
         error = said[-1].partition(": ")[2] if said else f"exit code {result.returncode}"
-        partial = out.with_suffix(".partial.jsonl")
-        return Outcome(cell, partial.name if partial.exists() else "", _sha256(partial), "", error)
+        out = partial_of(out)
+    if not out.exists():
+        return Outcome(cell, "", "", __version__, None, None, None, error)
     host = load(out).host
-    return Outcome(cell, out.name, _sha256(out), (host.firmware_sha256 if host else None) or "", "")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    hashes = (host.firmware_sha256, host.module_sha256, host.package_sha256) if host else (None, None, None)
+    return Outcome(cell, out.name, hashlib.sha256(out.read_bytes()).hexdigest(), __version__, *hashes, error)
 
 
 def _keep(outcomes: list[Outcome], folder: Path) -> None:

@@ -1,12 +1,13 @@
 """One HTML file for people: no network, light and dark, on paper and on a phone."""
 
 from dataclasses import dataclass
-from importlib.resources import files
 
 import pandas as pd
-from jinja2 import Environment
+from jinja2 import Environment, PackageLoader
 
 from .charts import CHARTS, draw
+from .compare import Comparison, footnote, parts
+from .errors import plain
 from .report import Column, facts, main_test, number, operator_columns, test_columns
 from .table import Run, operators, tests
 
@@ -25,9 +26,7 @@ class Cells:
 def _cells(title: str, frame: pd.DataFrame, columns: list[Column]) -> Cells:
     rows = [[c.show(row[c.field]) for c in columns] for _, row in frame.iterrows()]
     shares = [float(v) for v in frame["share"]] if "share" in frame else None
-    return Cells(
-        title, [c.heading for c in columns], [c.field in frame.select_dtypes("number") for c in columns], rows, shares
-    )
+    return Cells(title, [c.heading for c in columns], [c.show is not plain for c in columns], rows, shares)
 
 
 def _headline(run: Run) -> list[tuple[str, str, str]]:
@@ -46,15 +45,14 @@ def _headline(run: Run) -> list[tuple[str, str, str]]:
 
 def html(run: Run) -> str:
     """The page. Every figure stands beside its source."""
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((files("tinyprof_bridge") / "page.html.j2").read_text("utf-8"))
     main = main_test(run)
     tables = [_cells("Tests", tests(run), test_columns(run))] if not tests(run).empty else []
     for test in sorted(run.tests.values(), key=lambda t: t.name != main):
         if test.costs:
             tables.append(_cells(f"Operators in {test.name}", operators(run, test.name), operator_columns(run)))
     charts = [(CHARTS[name][0], forms["inline"].decode()) for name, forms in draw(run).items()]
-    return template.render(
+    return _render(
+        "page.html.j2",
         title=f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}",
         when=run.host.time if run.host else "",
         run=run,
@@ -63,3 +61,20 @@ def html(run: Run) -> str:
         charts=charts,
         tables=tables,
     )
+
+
+def comparison(result: Comparison) -> str:
+    """The page of runs side by side."""
+    return _render(
+        "comparison.html.j2",
+        title=" | ".join(group.name for group in result.groups),
+        result=result,
+        footnote=footnote(result),
+        tables=[_cells(title, frame, columns) for title, frame, columns in parts(result, every_test=True)],
+    )
+
+
+def _render(template: str, **values: object) -> str:
+    loader = PackageLoader("tinyprof_bridge", "")
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template(template).render(values)

@@ -101,6 +101,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
         clock = f", {b.clock_hz / 1e6:g} MHz" if b.clock_hz else ""
         lines.append(("board", f"{b.machine}{clock}; MicroPython {b.micropython}"))
         lines.append(("kernels", f"{b.native.kernels}, {b.native.compiler}, {b.native.flags}"))
+        if run.host and run.host.tinyprof != b.tinyprof:
+            lines.append(("versions", f"tinyprof {b.tinyprof} on the board, {run.host.tinyprof} on the host"))
     if run.counter:
         c = run.counter
         lines.append(("counted by", f"{c.name}: {c.source}, in {c.unit}, a read costs {c.read_cost}"))
@@ -126,7 +128,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
     if overhead:
         lines.append(("profiler", f"{overhead[0]:,.0f} {run.unit}/token, {100 * overhead[1]:.3f} % of a token"))
     if not run.complete:
-        lines.append(("INCOMPLETE", f"{run.missing} records missing, {run.torn} damaged: not for comparison"))
+        lines.append(("INCOMPLETE", f"{run.losses}: not for comparison"))
     if run.source == "emulated-icount":
         lines.append(("note", "instructions counted by an emulator; they are not the cycles or seconds of a chip"))
     return [(name, plain(text)) for name, text in lines]

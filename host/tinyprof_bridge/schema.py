@@ -11,6 +11,8 @@ SCHEMA = 1
 
 Source = Literal["hw-cycles", "hw-timer", "hw-event", "emulated-icount", "modelled", "host-clock", "sensor"]
 Count = Annotated[int, Field(ge=0, le=1 << 64)]
+Index = Annotated[int, Field(ge=0, lt=1 << 32)]
+Tokens = Annotated[int, Field(ge=1, lt=1 << 32)]
 
 
 class Record(BaseModel):
@@ -31,6 +33,8 @@ class Host(Record):
     model_sha256: str
     reference_logits: dict[str, str] = {}  # of each path
     firmware_sha256: str | None = None
+    module_sha256: str | None = None  # None: built in
+    package_sha256: str | None = None
     emulator: str | None = None
 
 
@@ -118,7 +122,7 @@ class Test(Record):
     kind: Literal["test"]
     test: str
     phase: Literal["prefill", "decode"]
-    tokens: Annotated[int, Field(ge=1)]
+    tokens: Tokens
     depth: Count
     cold: Count
 
@@ -129,8 +133,8 @@ class Samples(Record):
 
     kind: Literal["samples"]
     test: str
-    rep: Count
-    at: Count
+    rep: Index
+    at: Index
     v: list[Count]
 
 
@@ -148,7 +152,7 @@ class Overhead(Record):
     """Units of the same decode with operator stamps and without, in turns."""
 
     kind: Literal["overhead"]
-    tokens: Annotated[int, Field(ge=1)]
+    tokens: Tokens
     on: list[Count]
     off: list[Count]
 

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 
 ALPHA = 0.05
+_EXACT_INTERVAL = 1000  # values up to which the binomial distribution is summed
 _EXACT = 40  # values in both samples together up to which all orders are counted
 
 
@@ -14,15 +16,22 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
     statistics. Fewer than six values cannot say that: low and high are nan then."""
     ordered = sorted(values)
     n = len(ordered)
-    # the greatest k for which the k-th value from either end leaves out no more than ALPHA
+    k = _left_out(n)
+    low, high = (ordered[k - 1], ordered[n - k]) if k else (math.nan, math.nan)
+    return float(np.median(ordered)), low, high
+
+
+def _left_out(n: int) -> int:
+    """The greatest k for which the k-th of n values from either end leaves out no more than ALPHA."""
+    if n > _EXACT_INTERVAL:  # 2^-n would be 0
+        return math.floor((n - NormalDist().inv_cdf(1 - ALPHA / 2) * math.sqrt(n)) / 2)
     k, outside = 0, 2.0**-n
     tail = outside
-    while 2 * tail <= ALPHA and k < n:
+    while 2 * tail <= ALPHA:
         k += 1
         outside *= (n - k + 1) / k
         tail += outside
-    low, high = (ordered[k - 1], ordered[n - k]) if k else (math.nan, math.nan)
-    return float(np.median(ordered)), low, high
+    return k
 
 
 def least_p(n: int, m: int) -> float:
@@ -46,7 +55,7 @@ def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
         return float(ways[n][abs(sums - mean) >= off].sum() / ways[n].sum())
     _, ties = np.unique(ranks, return_counts=True)
     together = n + m
-    tied = float((ties**3 - ties).sum()) / (together * (together - 1))
+    tied = float((ties**3.0 - ties).sum()) / (together * (together - 1))
     deviation = math.sqrt(n * m / 12 * (together + 1 - tied))
     return 1.0 if deviation == 0 else math.erfc(max(off / 2 - 0.5, 0) / deviation / math.sqrt(2))
 

@@ -1,7 +1,9 @@
 """From records to figures: tests, operators, memory. Every figure keeps its source."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +11,18 @@ import pandas as pd
 
 from . import quants, schema
 from .errors import BadInput
-from .schema import Begin, Check, Counter, End, Host, Memory, Model, Op, Overhead
+from .samples import Floats, Samples
+from .schema import AnyRecord, Begin, Check, Counter, End, Host, Memory, Model, Op, Overhead
 from .wire import Stream
 
 # units of a counter in one second; instructions and unknown ticks have no seconds
 _PER_SECOND = {"ns": 1e9, "us": 1e6}
+_NAMED = 10  # gaps between records that are named
 
 
 @dataclass
 class Test:
-    """One test. tokens: how many; samples: [repetition][token or whole prompt] in units;
+    """One test. tokens: how many; samples: of each token, or of the whole prompt;
     costs: units per record of the plan, summed over runs repetitions."""
 
     name: str
@@ -26,29 +30,27 @@ class Test:
     tokens: int
     depth: int
     cold: int
-    samples: dict[int, dict[int, int]] = field(default_factory=dict)
+    samples: Samples = field(default_factory=Samples)
     costs: dict[int, int] = field(default_factory=dict)
     runs: int = 0
 
     @property
-    def totals(self) -> list[int]:
+    def totals(self) -> Floats:
         """Units of each whole repetition; one that lacks samples is left out."""
-        wanted = 1 if self.phase == "prefill" else self.tokens
-        return [sum(v.values()) for _, v in sorted(self.samples.items()) if len(v) == wanted]
+        return self.samples.totals(1 if self.phase == "prefill" else self.tokens)
 
     @property
-    def latencies(self) -> list[float]:
+    def latencies(self) -> Floats:
         """Units per token: of each token (decode), of each repetition (prefill)."""
-        if self.phase == "prefill":
-            return [total / self.tokens for total in self.totals]
-        return [float(v) for rep in self.samples.values() for v in rep.values()]
+        return self.totals / self.tokens if self.phase == "prefill" else self.samples.units
 
 
 @dataclass
 class Run:
-    """All that one run says. complete: it ended well and no record is missing."""
+    """All that one run says: lines are fed to it as they come."""
 
     path: str
+    stream: Stream = field(default_factory=Stream)
     host: Host | None = None
     begin: Begin | None = None
     counter: Counter | None = None
@@ -59,9 +61,67 @@ class Run:
     overhead: Overhead | None = None
     memory: Memory | None = None
     end: End | None = None
-    complete: bool = False
-    torn: int = 0
-    missing: int = 0
+
+    def feed(self, line: bytes) -> AnyRecord | None:
+        """Takes one line; returns its record if it is a new one of this run."""
+        record = self.stream.feed(line)
+        if record is not None:
+            self._take(record)
+        return record
+
+    def _take(self, record: AnyRecord) -> None:
+        match record:
+            case schema.Samples():
+                if record.test in self.tests:
+                    self.tests[record.test].samples.add(record.rep, record.at, record.v)
+            case schema.Cost():
+                if record.test in self.tests:
+                    test = self.tests[record.test]
+                    test.runs = record.runs
+                    test.costs.update(enumerate(record.v, record.at))
+            case Host():
+                self.host = record
+            case Begin():
+                self.begin = record
+            case Counter():
+                self.counter = record
+            case Model():
+                self.model = record
+            case Op():
+                self.ops.append(record)
+            case Check():
+                self.check = record
+            case schema.Test():
+                self.tests[record.test] = Test(record.test, record.phase, record.tokens, record.depth, record.cold)
+            case Overhead():
+                self.overhead = record
+            case Memory():
+                self.memory = record
+            case End():
+                self.end = record
+
+    @property
+    def complete(self) -> bool:
+        """It ended well and no record is missing."""
+        return self.stream.complete
+
+    @property
+    def torn(self) -> int:
+        return self.stream.torn
+
+    @property
+    def missing(self) -> int:
+        return len(self.stream.missing)
+
+    @property
+    def losses(self) -> str:
+        """How many records are missing, which (the first of them), and how many lines were damaged."""
+        missing = self.stream.missing
+        # numbers that follow each other differ from their place by the same
+        runs = [[n for _, n in run] for _, run in groupby(enumerate(missing), lambda pair: pair[1] - pair[0])]
+        names = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs[:_NAMED]]
+        which = f" ({', '.join(names)}{', …' if len(runs) > _NAMED else ''})" if names else ""
+        return f"{len(missing)} records missing{which}, {self.torn} damaged"
 
     @property
     def unit(self) -> str:
@@ -95,48 +155,19 @@ def load(path: Path) -> Run:
     """Reads a saved run. Raises BadInput if it cannot be read or holds no run."""
     try:
         with path.open("rb") as lines:
-            stream = Stream().feed_all(lines)
+            run = read(lines, str(path))
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from None
-    if not stream.records:
-        newer = [t for t in stream.torn if "newer" in t]
-        why = newer[0] if newer else f"no intact record in it ({len(stream.torn)} damaged)"
+    if run.stream.last is None:
+        why = run.stream.newer or f"no intact record in it ({run.torn} damaged)"
         raise BadInput(f"{path} is not a run of tinyprof: {why}")
-    return from_stream(stream, str(path))
+    return run
 
 
-def from_stream(stream: Stream, path: str) -> Run:
-    run = Run(path, complete=stream.complete, torn=len(stream.torn), missing=len(stream.missing))
-    for record in stream.records:
-        match record:
-            case Host():
-                run.host = record
-            case Begin():
-                run.begin = record
-            case Counter():
-                run.counter = record
-            case Model():
-                run.model = record
-            case Op():
-                run.ops.append(record)
-            case Check():
-                run.check = record
-            case schema.Test():
-                run.tests[record.test] = Test(record.test, record.phase, record.tokens, record.depth, record.cold)
-            case schema.Samples() if record.test in run.tests:
-                test = run.tests[record.test]
-                values = test.samples.setdefault(record.rep, {})
-                values.update(enumerate(record.v, record.at))
-            case schema.Cost() if record.test in run.tests:
-                test = run.tests[record.test]
-                test.runs = record.runs
-                test.costs.update(enumerate(record.v, record.at))
-            case Overhead():
-                run.overhead = record
-            case Memory():
-                run.memory = record
-            case End():
-                run.end = record
+def read(lines: Iterable[bytes], path: str) -> Run:
+    run = Run(path)
+    for line in lines:
+        run.feed(line)
     return run
 
 
@@ -145,7 +176,7 @@ def tests(run: Run) -> pd.DataFrame:
     the counter knows seconds, units to the first token, interpreter share of the whole."""
     rows = []
     for test in run.tests.values():
-        totals = np.array(test.totals, dtype=float)
+        totals = test.totals
         if not len(totals):
             continue
         per_token = totals / test.tokens

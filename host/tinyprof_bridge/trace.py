@@ -43,15 +43,15 @@ def chrome(run: Run) -> str:
         for layer, role, units in _mean(run, test):
             if not layers or layers[-1][0] != layer:
                 layers.append([layer, at, at])
-            events.append(_event(role, at * scale, units * scale, process, 1, {run.unit: units}))
+            events.append(_event(role, at * scale, (at + units) * scale, process, 1, {run.unit: units}))
             at += units
             layers[-1][2] = at
-        events += [_event(name, begin * scale, (end - begin) * scale, process, 1, {}) for name, begin, end in layers]
-        begin = 0.0
-        for i, units in sorted(next(iter(test.samples.values()), {}).items()):
+        events += [_event(name, begin * scale, end * scale, process, 1, {}) for name, begin, end in layers]
+        at = 0.0
+        for i, units in next(test.samples.repetitions(), []):
             name = f"token {i}" if test.phase == "decode" else f"{test.tokens} tokens"
-            events.append(_event(name, begin * scale, units * scale, process, 2, {run.unit: units}))
-            begin += units
+            events.append(_event(name, at * scale, (at + units) * scale, process, 2, {run.unit: units}))
+            at += units
     events.sort(key=lambda e: (e.get("ts", -1), -e.get("dur", 0)))
     about = {"unit": run.unit, "source": run.source, "microseconds drawn for a unit": scale}
     return json.dumps({"traceEvents": events, "displayTimeUnit": "ns", "otherData": about})
@@ -61,8 +61,11 @@ def _name(kind: str, name: str, process: int, thread: int = 0) -> dict[str, Any]
     return {"ph": "M", "name": kind, "pid": process, "tid": thread, "args": {"name": name}}
 
 
-def _event(name: str, begin: float, length: float, process: int, thread: int, about: dict[str, Any]) -> dict[str, Any]:
-    return {"ph": "X", "name": name, "ts": begin, "dur": length, "pid": process, "tid": thread, "args": about}
+def _event(name: str, begin: float, end: float, process: int, thread: int, about: dict[str, Any]) -> dict[str, Any]:
+    # One ends where the next begins, to the last bit, else viewers nest them: so both are multiples of a power of 2.
+    # Not from 0 on, which DevTools take for no time.
+    first, last = (1 + round(t * 1024) / 1024 for t in (begin, end))
+    return {"ph": "X", "name": name, "ts": first, "dur": last - first, "pid": process, "tid": thread, "args": about}
 
 
 def speedscope(run: Run) -> str:

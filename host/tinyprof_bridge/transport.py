@@ -9,11 +9,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Empty, Queue
 from typing import Protocol
 
 import serial
 from mpremote.transport import TransportError, TransportExecError
 from mpremote.transport_serial import SerialTransport
+from serial import rfc2217
 
 from .errors import BadInput, RunFailed
 
@@ -45,7 +47,7 @@ class SerialBoard:
         if device.startswith("/") and not os.path.exists(device):
             raise BadInput(f"no such port: {device}")
         try:
-            self._link = SerialTransport(device, baudrate=115200)
+            self._link = SerialTransport(device, baudrate=115200, timeout=5)  # else a silent pty would hold us for ever
         except (TransportError, OSError, ValueError) as error:
             raise BadInput(
                 f"cannot open {device}: another program may be using it, or you may not (see `ls -l {device}`)"
@@ -53,10 +55,13 @@ class SerialBoard:
                 else f"cannot open {device}: {error}"
             ) from None
         self._port: serial.Serial = self._link.serial
-        self._port.timeout = 5  # else a silent pty would hold us for ever
-        self._port.write_timeout = 10
         self._pending = self._tail = b""
+        # Once its connection has ended, an RFC 2217 port's read gives no more of what had come; its queue does.
+        is_rfc2217 = isinstance(self._port, rfc2217.Serial)
+        self._received: Queue[bytes | None] | None = vars(self._port)["_read_buffer"] if is_rfc2217 else None
         try:
+            if self._received is None:
+                self._port.write_timeout = 10
             self._quietly(self._link.enter_raw_repl, soft_reset=True)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -73,34 +78,39 @@ class SerialBoard:
             raise RunFailed(f"{self.device}: {_last_line(error.error_output)}") from None
         except TransportError as error:
             raise RunFailed(f"{self.device} does not answer as MicroPython does: {error}") from None
-        except (serial.SerialException, OSError) as error:
+        except OSError as error:  # pyserial's among them
             raise RunFailed(f"{self.device} went away: {error}") from None
+
+    def _patience(self, seconds: float) -> None:
+        """How long a read may take. Nothing for RFC 2217: each setting is a conversation over the network."""
+        if self._received is None:
+            self._port.timeout = seconds
 
     def soft_reset(self) -> None:
         """Starts MicroPython anew: what lies in ROMFS now is found only then."""
-        self._port.timeout = 5
+        self._patience(5)
         self._quietly(self._link.enter_raw_repl, soft_reset=True)
 
     def execute(self, code: str) -> bytes:
         """Runs short code to its end and returns what it printed."""
-        self._port.timeout = 5
+        self._patience(5)
         result = self._quietly(self._link.exec, code)
         assert isinstance(result, bytes)
         return result
 
     def evaluate(self, expression: str) -> object:
-        self._port.timeout = 5
+        self._patience(5)
         return self._quietly(self._link.eval, expression)
 
     def run(self, code: str, timeout: float) -> Iterator[bytes]:
-        self._port.timeout = 5
+        self._patience(5)
         self._quietly(self._link.exec_raw_no_follow, code)
-        self._port.timeout = 0.1
+        self._patience(0.1)
         self._pending = self._tail = b""
         yield from self._lines(timeout)
         error = b"".join(self._until_eot(10))
         # we may have read the next prompt too, which mpremote waits for: ask for another
-        self._port.timeout = 5
+        self._patience(5)
         self._quietly(self._link.enter_raw_repl, soft_reset=False)
         if error.strip():
             raise RunFailed(f"{self.device}: {_last_line(error.decode('utf-8', 'replace'))}")
@@ -129,10 +139,7 @@ class SerialBoard:
             data = self._pending
             self._pending = b""
             if not data:
-                try:
-                    data = self._port.read(max(1, self._port.in_waiting))
-                except (serial.SerialException, OSError) as error:
-                    raise RunFailed(f"{self.device} went away: {error}") from None
+                data = self._read()
             if data:
                 deadline = time.monotonic() + timeout
             elif time.monotonic() > deadline:
@@ -143,9 +150,24 @@ class SerialBoard:
                 return
             yield data
 
+    def _read(self) -> bytes:
+        """What has come, nothing after a while."""
+        try:
+            if self._received is None:
+                return self._port.read(max(1, self._port.in_waiting))
+            byte = self._received.get(timeout=0.1)
+        except OSError as error:
+            raise RunFailed(f"{self.device} went away: {error}") from None
+        except Empty:
+            return b""
+        if byte is None:
+            self._received.put(None)
+            raise RunFailed(f"{self.device} went away: the connection ended")
+        return byte
+
     def interrupt(self, timeout: float) -> list[bytes]:
         lines: list[bytes] = []
-        with contextlib.suppress(RunFailed, OSError, serial.SerialException):
+        with contextlib.suppress(RunFailed, OSError):
             self._port.write(b"\x03")
             for line in self._lines(timeout):
                 lines.append(line)

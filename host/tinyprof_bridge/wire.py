@@ -19,6 +19,10 @@ class Torn(ValueError):
     """A line that was meant to be a record and is not whole."""
 
 
+class Newer(Torn):
+    """A record of a schema that this version does not understand."""
+
+
 def encode(fields: dict[str, object]) -> bytes:
     """A record line without its newline, as the board writes it. Names of files need not be UTF-8."""
     body = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)[:-1].encode(errors="replace")
@@ -45,7 +49,7 @@ def decode(line: bytes) -> AnyRecord | None:
     except ValueError as error:
         version = _NEWER.match(line, start)
         if version and int(version[1]) > SCHEMA:
-            raise Torn(f"schema {int(version[1])} is newer than this tinyprof-bridge: update it") from None
+            raise Newer(f"schema {int(version[1])} is newer than this tinyprof-bridge: update it") from None
         raise Torn(f"a record does not follow the schema: {_first_line(error)}") from None
 
 
@@ -58,22 +62,27 @@ def _first_line(error: Exception) -> str:
 
 @dataclass
 class Stream:
-    """Records of one run as they arrive, with what went wrong on the way.
+    """Tells a run's records from all else as lines arrive, and what is missing. Keeps no record but the last.
 
     run: take only this run's records; None takes the first that comes."""
 
     run: str | None = None
-    records: list[AnyRecord] = field(default_factory=list)
-    torn: list[str] = field(default_factory=list)
+    last: AnyRecord | None = None
+    torn: int = 0
+    newer: str = ""  # why a record was refused that only a later version understands
     log: list[str] = field(default_factory=list)
-    _seen: set[int] = field(default_factory=set)
+    _seen: bytearray = field(default_factory=bytearray)  # by sequence number + 1
 
     def feed(self, line: bytes) -> AnyRecord | None:
         """Takes one line; returns its record if it is a new one of this run."""
         try:
             record = decode(line)
-        except Torn as error:
-            self.torn.append(str(error))
+        except Newer as error:
+            self.torn += 1
+            self.newer = str(error)
+            return None
+        except Torn:
+            self.torn += 1
             return None
         if record is None:
             text = line.decode("utf-8", "replace").strip()
@@ -82,10 +91,13 @@ class Stream:
             return None
         if self.run is None:
             self.run = record.run
-        if record.run != self.run or record.seq in self._seen:
+        at = record.seq + 1
+        if record.run != self.run or (at < len(self._seen) and self._seen[at]):
             return None
-        self._seen.add(record.seq)
-        self.records.append(record)
+        if at >= len(self._seen):
+            self._seen.extend(bytes(at + 1 - len(self._seen)))
+        self._seen[at] = 1
+        self.last = record
         return record
 
     def feed_all(self, lines: Iterable[bytes]) -> "Stream":
@@ -96,18 +108,11 @@ class Stream:
     @property
     def missing(self) -> list[int]:
         """Sequence numbers that should be there and are not; the end's absence is told apart."""
-        numbers = [n for n in self._seen if n >= 0]
-        expected = range(max(numbers) + 1) if numbers else range(0)
-        return [n for n in expected if n not in self._seen]
+        return [n for n, seen in enumerate(self._seen[1:]) if not seen]
 
     @property
     def complete(self) -> bool:
         """Whether the run ended well and nothing of it is missing."""
-        last = self.records[-1] if self.records else None
-        return (
-            last is not None
-            and last.kind == "end"
-            and last.ok
-            and last.records == len([n for n in self._seen if n >= 0])
-            and not self.missing
-        )
+        last = self.last
+        ended = last is not None and last.kind == "end" and last.ok and last.records == len(self._seen) - 1
+        return ended and all(self._seen[1:])
