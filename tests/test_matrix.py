@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from models import make_model
+from test_bad_input import heed_interrupts
 from tinyprof_bridge import __version__, boards, deploy, table
 from tinyprof_bridge.boards import Emulator
 
@@ -99,7 +100,7 @@ def test_ctrl_c_keeps_what_is_done(models, tmp_path):
     command = [*BRIDGE, "collect", "--board", "m4,m3,rv32", "--model", ",".join(map(str, models)), "--out", "all"]
     process = subprocess.Popen(
         [*command, "-p", "4", "-n", "4", "-r", "1"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True,
+        text=True, start_new_session=True, preexec_fn=heed_interrupts,
     )  # fmt: skip
     assert process.stderr.readline()  # the first run is done
     os.killpg(process.pid, signal.SIGINT)

@@ -87,10 +87,18 @@ def test_stream_tells_complete_from_incomplete():
     assert whole.complete and whole.log == ["a print in between"]
     assert not wire.Stream().feed_all([line(OVERHEAD)]).complete  # no end
     gap = wire.Stream().feed_all([line(OVERHEAD), line(END, seq=2, records=3)])
-    assert not gap.complete and gap.missing == [1]
+    assert not gap.complete and gap.gaps == [range(1, 2)]
     torn = wire.Stream().feed_all([line(OVERHEAD), line(OVERHEAD, seq=1)[:-9], line(END, seq=2, records=3)])
     assert not torn.complete and torn.torn == 1
     assert not wire.Stream().feed_all([line(OVERHEAD), line(END, ok=False)]).complete
+
+
+def test_gaps_are_named():
+    numbers = [*range(3), 4, *range(8, 10), *range(20, 60, 2)]
+    run = read([line(OVERHEAD, seq=-1), *(line(OVERHEAD, seq=n) for n in reversed(numbers)), b'{"tp":1'], "x")
+    assert run.missing == 60 - 1 - len(numbers)
+    assert run.losses == "33 records missing (3, 5-7, 10-19, 21, 23, 25, 27, 29, 31, 33, …), 1 damaged"
+    assert read([line(OVERHEAD, seq=(1 << 24) - 1)], "x").losses == "16777215 records missing (0-16777214), 0 damaged"
 
 
 def test_stream_takes_each_record_once_and_of_one_run():

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -111,17 +110,15 @@ class Run:
 
     @property
     def missing(self) -> int:
-        return len(self.stream.missing)
+        return sum(map(len, self.stream.gaps))
 
     @property
     def losses(self) -> str:
         """How many records are missing, which (the first of them), and how many lines were damaged."""
-        missing = self.stream.missing
-        # numbers that follow each other differ from their place by the same
-        runs = [[n for _, n in run] for _, run in groupby(enumerate(missing), lambda pair: pair[1] - pair[0])]
-        names = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs[:_NAMED]]
-        which = f" ({', '.join(names)}{', …' if len(runs) > _NAMED else ''})" if names else ""
-        return f"{len(missing)} records missing{which}, {self.torn} damaged"
+        gaps = self.stream.gaps
+        names = [str(gap[0]) if len(gap) == 1 else f"{gap[0]}-{gap[-1]}" for gap in gaps[:_NAMED]]
+        which = f" ({', '.join(names)}{', …' if len(gaps) > _NAMED else ''})" if names else ""
+        return f"{self.missing} records missing{which}, {self.torn} damaged"
 
     @property
     def unit(self) -> str:

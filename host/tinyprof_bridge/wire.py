@@ -106,13 +106,17 @@ class Stream:
         return self
 
     @property
-    def missing(self) -> list[int]:
+    def gaps(self) -> list[range]:
         """Sequence numbers that should be there and are not; the end's absence is told apart."""
-        return [n for n, seen in enumerate(self._seen[1:]) if not seen]
+        found, at = [], 1
+        while (begin := self._seen.find(0, at)) >= 0:
+            at = self._seen.find(1, begin)  # there is one: the last
+            found.append(range(begin - 1, at - 1))
+        return found
 
     @property
     def complete(self) -> bool:
         """Whether the run ended well and nothing of it is missing."""
         last = self.last
         ended = last is not None and last.kind == "end" and last.ok and last.records == len(self._seen) - 1
-        return ended and all(self._seen[1:])
+        return ended and not self.gaps
