@@ -1,7 +1,9 @@
 // Operators that are the same on both paths.
-#include "kernels.h"
+#include "isa.h"
 
 #include "tp_math.h"
+
+#if !defined(TP_ISA_MVE)
 
 // Floats are ordered as their bits are, but for the sign. A NaN is below all.
 static inline int32_t order(float x) {
@@ -24,6 +26,8 @@ uint32_t tp_argmax(const float *x, uint32_t n) {
     }
     return best;
 }
+
+#endif
 
 uint32_t tp_crc32(uint32_t crc, const uint8_t *data, size_t len) {
     // Four bits at a time: a table of 16 words instead of 256.

@@ -17,6 +17,7 @@
 #include <arm_mve.h>
 
 #include "../tp_math.h"
+#include "mve.h"
 
 const char tp_kernels_variant[] = "mve";
 
@@ -569,20 +570,6 @@ static void single_matmul(const tp_product_t *p) {
             some(y + rows - ROWS, p->w + (rows - ROWS) * stride, x, stride, blocks, y + rows);
         }
     }
-}
-
-// Whether a float instruction has taken a subnormal number for 0, in or out, since they were forgotten.
-#define IDC_UFC (0x88u)
-
-static inline void forget_subnormals(void) {
-    uint32_t status;
-    __asm volatile ("vmrs %0, fpscr\n bic %0, %0, #0x88\n vmsr fpscr, %0" : "=r" (status) : : "memory");
-}
-
-static inline int were_subnormals(void) {
-    uint32_t status;
-    __asm volatile ("vmrs %0, fpscr" : "=r" (status) : : "memory");
-    return (status & IDC_UFC) != 0;
 }
 
 // One row of our own types with scalars. at: its scales, step from one to the next; half: of a pair.

@@ -5,8 +5,9 @@
 
 #include "../tp_math.h"
 #include "int8_run.h"
+#include "plain.h"
 
-void tp_rmsnorm(float *y, const float *x, const float *w, uint32_t cols, float eps) {
+void PLAIN(rmsnorm)(float *y, const float *x, const float *w, uint32_t cols, float eps) {
     float sum = 0.0f;
     for (uint32_t i = 0; i < cols; ++i) {
         sum += x[i] * x[i];
@@ -127,7 +128,7 @@ static inline __attribute__((always_inline)) void attention(uint32_t type, float
     }
 }
 
-void tp_attention(uint32_t type, float *y, const float *q, const uint8_t *k, const uint8_t *v, float *scratch,
+void PLAIN(attention)(uint32_t type, float *y, const float *q, const uint8_t *k, const uint8_t *v, float *scratch,
     uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t length) {
     if (type == TP_F16) {
         attention(TP_F16, y, q, k, v, scratch, heads, kv_heads, head_dim, length);
@@ -137,6 +138,8 @@ void tp_attention(uint32_t type, float *y, const float *q, const uint8_t *k, con
         attention(TP_F32, y, q, k, v, scratch, heads, kv_heads, head_dim, length);
     }
 }
+
+#if !defined(TP_ISA_MVE)
 
 void tp_add(float *y, const float *x, uint32_t n) {
     for (uint32_t i = 0; i < n; ++i) {
@@ -156,6 +159,8 @@ void tp_geglu(float *y, const float *gate, const float *up, uint32_t n) {
         y[i] = gate[i] / (1.0f + tp_exp(-z)) * up[i];
     }
 }
+
+#endif
 
 uint32_t tp_sample(float *x, uint32_t n, float temperature, float coin) {
     float max = x[tp_argmax(x, n)];
