@@ -1,9 +1,7 @@
 // Operators that are the same on both paths.
-#include "isa.h"
+#include "float/plain.h"
 
 #include "tp_math.h"
-
-#if !defined(TP_ISA_MVE)
 
 // Floats are ordered as their bits are, but for the sign. A NaN is below all.
 static inline int32_t order(float x) {
@@ -14,7 +12,7 @@ static inline int32_t order(float x) {
     return bits >= 0 ? bits : -(bits & 0x7fffffff);
 }
 
-uint32_t tp_argmax(const float *x, uint32_t n) {
+uint32_t PLAIN(argmax)(const float *x, uint32_t n) {
     uint32_t best = 0;
     int32_t greatest = order(x[0]);
     for (uint32_t i = 1; i < n; ++i) {
@@ -26,8 +24,6 @@ uint32_t tp_argmax(const float *x, uint32_t n) {
     }
     return best;
 }
-
-#endif
 
 uint32_t tp_crc32(uint32_t crc, const uint8_t *data, size_t len) {
     // Four bits at a time: a table of 16 words instead of 256.

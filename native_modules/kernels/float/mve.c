@@ -543,31 +543,28 @@ static void single_matmul(const tp_product_t *p) {
     uint32_t rows = p->rows, blocks = p->cols / TP_BLOCK;
     const block_t *x = p->x;
     float *y = p->y;
+    void (*some)(float *, const uint8_t *, const block_t *, size_t, uint32_t, float *) =
+        p->type == TP_Q4_0 ? q4_0_rows : q8_0_rows;
     for (uint32_t t = 0; t < p->n; ++t, x += blocks, y += rows) {
-        int ordinary = 1;
-        for (uint32_t b = 0; b < blocks; ++b) {
-            ordinary &= is_ordinary(x[b].scale);
-        }
-        if (!ordinary) {
-            for (uint32_t r = 0; r < rows; ++r) {
-                plain_row(p->type, y + r, p->w + r * stride, x, blocks);
-            }
-            continue;
-        }
-        void (*some)(float *, const uint8_t *, const block_t *, size_t, uint32_t, float *) =
-            p->type == TP_Q4_0 ? q4_0_rows : q8_0_rows;
+        forget_subnormals();
         if (rows < ROWS) {
             for (uint32_t r = 0; r < rows; ++r) {
                 float same[ROWS];
                 some(same, p->w + r * stride, x, 0, blocks, same + ROWS);
                 y[r] = same[0];
             }
-            continue;
+        } else {
+            uint32_t most = rows / ROWS * ROWS;
+            some(y, p->w, x, stride, blocks, y + most);
+            if (most < rows) {
+                // the last rows, some of them once more
+                some(y + rows - ROWS, p->w + (rows - ROWS) * stride, x, stride, blocks, y + rows);
+            }
         }
-        uint32_t most = rows / ROWS * ROWS;
-        some(y, p->w, x, stride, blocks, y + most);
-        if (most < rows) {
-            some(y + rows - ROWS, p->w + (rows - ROWS) * stride, x, stride, blocks, y + rows);
+        if (were_subnormals()) {
+            for (uint32_t r = 0; r < rows; ++r) {
+                plain_row(p->type, y + r, p->w + r * stride, x, blocks);
+            }
         }
     }
 }

@@ -13,34 +13,55 @@
 #include "mve.h"
 
 void tp_rmsnorm(float *y, const float *x, const float *w, uint32_t cols, float eps) {
-    if (cols % 4 != 0) {
+    if (cols % 8 != 0) {
         tp_plain_rmsnorm(y, x, w, cols, eps);
         return;
     }
     float sum = 0.0f;
-    #pragma GCC unroll 4
+    #pragma GCC unroll 8
     for (uint32_t i = 0; i < cols; ++i) {
         sum += x[i] * x[i];
     }
     float scale = tp_rsqrt(sum / (float)(int32_t)cols + eps);
-    for (uint32_t i = 0; i < cols; i += 4) {
-        forget_subnormals();
-        float32x4_t v = vmulq_f32(vmulq_n_f32(vld1q_f32(x + i), scale), vld1q_f32(w + i));
-        if (were_subnormals_in(&v)) {
-            for (uint32_t j = i; j < i + 4; ++j) {
+    forget_subnormals();
+    for (const float *end = x + cols; x < end; x += 8, w += 8, y += 8) {
+        float32x4_t v0 = vmulq_f32(vmulq_n_f32(vld1q_f32(x), scale), vld1q_f32(w));
+        float32x4_t v1 = vmulq_f32(vmulq_n_f32(vld1q_f32(x + 4), scale), vld1q_f32(w + 4));
+        if (were_subnormals_in(&v0, &v1)) {
+            for (uint32_t j = 0; j < 8; ++j) {
                 y[j] = x[j] * scale * w[j];
             }
+            forget_subnormals();
         } else {
-            vst1q_f32(y + i, v);
+            vst1q_f32(y, v0);
+            vst1q_f32(y + 4, v1);
         }
     }
 }
 
-// tp_exp of four.
+void tp_rope(float *x, const float *table, uint32_t heads, uint32_t head_dim, uint32_t dims) {
+    forget_subnormals();
+    for (uint32_t h = 0; h < heads; ++h, x += head_dim) {
+        uint32_t i = 0;
+        for (; i + 8 <= dims; i += 8) {
+            float32x4x2_t v = vld2q_f32(x + i), turn = vld2q_f32(table + i), to;
+            to.val[0] = vsubq_f32(vmulq_f32(v.val[0], turn.val[0]), vmulq_f32(v.val[1], turn.val[1]));
+            to.val[1] = vaddq_f32(vmulq_f32(v.val[0], turn.val[1]), vmulq_f32(v.val[1], turn.val[0]));
+            if (were_subnormals_in(&to.val[0], &to.val[1])) {
+                tp_plain_rope(x + i, table + i, 1, 8, 8);
+                forget_subnormals();
+            } else {
+                vst2q_f32(x + i, to);
+            }
+        }
+        if (i < dims) {
+            tp_plain_rope(x + i, table + i, 1, dims - i, dims - i);
+        }
+    }
+}
+
+// tp_exp of four, none above 88. What is not above -87 may leave a mark in FPSCR.
 static inline float32x4_t exp4(float32x4_t x) {
-    mve_pred16_t low = vcmpleq_n_f32(x, -87.0f);
-    x = vdupq_m_n_f32(x, 88.0f, vcmpgtq_n_f32(x, 88.0f));
-    x = vdupq_m_n_f32(x, 0.0f, low); // so that nothing is subnormal
     uint32x4_t sign = vandq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(0x80000000u));
     float32x4_t half = vreinterpretq_f32_u32(vorrq_n_u32(sign, 0x3f000000u));
     int32x4_t k = vcvtq_s32_f32(vaddq_f32(vmulq_n_f32(x, 1.44269504f), half));
@@ -53,81 +74,72 @@ static inline float32x4_t exp4(float32x4_t x) {
     p = vaddq_n_f32(vmulq_f32(p, r), 1.0f);
     p = vaddq_n_f32(vmulq_f32(p, r), 1.0f);
     int32x4_t power = vshlq_n_s32(vaddq_n_s32(k, 127), 23);
-    return vdupq_m_n_f32(vmulq_f32(p, vreinterpretq_f32_s32(power)), 0.0f, low);
+    p = vmulq_f32(p, vreinterpretq_f32_s32(power));
+    return vdupq_m_n_f32(p, 0.0f, vcmpleq_n_f32(x, -87.0f));
 }
 
-// gate / (1 + e) * up; there is no division of vectors.
-static inline float32x4_t gated(float32x4_t gate, float32x4_t e, float32x4_t up) {
-    float32x4_t d = vaddq_n_f32(e, 1.0f);
-    float32x4_t v = vdupq_n_f32(vgetq_lane_f32(gate, 0) / vgetq_lane_f32(d, 0));
-    v = vsetq_lane_f32(vgetq_lane_f32(gate, 1) / vgetq_lane_f32(d, 1), v, 1);
-    v = vsetq_lane_f32(vgetq_lane_f32(gate, 2) / vgetq_lane_f32(d, 2), v, 2);
-    v = vsetq_lane_f32(vgetq_lane_f32(gate, 3) / vgetq_lane_f32(d, 3), v, 3);
-    return vmulq_f32(v, up);
+// There is no division of vectors: q0 and q1 are s0 to s7.
+static inline float32x4_t divide(float32x4_t a, float32x4_t b) {
+    register float32x4_t x __asm ("q0") = a;
+    register float32x4_t y __asm ("q1") = b;
+    __asm ("vdiv.f32 s0, s0, s4\n"
+        "vdiv.f32 s1, s1, s5\n"
+        "vdiv.f32 s2, s2, s6\n"
+        "vdiv.f32 s3, s3, s7\n" : "+w" (x) : "w" (y));
+    return x;
+}
+
+// gate / (1 + exp(x)) * up
+static inline float32x4_t gated(float32x4_t gate, float32x4_t x, float32x4_t up) {
+    float32x4_t e = exp4(vminnmq_f32(x, vdupq_n_f32(88.0f)));
+    return vmulq_f32(divide(gate, vaddq_n_f32(e, 1.0f)), up);
+}
+
+static inline float32x4_t geglu_z(float32x4_t g) {
+    return vmulq_f32(g, vaddq_n_f32(vmulq_n_f32(vmulq_f32(g, g), 0.0713548163f), 1.59576912f));
+}
+
+// Inlined once for each.
+static inline __attribute__((always_inline)) void glu(int is_gelu, float *y, const float *gate, const float *up,
+    uint32_t n, void (*plain)(float *, const float *, const float *, uint32_t)) {
+    forget_subnormals();
+    for (; n >= 8; n -= 8, y += 8, gate += 8, up += 8) {
+        float32x4_t g0 = vld1q_f32(gate), g1 = vld1q_f32(gate + 4);
+        float32x4_t v0 = gated(g0, vnegq_f32(is_gelu ? geglu_z(g0) : g0), vld1q_f32(up));
+        float32x4_t v1 = gated(g1, vnegq_f32(is_gelu ? geglu_z(g1) : g1), vld1q_f32(up + 4));
+        if (were_subnormals_in(&v0, &v1)) {
+            plain(y, gate, up, 8);
+            forget_subnormals();
+        } else {
+            vst1q_f32(y, v0);
+            vst1q_f32(y + 4, v1);
+        }
+    }
+    plain(y, gate, up, n);
 }
 
 void tp_swiglu(float *y, const float *gate, const float *up, uint32_t n) {
-    uint32_t i = 0;
-    forget_subnormals();
-    for (; i + 4 <= n; i += 4) {
-        float32x4_t g = vld1q_f32(gate + i);
-        float32x4_t v = gated(g, exp4(vnegq_f32(g)), vld1q_f32(up + i));
-        if (were_subnormals_in(&v)) {
-            for (uint32_t j = i; j < i + 4; ++j) {
-                y[j] = gate[j] / (1.0f + tp_exp(-gate[j])) * up[j];
-            }
-            forget_subnormals();
-        } else {
-            vst1q_f32(y + i, v);
-        }
-    }
-    for (; i < n; ++i) {
-        y[i] = gate[i] / (1.0f + tp_exp(-gate[i])) * up[i];
-    }
-}
-
-static inline float geglu_z(float g) {
-    return g * (1.59576912f + 0.0713548163f * (g * g));
+    glu(0, y, gate, up, n, tp_plain_swiglu);
 }
 
 void tp_geglu(float *y, const float *gate, const float *up, uint32_t n) {
-    uint32_t i = 0;
-    forget_subnormals();
-    for (; i + 4 <= n; i += 4) {
-        float32x4_t g = vld1q_f32(gate + i);
-        float32x4_t z = vaddq_n_f32(vmulq_n_f32(vmulq_f32(g, g), 0.0713548163f), 1.59576912f);
-        float32x4_t v = gated(g, exp4(vnegq_f32(vmulq_f32(g, z))), vld1q_f32(up + i));
-        if (were_subnormals_in(&v)) {
-            for (uint32_t j = i; j < i + 4; ++j) {
-                y[j] = gate[j] / (1.0f + tp_exp(-geglu_z(gate[j]))) * up[j];
-            }
-            forget_subnormals();
-        } else {
-            vst1q_f32(y + i, v);
-        }
-    }
-    for (; i < n; ++i) {
-        y[i] = gate[i] / (1.0f + tp_exp(-geglu_z(gate[i]))) * up[i];
-    }
+    glu(1, y, gate, up, n, tp_plain_geglu);
 }
 
 void tp_add(float *y, const float *x, uint32_t n) {
-    uint32_t i = 0;
     forget_subnormals();
-    for (; i + 4 <= n; i += 4) {
-        float32x4_t v = vaddq_f32(vld1q_f32(y + i), vld1q_f32(x + i));
-        if (were_subnormals_in(&v)) {
-            for (uint32_t j = i; j < i + 4; ++j) {
-                y[j] += x[j];
-            }
+    for (; n >= 8; n -= 8, y += 8, x += 8) {
+        float32x4_t v0 = vaddq_f32(vld1q_f32(y), vld1q_f32(x));
+        float32x4_t v1 = vaddq_f32(vld1q_f32(y + 4), vld1q_f32(x + 4));
+        if (were_subnormals_in(&v0, &v1)) {
+            tp_plain_add(y, x, 8);
             forget_subnormals();
         } else {
-            vst1q_f32(y + i, v);
+            vst1q_f32(y, v0);
+            vst1q_f32(y + 4, v1);
         }
     }
-    for (; i < n; ++i) {
-        y[i] += x[i];
-    }
+    tp_plain_add(y, x, n);
 }
 
 float tp_int8_run(int8_t *values, const float *x, uint32_t count) {
@@ -152,60 +164,67 @@ float tp_int8_run(int8_t *values, const float *x, uint32_t count) {
     return d;
 }
 
-// Floats are ordered as their bits are, but for the sign. A NaN is below all.
-static inline int32x4_t order(const float *x) {
-    int32x4_t bits = vld1q_s32((const int32_t *)(const void *)x), size = vandq_s32(bits, vdupq_n_s32(0x7fffffff));
-    int32x4_t v = vnegq_m_s32(size, size, vcmpltq_n_s32(bits, 0));
-    return vdupq_m_n_s32(v, INT32_MIN, vcmpgtq_n_s32(size, 0x7f800000));
-}
-
 uint32_t tp_argmax(const float *x, uint32_t n) {
-    int32x4_t greatest = vdupq_n_s32(INT32_MIN);
+    float32x4_t greatest = vdupq_n_f32(-__builtin_inff());
     uint32x4_t at = vidupq_n_u32(0, 1), best = at;
-    uint32_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        int32x4_t v = order(x + i);
-        mve_pred16_t more = vcmpgtq_s32(v, greatest);
-        greatest = vpselq_s32(v, greatest, more);
+    forget_subnormals();
+    for (uint32_t i = 0; i < n / 4; ++i) {
+        float32x4_t v = vld1q_f32(x + 4 * i);
+        mve_pred16_t more = vcmpgtq_f32(v, greatest);
+        greatest = vpselq_f32(v, greatest, more);
         best = vpselq_u32(at, best, more);
         at = vaddq_n_u32(at, 4);
     }
-    if (i < n) {
-        float rest[4];
-        for (uint32_t j = 0; j < 4; ++j) {
-            rest[j] = i + j < n ? x[i + j] : tp_from_bits(0x7fc00000u);
+    float values[4];
+    uint32_t indices[4];
+    vst1q_f32(values, greatest);
+    vst1q_u32(indices, best);
+    // NaN are not below negative infinity here
+    if (n < 4 || were_subnormals() || values[0] < -0x1p127f) {
+        return tp_plain_argmax(x, n);
+    }
+    float value = values[0];
+    uint32_t index = indices[0];
+    for (uint32_t i = 1; i < 4; ++i) {
+        if (values[i] > value || (values[i] == value && indices[i] < index)) {
+            value = values[i];
+            index = indices[i];
         }
-        int32x4_t v = order(rest);
-        mve_pred16_t more = vcmpgtq_s32(v, greatest);
-        greatest = vpselq_s32(v, greatest, more);
-        best = vpselq_u32(at, best, more);
     }
-    int32_t value = vmaxvq_s32(INT32_MIN, greatest);
-    return vminvq_u32(UINT32_MAX, vpselq_u32(best, vdupq_n_u32(UINT32_MAX), vcmpeqq_n_s32(greatest, value)));
+    for (uint32_t i = n / 4 * 4; i < n; ++i) {
+        if (x[i] > value) {
+            value = x[i];
+            index = i;
+        }
+    }
+    return index;
 }
 
-// Products of a query with keys of F32, stride words apart, times scale, four at a time; returns the
-// greatest. count: 4 at most in lanes that p has.
-static inline float32x4_t scores4(const float *q, const float *k, uint32x4_t at, uint32_t head_dim, float scale,
-    mve_pred16_t lanes) {
-    float32x4_t dot = vdupq_n_f32(0.0f);
-    #pragma GCC unroll 8
-    for (uint32_t i = 0; i < head_dim; ++i) {
-        float32x4_t v = vldrwq_gather_shifted_offset_z_f32(k + i, at, lanes);
-        dot = vaddq_f32(dot, vmulq_n_f32(v, q[i]));
-    }
-    return vmulq_n_f32(dot, scale);
-}
-
+// One head. Keys and values are stride floats apart.
 static void head_f32(float *y, const float *q, const float *k, const float *v, float *scores, uint32_t stride,
     uint32_t head_dim, uint32_t length) {
     float scale = tp_rsqrt((float)(int32_t)head_dim);
-    uint32x4_t at = vmulq_n_u32(vidupq_n_u32(0, 1), stride);
+    uint32x4_t at = vmulq_n_u32(vidupq_n_u32(0, 4), stride);
+    float32x4_t most = vdupq_n_f32(-__builtin_inff());
     forget_subnormals();
+    // four positions at a time; in place of those behind the last it is done again
     for (uint32_t t = 0; t < length; t += 4) {
-        mve_pred16_t lanes = vctp32q(length - t);
-        vstrwq_p_f32(scores + t, scores4(q, k + t * stride, at, head_dim, scale, lanes), lanes);
+        uint32x4_t from = vminq_u32(at, vdupq_n_u32((length - 1 - t) * stride * 4));
+        from = vaddq_n_u32(from, (uint32_t)(uintptr_t)(k + t * stride));
+        float32x4_t dot = vdupq_n_f32(0.0f);
+        for (uint32_t i = 0; i < head_dim; i += 16) {
+            #pragma GCC unroll 16
+            for (uint32_t j = 0; j < 16; ++j) {
+                float32x4_t some = vldrwq_gather_base_f32(from, 0);
+                from = vaddq_n_u32(from, 4);
+                dot = vaddq_f32(dot, vmulq_n_f32(some, q[i + j]));
+            }
+        }
+        dot = vmulq_n_f32(dot, scale);
+        most = vmaxnmq_f32(most, dot);
+        vstrwq_p_f32(scores + t, dot, vctp32q(length - t));
     }
+    float max = vmaxnmvq_f32(-__builtin_inff(), most);
     if (were_subnormals()) {
         for (uint32_t t = 0; t < length; ++t) {
             float dot = 0.0f;
@@ -213,20 +232,17 @@ static void head_f32(float *y, const float *q, const float *k, const float *v, f
                 dot += q[i] * k[t * stride + i];
             }
             scores[t] = dot * scale;
+            max = t == 0 || scores[t] > max ? scores[t] : max;
         }
     }
-    float max = scores[0];
-    for (uint32_t t = 1; t < length; ++t) {
-        max = scores[t] > max ? scores[t] : max;
-    }
     float sum = 0.0f;
+    float32x4_t zero = vdupq_n_f32(0.0f);
     forget_subnormals();
     for (uint32_t t = 0; t < length; t += 4) {
         mve_pred16_t lanes = vctp32q(length - t);
-        float32x4_t s = vldrwq_z_f32(scores + t, lanes);
-        s = exp4(vsubq_x_f32(s, vdupq_n_f32(max), lanes));
+        float32x4_t s = exp4(vsubq_f32(vldrwq_z_f32(scores + t, lanes), vdupq_n_f32(max)));
         uint32_t end = t + 4 < length ? t + 4 : length;
-        if (were_subnormals_in(&s)) {
+        if (were_subnormals_in(&s, &zero)) {
             for (uint32_t j = t; j < end; ++j) {
                 scores[j] = tp_exp(scores[j] - max);
             }

@@ -32,7 +32,7 @@ void tp_rope_table(float *table, const float *freqs, uint32_t dims, uint32_t pos
     }
 }
 
-void tp_rope(float *x, const float *table, uint32_t heads, uint32_t head_dim, uint32_t dims) {
+void PLAIN(rope)(float *x, const float *table, uint32_t heads, uint32_t head_dim, uint32_t dims) {
     for (uint32_t h = 0; h < heads; ++h, x += head_dim) {
         for (uint32_t i = 0; i < dims; i += 2) {
             float a = x[i], b = x[i + 1];
@@ -139,28 +139,24 @@ void PLAIN(attention)(uint32_t type, float *y, const float *q, const uint8_t *k,
     }
 }
 
-#if !defined(TP_ISA_MVE)
-
-void tp_add(float *y, const float *x, uint32_t n) {
+void PLAIN(add)(float *y, const float *x, uint32_t n) {
     for (uint32_t i = 0; i < n; ++i) {
         y[i] += x[i];
     }
 }
 
-void tp_swiglu(float *y, const float *gate, const float *up, uint32_t n) {
+void PLAIN(swiglu)(float *y, const float *gate, const float *up, uint32_t n) {
     for (uint32_t i = 0; i < n; ++i) {
         y[i] = gate[i] / (1.0f + tp_exp(-gate[i])) * up[i];
     }
 }
 
-void tp_geglu(float *y, const float *gate, const float *up, uint32_t n) {
+void PLAIN(geglu)(float *y, const float *gate, const float *up, uint32_t n) {
     for (uint32_t i = 0; i < n; ++i) {
         float z = gate[i] * (1.59576912f + 0.0713548163f * (gate[i] * gate[i]));
         y[i] = gate[i] / (1.0f + tp_exp(-z)) * up[i];
     }
 }
-
-#endif
 
 uint32_t tp_sample(float *x, uint32_t n, float temperature, float coin) {
     float max = x[tp_argmax(x, n)];
