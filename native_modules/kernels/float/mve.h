@@ -19,10 +19,22 @@ static inline int were_subnormals(void) {
     return (status & TP_SUBNORMAL_BITS) != 0;
 }
 
-// Of what led to a and b, which are not stored yet: the compiler must not move it behind this.
-static inline int were_subnormals_in(float32x4_t *a, float32x4_t *b) {
+// Of what led to values that are not stored yet: the compiler must not move it behind this.
+static inline int were_subnormals_in(float32x4_t *v) {
+    uint32_t status;
+    __asm volatile ("vmrs %0, fpscr" : "=r" (status), "+w" (*v) : : "memory");
+    return (status & TP_SUBNORMAL_BITS) != 0;
+}
+
+static inline int were_subnormals_in2(float32x4_t *a, float32x4_t *b) {
     uint32_t status;
     __asm volatile ("vmrs %0, fpscr" : "=r" (status), "+w" (*a), "+w" (*b) : : "memory");
+    return (status & TP_SUBNORMAL_BITS) != 0;
+}
+
+static inline int were_subnormals_in_float(float *v) {
+    uint32_t status;
+    __asm volatile ("vmrs %0, fpscr" : "=r" (status), "+t" (*v) : : "memory");
     return (status & TP_SUBNORMAL_BITS) != 0;
 }
 

@@ -12,22 +12,39 @@
 #include "int8_run.h"
 #include "mve.h"
 
+// sum and four values, one after the other: q0 is s0 to s3.
+static inline float add4(float sum, float32x4_t v) {
+    register float32x4_t x __asm ("q0") = v;
+    __asm ("vadd.f32 %0, %0, s0\n"
+        "vadd.f32 %0, %0, s1\n"
+        "vadd.f32 %0, %0, s2\n"
+        "vadd.f32 %0, %0, s3\n" : "+&t" (sum) : "w" (x));
+    return sum;
+}
+
 void tp_rmsnorm(float *y, const float *x, const float *w, uint32_t cols, float eps) {
     if (cols % 8 != 0) {
         tp_plain_rmsnorm(y, x, w, cols, eps);
         return;
     }
     float sum = 0.0f;
-    #pragma GCC unroll 8
-    for (uint32_t i = 0; i < cols; ++i) {
-        sum += x[i] * x[i];
+    forget_subnormals();
+    for (uint32_t i = 0; i < cols; i += 4) {
+        float32x4_t v = vld1q_f32(x + i);
+        sum = add4(sum, vmulq_f32(v, v));
+    }
+    if (were_subnormals_in_float(&sum)) {
+        sum = 0.0f;
+        for (uint32_t i = 0; i < cols; ++i) {
+            sum += x[i] * x[i];
+        }
     }
     float scale = tp_rsqrt(sum / (float)(int32_t)cols + eps);
     forget_subnormals();
     for (const float *end = x + cols; x < end; x += 8, w += 8, y += 8) {
         float32x4_t v0 = vmulq_f32(vmulq_n_f32(vld1q_f32(x), scale), vld1q_f32(w));
         float32x4_t v1 = vmulq_f32(vmulq_n_f32(vld1q_f32(x + 4), scale), vld1q_f32(w + 4));
-        if (were_subnormals_in(&v0, &v1)) {
+        if (were_subnormals_in2(&v0, &v1)) {
             for (uint32_t j = 0; j < 8; ++j) {
                 y[j] = x[j] * scale * w[j];
             }
@@ -47,7 +64,7 @@ void tp_rope(float *x, const float *table, uint32_t heads, uint32_t head_dim, ui
             float32x4x2_t v = vld2q_f32(x + i), turn = vld2q_f32(table + i), to;
             to.val[0] = vsubq_f32(vmulq_f32(v.val[0], turn.val[0]), vmulq_f32(v.val[1], turn.val[1]));
             to.val[1] = vaddq_f32(vmulq_f32(v.val[0], turn.val[1]), vmulq_f32(v.val[1], turn.val[0]));
-            if (were_subnormals_in(&to.val[0], &to.val[1])) {
+            if (were_subnormals_in2(&to.val[0], &to.val[1])) {
                 tp_plain_rope(x + i, table + i, 1, 8, 8);
                 forget_subnormals();
             } else {
@@ -75,7 +92,7 @@ static inline float32x4_t exp4(float32x4_t x) {
     p = vaddq_n_f32(vmulq_f32(p, r), 1.0f);
     int32x4_t power = vshlq_n_s32(vaddq_n_s32(k, 127), 23);
     p = vmulq_f32(p, vreinterpretq_f32_s32(power));
-    return vdupq_m_n_f32(p, 0.0f, vcmpleq_n_f32(x, -87.0f));
+    return vdupq_m_n_f32(p, 0.0f, vcmpgeq_f32(vdupq_n_f32(-87.0f), x)); // not so for NaN, as <= would be
 }
 
 // There is no division of vectors: q0 and q1 are s0 to s7.
@@ -107,7 +124,7 @@ static inline __attribute__((always_inline)) void glu(int is_gelu, float *y, con
         float32x4_t g0 = vld1q_f32(gate), g1 = vld1q_f32(gate + 4);
         float32x4_t v0 = gated(g0, vnegq_f32(is_gelu ? geglu_z(g0) : g0), vld1q_f32(up));
         float32x4_t v1 = gated(g1, vnegq_f32(is_gelu ? geglu_z(g1) : g1), vld1q_f32(up + 4));
-        if (were_subnormals_in(&v0, &v1)) {
+        if (were_subnormals_in2(&v0, &v1)) {
             plain(y, gate, up, 8);
             forget_subnormals();
         } else {
@@ -131,7 +148,7 @@ void tp_add(float *y, const float *x, uint32_t n) {
     for (; n >= 8; n -= 8, y += 8, x += 8) {
         float32x4_t v0 = vaddq_f32(vld1q_f32(y), vld1q_f32(x));
         float32x4_t v1 = vaddq_f32(vld1q_f32(y + 4), vld1q_f32(x + 4));
-        if (were_subnormals_in(&v0, &v1)) {
+        if (were_subnormals_in2(&v0, &v1)) {
             tp_plain_add(y, x, 8);
             forget_subnormals();
         } else {
@@ -213,12 +230,10 @@ static void head_f32(float *y, const float *q, const float *k, const float *v, f
         from = vaddq_n_u32(from, (uint32_t)(uintptr_t)(k + t * stride));
         float32x4_t dot = vdupq_n_f32(0.0f);
         for (uint32_t i = 0; i < head_dim; i += 16) {
-            #pragma GCC unroll 16
-            for (uint32_t j = 0; j < 16; ++j) {
-                float32x4_t some = vldrwq_gather_base_f32(from, 0);
-                from = vaddq_n_u32(from, 4);
-                dot = vaddq_f32(dot, vmulq_n_f32(some, q[i + j]));
-            }
+            #define ADD(j) dot = vaddq_f32(dot, vmulq_n_f32(vldrwq_gather_base_f32(from, 4 * (j)), q[i + (j)]));
+            ADD(0) ADD(1) ADD(2) ADD(3) ADD(4) ADD(5) ADD(6) ADD(7)
+            ADD(8) ADD(9) ADD(10) ADD(11) ADD(12) ADD(13) ADD(14) ADD(15)
+            from = vaddq_n_u32(from, 64);
         }
         dot = vmulq_n_f32(dot, scale);
         most = vmaxnmq_f32(most, dot);
@@ -236,23 +251,21 @@ static void head_f32(float *y, const float *q, const float *k, const float *v, f
         }
     }
     float sum = 0.0f;
-    float32x4_t zero = vdupq_n_f32(0.0f);
     forget_subnormals();
     for (uint32_t t = 0; t < length; t += 4) {
         mve_pred16_t lanes = vctp32q(length - t);
         float32x4_t s = exp4(vsubq_f32(vldrwq_z_f32(scores + t, lanes), vdupq_n_f32(max)));
-        uint32_t end = t + 4 < length ? t + 4 : length;
-        if (were_subnormals_in(&s, &zero)) {
-            for (uint32_t j = t; j < end; ++j) {
-                scores[j] = tp_exp(scores[j] - max);
+        if (were_subnormals_in(&s)) {
+            float few[4] = { 0.0f, 0.0f, 0.0f, 0.0f };
+            for (uint32_t j = 0; j < 4 && t + j < length; ++j) {
+                few[j] = tp_exp(scores[t + j] - max);
             }
+            s = vld1q_f32(few);
             forget_subnormals();
-        } else {
-            vstrwq_p_f32(scores + t, s, lanes);
         }
-        for (uint32_t j = t; j < end; ++j) {
-            sum += scores[j];
-        }
+        s = vpselq_f32(s, vdupq_n_f32(0.0f), lanes);
+        vstrwq_p_f32(scores + t, s, lanes);
+        sum = add4(sum, s);
     }
     float inverse = 1.0f / sum;
     for (uint32_t i = 0; i < head_dim; i += 16) {
