@@ -144,6 +144,7 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
 //   of y.
 // VCVTB.F32.F16 q2, q2: assemblers of binutils 2.40 encode other registers.
 #define VCVTB_Q2_Q2 ".inst.w 0xfe3f4e05\n"
+#define VCVTT_Q2_Q2 ".inst.w 0xfe3f5e05\n"
 
 #define ROWS_4(BLOCK, size) \
     ".syntax unified\n" \
@@ -429,20 +430,6 @@ static void tp3_rows(float *y, const uint8_t *w, const own_job_t *job, size_t st
         );
 }
 
-// Dot products of four rows, stride bytes apart, with a block of 256. Four registers are stored at a time.
-//   r0 dots, r1 r3 r5 r7 rows, r2 x, r4 r6 r8 r10 dot products, lr times left.
-#define DOTS_ENTER \
-    ".syntax unified\n" \
-    "push {r4-r10, lr}\n" \
-    "vpush {d8-d15}\n" \
-    "adds r4, r1, r3\n" \
-    "adds r5, r4, r3\n" \
-    "adds r7, r5, r3\n" \
-    "mov r3, r4\n"
-#define DOTS_LEAVE \
-    "vpop {d8-d15}\n" \
-    "pop {r4-r10, pc}\n"
-
 #define Q4_K_ROW(row, low, high) \
     "vldrb.u8 q4, [" row "], #16\n" \
     "vldrb.u8 q5, [" row "], #16\n" \
@@ -455,12 +442,40 @@ static void tp3_rows(float *y, const uint8_t *w, const own_job_t *job, size_t st
     "vshr.u8 q5, q5, #4\n" \
     "vmladava.s8 " high ", q5, q3\n"
 
-// dots: of 64 columns the two of each row, then of the next ones.
+// Its dot products, less 8 times the sum of activations so that they fit 16 bits, and scales and mins,
+// bytes at r3 + at and 8 further on.
+#define Q4_K_SCALES(at, sum, min) \
+    "vldrh.u16 q3, [r1, q2]\n" \
+    "vldrb.u16 q4, [r3, #" at "]\n" \
+    "vsub.i16 q3, q3, q1\n" \
+    "vldrb.u16 q5, [r3, #" at "+8]\n" \
+    "vmladav.s16 " sum ", q3, q4\n" \
+    "vmladava.s16 " sum ", q1, q4\n" \
+    "vmladav.s16 " min ", q0, q5\n"
+
+// Four rows, stride bytes apart: y[0..3].
+//   r1 r3 r5 r7 rows, r2 x, r4 r6 r8 r10 dot products, stored as two of each row for each 64 columns; r12
+//   stride, r9 blocks left, r11 block; sp: dot products, scales and mins of each row (#128), sums (#192),
+//   fp16 scales (#208); [sp, #288] y, [sp, #340] blocks.
 ASSEMBLY
-static void q4_k_dots(int32_t *dots, const uint8_t *w, const uint8_t *x, size_t stride) {
+static void q4_k_rows(float *y, const uint8_t *w, const uint8_t *x, size_t stride, uint32_t blocks) {
     __asm volatile (
-        DOTS_ENTER
+        ".syntax unified\n"
+        "push {r0-r11, lr}\n"
+        "vpush {d8-d15}\n"
+        "sub sp, #224\n"
+        "mov r11, r1\n"
+        "ldr r9, [sp, #340]\n"
+        "vmov.i32 q0, #0\n"
+        "vstrw.32 q0, [sp, #192]\n"
+        "2:\n"
+        "ldr r12, [sp, #300]\n"
+        "add r1, r11, #16\n"
         "vmov.i8 q7, #15\n"
+        "add r3, r1, r12\n"
+        "add r5, r3, r12\n"
+        "add r7, r5, r12\n"
+        "mov r0, sp\n"
         "movs r4, #4\n"
         "dls lr, r4\n"
         "1:\n"
@@ -473,7 +488,79 @@ static void q4_k_dots(int32_t *dots, const uint8_t *w, const uint8_t *x, size_t 
         Q4_K_ROW("r5", "r4", "r6") Q4_K_ROW("r7", "r8", "r10")
         STORE
         "le lr, 1b\n"
-        DOTS_LEAVE
+        // of each row a lane: its scales and mins of 6 bits as bytes
+        "movs r4, #0\n"
+        "vidup.u32 q0, r4, #1\n"
+        "vmul.i32 q1, q0, r12\n"
+        "vadd.i32 q1, q1, r11\n"
+        "vldrw.u32 q0, [q1]\n"
+        "vldrw.u32 q4, [q1, #4]\n"
+        "vldrw.u32 q5, [q1, #8]\n"
+        "vldrw.u32 q6, [q1, #12]\n"
+        "vstrw.32 q0, [sp, #208]\n"
+        "vmov.i8 q3, #63\n"
+        "vand q0, q4, q3\n"
+        "vand q2, q5, q3\n"
+        "vmov.i8 q3, #48\n"
+        "vshr.u32 q4, q4, #2\n"
+        "vshr.u32 q5, q5, #2\n"
+        "vand q4, q4, q3\n"
+        "vand q5, q5, q3\n"
+        "vand q1, q6, q7\n"
+        "vshr.u32 q6, q6, #4\n"
+        "vorr q1, q1, q4\n"
+        "vand q6, q6, q7\n"
+        "vorr q3, q6, q5\n"
+        "add r3, sp, #128\n"
+        "vst40.32 {q0, q1, q2, q3}, [r3]\n"
+        "vst41.32 {q0, q1, q2, q3}, [r3]\n"
+        "vst42.32 {q0, q1, q2, q3}, [r3]\n"
+        "vst43.32 {q0, q1, q2, q3}, [r3]\n"
+        // q2: where a row's eight dot products are, 0 4 32 36 and so on
+        "mov r5, r2\n"
+        "vldrh.u16 q0, [r5]\n"
+        "movs r4, #0\n"
+        "vidup.u16 q2, r4, #4\n"
+        "movs r6, #24\n"
+        "vshr.u16 q3, q2, #3\n"
+        "vshl.i16 q1, q0, #3\n"
+        "vmla.s16 q2, q3, r6\n"
+        "mov r1, sp\n"
+        Q4_K_SCALES("0", "r0", "r8")
+        "adds r1, #8\n"
+        Q4_K_SCALES("16", "r2", "r10")
+        "adds r1, #8\n"
+        Q4_K_SCALES("32", "r4", "r12")
+        "adds r1, #8\n"
+        Q4_K_SCALES("48", "r6", "lr")
+        "ldr r7, [r5, #32]\n"
+        "vldrw.u32 q2, [sp, #208]\n"
+        "vmov q3[2], q3[0], r0, r4\n"
+        "vmov q3[3], q3[1], r2, r6\n"
+        VCVTT_Q2_Q2
+        "vmov q4[2], q4[0], r8, r12\n"
+        "vmov q4[3], q4[1], r10, lr\n"
+        "vmul.f32 q5, q2, r7\n"
+        "vldrw.u32 q2, [sp, #208]\n"
+        "vcvt.f32.s32 q3, q3\n"
+        VCVTB_Q2_Q2
+        "vcvt.f32.s32 q4, q4\n"
+        "vldrw.u32 q0, [sp, #192]\n"
+        "vmul.f32 q2, q2, r7\n"
+        "vmul.f32 q2, q2, q3\n"
+        "vmul.f32 q5, q5, q4\n"
+        "vadd.f32 q0, q0, q2\n"
+        "add r2, r5, #36\n"
+        "vsub.f32 q0, q0, q5\n"
+        "add r11, r11, #144\n"
+        "vstrw.32 q0, [sp, #192]\n"
+        "subs r9, #1\n"
+        "bne 2b\n"
+        "ldr r0, [sp, #288]\n"
+        "vstrw.32 q0, [r0]\n"
+        "add sp, #224\n"
+        "vpop {d8-d15}\n"
+        "pop {r0-r11, pc}\n"
         );
 }
 
@@ -501,26 +588,28 @@ static void q4_k_dots(int32_t *dots, const uint8_t *w, const uint8_t *x, size_t 
     Q6_K_ROWS(at, low, high, "") \
     Q6_K_ROWS(at "+32", low "+32", high, "vshr.u8 q3, q3, #2\n")
 
-// w: 64 bytes behind a block's begin. dots: for 16 columns those of each row with them and 64 further
-// on, then with 32 and 96 further on; then for the next 16.
+// Dot products of four rows, stride bytes apart, with a block of 256. w: 64 bytes behind a block's begin.
+// dots: for 16 columns those of each row with them and 64 further on, then with 32 and 96 further on; then
+// for the next 16.
 ASSEMBLY
 static void q6_k_dots(int32_t *dots, const uint8_t *w, const uint8_t *x, size_t stride) {
     __asm volatile (
-        DOTS_ENTER
+        ".syntax unified\n"
+        "push {r4-r10, lr}\n"
+        "vpush {d8-d15}\n"
+        "adds r4, r1, r3\n"
+        "adds r5, r4, r3\n"
+        "adds r7, r5, r3\n"
+        "mov r3, r4\n"
         "vmov.i8 q7, #0x33\n"
         Q6_K_64("0", "-64", "64")
         Q6_K_64("16", "-48", "80")
         "adds r2, #128\n"
         Q6_K_64("0", "0", "96")
         Q6_K_64("16", "16", "112")
-        DOTS_LEAVE
+        "vpop {d8-d15}\n"
+        "pop {r4-r10, pc}\n"
         );
-}
-
-// Whether no product of a scale and a weight's can be subnormal or infinite.
-static int is_ordinary(float scale) {
-    uint32_t exponent = tp_to_bits(scale) >> 23 & 255;
-    return scale == 0.0f || (exponent > 67 && exponent < 187);
 }
 
 // The same as q4_0_rows and q8_0_rows with scalars.
@@ -647,128 +736,88 @@ static void own_matmul(const tp_product_t *p) {
     }
 }
 
-// fp16 in the lower or the upper halves of words. For the registers see VCVTB_Q2_Q2.
-static inline float32x4_t low_f16(uint32x4_t h) {
-    register uint32x4_t v __asm ("q2") = h;
-    __asm (VCVTB_Q2_Q2 : "+w" (v));
-    return vreinterpretq_f32_u32(v);
-}
-
-static inline float32x4_t high_f16(uint32x4_t h) {
-    return low_f16(vshrq_n_u32(h, 16));
-}
-
-static inline uint32x4_t at_rows(uint32_t stride) {
-    return vmulq_n_u32(vidupq_n_u32(0, 1), stride);
-}
-
-// y += or -= d * da * sum of four rows.
-static inline float32x4_t add_block(float32x4_t y, float32x4_t d, float da, int32x4_t sum, int ordinary, int minus) {
-    if (ordinary) {
-        float32x4_t v = vmulq_f32(vmulq_n_f32(d, da), vcvtq_f32_s32(sum));
-        return minus ? vsubq_f32(y, v) : vaddq_f32(y, v);
-    }
-    float to[ROWS], by[ROWS];
-    int32_t sums[ROWS];
-    vst1q_f32(to, y);
-    vst1q_f32(by, d);
-    vst1q_s32(sums, sum);
-    for (uint32_t i = 0; i < ROWS; ++i) {
-        float v = by[i] * da * (float)sums[i];
-        to[i] = minus ? to[i] - v : to[i] + v;
-    }
-    return vld1q_f32(to);
-}
-
-static inline int32x4_t four(const int32_t *v) {
-    return vld1q_s32(v);
-}
-
-// y[0..3] += a block of 256 of four rows.
-static float32x4_t q4_k_block(float32x4_t y, const uint8_t *w, const uint8_t *x, uint32_t stride, int ordinary) {
-    int32_t dots[GROUP * ROWS], sum[ROWS], min[ROWS];
-    uint32_t scales[ROWS][4]; // bytes: eight scales, eight mins
-    q4_k_dots(dots, w + 16, x, stride);
-    const tail_t *tail = (const tail_t *)(const void *)(x + TP_MAX_GROUP);
-    uint32x4_t rows = at_rows(stride), to = vidupq_n_u32(0, 1);
-    to = vshlq_n_u32(to, 4);
-    const uint32_t *words = (const uint32_t *)(const void *)w;
-    uint32x4_t s = vldrwq_gather_offset_u32(words + 1, rows), m = vldrwq_gather_offset_u32(words + 2, rows),
-        high = vldrwq_gather_offset_u32(words + 3, rows);
-    uint32x4_t bits_6 = vdupq_n_u32(0x3f3f3f3f), bits_4 = vdupq_n_u32(0x0f0f0f0f), bits_2 = vdupq_n_u32(0x30303030);
-    vstrwq_scatter_offset_u32(scales[0], to, vandq_u32(s, bits_6));
-    vstrwq_scatter_offset_u32(scales[0] + 1, to,
-        vorrq_u32(vandq_u32(high, bits_4), vandq_u32(vshrq_n_u32(s, 2), bits_2)));
-    vstrwq_scatter_offset_u32(scales[0] + 2, to, vandq_u32(m, bits_6));
-    vstrwq_scatter_offset_u32(scales[0] + 3, to,
-        vorrq_u32(vandq_u32(vshrq_n_u32(high, 4), bits_4), vandq_u32(vshrq_n_u32(m, 2), bits_2)));
-    // 8 is taken off codes, so that dot products fit 16 bits
-    int16x8_t sums = vld1q_s16(tail->sums), eight = vshlq_n_s16(sums, 3);
-    // of 64 columns two lie together, 32 bytes from the next
-    uint16x8_t index = vidupq_n_u16(0, 1);
-    uint16x8_t at = vaddq_u16(vshlq_n_u16(vshrq_n_u16(index, 1), 5), vshlq_n_u16(vandq_u16(index, vdupq_n_u16(1)), 2));
-    #pragma GCC unroll 4
-    for (uint32_t i = 0; i < ROWS; ++i) {
-        const uint8_t *bytes = (const uint8_t *)scales[i];
-        int16x8_t scale = vreinterpretq_s16_u16(vldrbq_u16(bytes));
-        int16x8_t dot = vldrhq_gather_offset_s16((const int16_t *)(const void *)(dots + 2 * i), at);
-        sum[i] = vmladavaq_s16(vmladavq_s16(vsubq_s16(dot, eight), scale), eight, scale);
-        min[i] = vmladavq_s16(sums, vreinterpretq_s16_u16(vldrbq_u16(bytes + 8)));
-    }
-    uint32x4_t d = vldrwq_gather_offset_u32(words, rows);
-    y = add_block(y, low_f16(d), tail->scale, four(sum), ordinary, 0);
-    return add_block(y, high_f16(d), tail->scale, four(min), ordinary, 1);
-}
-
-static float32x4_t q6_k_block(float32x4_t y, const uint8_t *w, const uint8_t *x, uint32_t stride, int ordinary) {
-    int32_t dots[2 * GROUP * ROWS], sum[ROWS];
-    q6_k_dots(dots, w + 64, x, stride);
-    const tail_t *tail = (const tail_t *)(const void *)(x + TP_MAX_GROUP);
-    int16x8_t sums = vld1q_s16(tail->sums), more = vld1q_s16(tail->sums + 8);
-    static const uint32_t order[4] = { 0, 32, 4, 36 };
-    uint32x4_t at = vld1q_u32(order), even = vidupq_n_u32(0, 2);
-    const int8_t *scales = (const int8_t *)w + 192;
-    #pragma GCC unroll 4
-    for (uint32_t i = 0; i < ROWS; ++i, scales += stride) {
-        int32_t offset = vmladavq_s16(sums, vldrbq_s16(scales));
-        offset = vmladavaq_s16(offset, more, vldrbq_s16(scales + 8));
-        int32_t dot = -32 * offset; // which is taken off each value
+// Four rows, stride bytes apart: y[0..3].
+static void q6_k_rows(float *y, const uint8_t *w, const uint8_t *x, size_t stride, uint32_t blocks) {
+    float32x4_t all = vdupq_n_f32(0.0f);
+    const uint8_t *d_at = w + 208;
+    for (; blocks > 0; --blocks, w += 210, d_at += 210) {
+        int32_t dots[2 * GROUP * ROWS], sum[ROWS];
+        q6_k_dots(dots, w + 64, x, stride);
+        const tail_t *tail = (const tail_t *)(const void *)(x + TP_MAX_GROUP);
+        int16x8_t sums = vld1q_s16(tail->sums), more = vld1q_s16(tail->sums + 8);
+        static const uint32_t order[4] = { 0, 32, 4, 36 };
+        uint32x4_t at = vld1q_u32(order), even = vidupq_n_u32(0, 2);
+        const int8_t *scales = (const int8_t *)w + 192;
         #pragma GCC unroll 4
-        for (uint32_t j = 0; j < 4; ++j) {
-            dot = vmladavaq_s32(dot, vldrwq_gather_offset_s32(dots + 16 * j + 2 * i, at),
-                vldrbq_gather_offset_s32(scales + j / 2 * 8 + j % 2, even));
+        for (uint32_t i = 0; i < ROWS; ++i, scales += stride) {
+            int32_t offset = vmladavq_s16(sums, vldrbq_s16(scales));
+            offset = vmladavaq_s16(offset, more, vldrbq_s16(scales + 8));
+            int32_t dot = -32 * offset; // which is taken off each value
+            #pragma GCC unroll 4
+            for (uint32_t j = 0; j < 4; ++j) {
+                dot = vmladavaq_s32(dot, vldrwq_gather_offset_s32(dots + 16 * j + 2 * i, at),
+                    vldrbq_gather_offset_s32(scales + j / 2 * 8 + j % 2, even));
+            }
+            sum[i] = dot;
         }
-        sum[i] = dot;
+        uint32x4_t rows = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)stride);
+        register uint32x4_t h __asm ("q2") = vldrhq_gather_offset_u32((const uint16_t *)(const void *)d_at, rows);
+        __asm (VCVTB_Q2_Q2 : "+w" (h));
+        float32x4_t d = vmulq_n_f32(vreinterpretq_f32_u32(h), tail->scale);
+        all = vaddq_f32(all, vmulq_f32(d, vcvtq_f32_s32(vld1q_s32(sum))));
+        x = (const uint8_t *)(tail + 1);
     }
-    uint32x4_t d = vldrhq_gather_offset_u32((const uint16_t *)(const void *)(w + 208), at_rows(stride));
-    return add_block(y, low_f16(d), tail->scale, four(sum), ordinary, 0);
+    vst1q_f32(y, all);
+}
+
+// One row with scalars.
+static float plain_k_row(const tp_product_t *p, uint32_t row, const uint8_t *x) {
+    const tp_format_t *format = tp_format(p->type);
+    float sum = 0.0f;
+    for (uint32_t b = 0; b < p->cols / TP_BLOCK;) {
+        const tail_t *tail = (const tail_t *)(const void *)(x + TP_MAX_GROUP);
+        int32_t dots = 0, mins = 0;
+        tp_part_t part;
+        do {
+            tp_decode(format, p->w, row, p->cols, b, &part);
+            for (uint32_t j = 0; j < TP_BLOCK; ++j, ++x) {
+                dots += part.scale[j / 16] * part.q[j] * (int8_t)*x;
+                mins += part.min[j / 16] * (int8_t)*x;
+            }
+        } while (++b % GROUP != 0);
+        sum += tp_from_f16(part.d) * tail->scale * (float)dots;
+        if (format->m_at != TP_NONE) {
+            sum += tp_from_f16(part.m) * tail->scale * (float)mins;
+        }
+        x = (const uint8_t *)(tail + 1);
+    }
+    return sum;
 }
 
 static void k_matmul(const tp_product_t *p) {
-    size_t stride = tp_row_bytes(p->type, p->cols);
-    uint32_t rows = p->rows, groups = p->cols / TP_MAX_GROUP, bytes = p->type == TP_Q4_K ? 144 : 210;
-    uint32_t group_bytes = TP_MAX_GROUP + sizeof(tail_t);
+    size_t stride = tp_row_bytes(p->type, p->cols), x_bytes = tp_isa_x_bytes(p->type, p->cols);
+    uint32_t rows = p->rows, blocks = p->cols / TP_MAX_GROUP;
+    void (*some)(float *, const uint8_t *, const uint8_t *, size_t, uint32_t) =
+        p->type == TP_Q4_K ? q4_k_rows : q6_k_rows;
     const uint8_t *x = p->x;
     float *y = p->y;
-    for (uint32_t t = 0; t < p->n; ++t, x += groups * group_bytes, y += rows) {
-        int ordinary = 1;
-        for (uint32_t g = 0; g < groups; ++g) {
-            ordinary &= is_ordinary(((const tail_t *)(const void *)(x + g * group_bytes + TP_MAX_GROUP))->scale);
-        }
+    for (uint32_t t = 0; t < p->n; ++t, x += x_bytes, y += rows) {
+        forget_subnormals();
         for (uint32_t r = 0; r < rows; r += ROWS) {
-            uint32_t at = rows < ROWS || r < rows - ROWS ? r : rows - ROWS;
-            const uint8_t *w = p->w + at * stride, *from = x;
-            uint32_t next = rows < ROWS ? 0 : (uint32_t)stride;
-            float32x4_t sum = vdupq_n_f32(0.0f);
-            for (uint32_t g = 0; g < groups; ++g, w += bytes, from += group_bytes) {
-                sum = p->type == TP_Q4_K ? q4_k_block(sum, w, from, next, ordinary)
-                    : q6_k_block(sum, w, from, next, ordinary);
-            }
             if (rows < ROWS) {
-                y[r] = vgetq_lane_f32(sum, 0);
+                float same[ROWS];
+                some(same, p->w + r * stride, x, 0, blocks);
+                y[r] = same[0];
                 r -= ROWS - 1;
-            } else {
-                vst1q_f32(y + at, sum);
+                continue;
+            }
+            // the last rows may be done twice
+            uint32_t at = r < rows - ROWS ? r : rows - ROWS;
+            some(y + at, p->w + at * stride, x, stride, blocks);
+        }
+        if (were_subnormals()) {
+            for (uint32_t r = 0; r < rows; ++r) {
+                y[r] = plain_k_row(p, r, x);
             }
         }
     }
