@@ -22,6 +22,7 @@
 const char tp_kernels_variant[] = "mve";
 
 #define ROWS (4)
+#define OWN_ROWS (8) // of our own types
 #define GROUP (TP_MAX_GROUP / TP_BLOCK) // blocks
 
 typedef struct {
@@ -65,28 +66,29 @@ size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
 }
 
 static void put_tp3(int16_t *to, const int8_t *q) {
-    for (uint32_t half = 0; half < 6; ++half) {
-        const int8_t *from = q + half / 2 * 10 + half % 2;
-        int32_t before = 0;
-        for (uint32_t digit = 0; digit < 5; ++digit) {
-            to[digit * 8 + 2 + half] = (int16_t)(from[2 * digit] - 8 * before);
-            before = from[2 * digit];
-        }
-        to[5 * 8 + 2 + half] = (int16_t)(-q[30 + half % 2] * (1 << half / 2) - 8 * before);
+    static const uint16_t places[8] = { 0, 0, 0, 1, 10, 11, 20, 21 }, last[8] = { 0, 0, 30, 31, 30, 31, 30, 31 };
+    static const int16_t weights[8] = { 0, 0, -1, -1, -2, -2, -4, -4 };
+    const mve_pred16_t used = 0xfff0;
+    uint16x8_t at = vld1q_u16(places);
+    int16x8_t before = vdupq_n_s16(0);
+    for (uint32_t digit = 0; digit < 5; ++digit, to += 8) {
+        int16x8_t v = vldrbq_gather_offset_z_s16(q + 2 * digit, at, used);
+        vst1q_s16(to, vsubq_s16(v, vshlq_n_s16(before, 3)));
+        before = v;
     }
-    for (uint32_t digit = 0; digit < 6; ++digit) {
-        to[digit * 8] = to[digit * 8 + 1] = 0;
-    }
+    int16x8_t spare = vmulq_s16(vldrbq_gather_offset_s16(q, vld1q_u16(last)), vld1q_s16(weights));
+    vst1q_s16(to, vsubq_s16(spare, vshlq_n_s16(before, 3)));
 }
 
 static void put_pair(int8_t *to, const int8_t *q) {
-    for (uint32_t j = 0; j < 16; ++j) {
-        const int8_t *word = q + j / 4 * 8;
-        uint32_t col = j % 4 * 2;
-        to[j] = word[col];
-        to[16 + j] = word[col + 1];
-        to[32 + j] = word[(col + 5) % 8];
-        to[48 + j] = word[(col + 6) % 8];
+    static const uint8_t places[4][16] = {
+        { 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30 },
+        { 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31 },
+        { 5, 7, 1, 3, 13, 15, 9, 11, 21, 23, 17, 19, 29, 31, 25, 27 },
+        { 6, 0, 2, 4, 14, 8, 10, 12, 22, 16, 18, 20, 30, 24, 26, 28 },
+    };
+    for (uint32_t i = 0; i < 4; ++i, to += 16) {
+        vst1q_s8(to, vldrbq_gather_offset_s8(q, vld1q_u8(places[i])));
     }
 }
 
@@ -231,71 +233,13 @@ typedef struct {
 // Dot products of a group are at sp, 32 bytes a block or 16; then floats, the sums so far.
 //   r0 dots, r1 r3 r5 r7 rows, r2 x, r4 r6 r8 r10 dot products, lr blocks left of the group, r9 of all,
 //   r11 scales; [sp, #352] y, [sp, #356] first scales, [sp, #360] job, [sp, #364] stride.
-#define OWN_ENTER(zeros, masks) \
-    ".syntax unified\n" \
-    "push {r0-r11, lr}\n" \
-    "vpush {d8-d15}\n" \
-    "sub sp, #288\n" \
-    "mov r11, r1\n" \
-    "vmov.i32 q0, #0\n" \
-    "vstrw.32 q0, [sp, #256]\n" \
-    "vstrw.32 q0, [sp, #272]\n" \
-    "ldr r4, [r2, #8]\n" \
-    "ldr r9, [r2, #4]\n" \
-    "ldr r2, [r2]\n" \
-    "add r1, r1, r4\n" \
-    "2:\n" \
-    "movs r4, #8\n" \
-    "cmp r9, #8\n" \
-    "bhs 3f\n" \
-    "mov r4, r9\n" \
-    "vmov.i32 q0, #0\n" \
-    "mov r0, sp\n" \
-    "movs r5, #" zeros "\n" \
-    "dls lr, r5\n" \
-    "4:\n" \
-    "vstrw.32 q0, [r0], #16\n" \
-    "le lr, 4b\n" \
-    "3:\n" \
-    masks \
-    "mov r0, sp\n" \
-    "add r6, r1, r3\n" \
-    "adds r5, r6, r3\n" \
-    "adds r7, r5, r3\n" \
-    "mov r3, r6\n" \
-    "dls lr, r4\n" \
-    "1:\n"
 
 // Then: r0 dots, r3 stride, r5 times, r7 scales, r12 a sum; q0 sums of activations, q1 from a block's dot
 // products to the next one's.
-#define OWN_SCALES(shift) \
-    "le lr, 1b\n" \
-    "ldrd r6, r3, [sp, #360]\n" \
-    "vldrh.u16 q0, [r2]\n" \
-    "movs r4, #0\n" \
-    "vidup.u16 q1, r4, #8\n" \
-    "vshl.i16 q1, q1, #" shift "\n" \
-    "ldrd r5, r12, [r6, #12]\n" \
-    "mov r7, r11\n" \
-    "mov r0, sp\n"
 
-#define OWN_NEXT \
-    "subs r9, #8\n" \
-    "bhi 2b\n"
 
 // The rows' factors: q2 the first, q3 the second of each pair. q0 and q1: sums.
-#define OWN_FACTORS(before) \
-    "ldrd r0, r1, [sp, #352]\n" \
-    "movs r4, #0\n" \
-    "vidup.u32 q4, r4, #1\n" \
-    "vmul.i32 q4, q4, r3\n" \
-    "subs r1, #" before "\n" \
-    "vldrw.u32 q2, [r1, q4]\n"
 
-#define OWN_LEAVE \
-    "add sp, #288\n" \
-    "vpop {d8-d15}\n" \
-    "pop {r0-r11, pc}\n"
 
 // A code of each of four pairs, from q0 to q3.
 #define CODES(take, product) \
@@ -332,7 +276,39 @@ typedef struct {
 ASSEMBLY
 static void pair_rows(float *y, const uint8_t *w, const own_job_t *job, size_t stride) {
     __asm volatile (
-        OWN_ENTER("16", "vmov.i8 q6, #3\n")
+        ".syntax unified\n"
+        "push {r0-r11, lr}\n"
+        "vpush {d8-d15}\n"
+        "sub sp, #288\n"
+        "mov r11, r1\n"
+        "vmov.i32 q0, #0\n"
+        "vstrw.32 q0, [sp, #256]\n"
+        "vstrw.32 q0, [sp, #272]\n"
+        "ldr r4, [r2, #8]\n"
+        "ldr r9, [r2, #4]\n"
+        "ldr r2, [r2]\n"
+        "add r1, r1, r4\n"
+        "2:\n"
+        "movs r4, #8\n"
+        "cmp r9, #8\n"
+        "bhs 3f\n"
+        "mov r4, r9\n"
+        "vmov.i32 q0, #0\n"
+        "mov r0, sp\n"
+        "movs r5, #16\n"
+        "dls lr, r5\n"
+        "4:\n"
+        "vstrw.32 q0, [r0], #16\n"
+        "le lr, 4b\n"
+        "3:\n"
+        "vmov.i8 q6, #3\n"
+        "mov r0, sp\n"
+        "add r6, r1, r3\n"
+        "adds r5, r6, r3\n"
+        "adds r7, r5, r3\n"
+        "mov r3, r6\n"
+        "dls lr, r4\n"
+        "1:\n"
         "vldrb.u8 q0, [r1], #16\n"
         "vldrb.u8 q1, [r3], #16\n"
         "vldrb.u8 q2, [r5], #16\n"
@@ -343,7 +319,15 @@ static void pair_rows(float *y, const uint8_t *w, const own_job_t *job, size_t s
         CODES(BITS_2, "vmladav")
         CODES(BITS_6, "vmladava")
         STORE
-        OWN_SCALES("2")
+        "le lr, 1b\n"
+        "ldrd r6, r3, [sp, #360]\n"
+        "vldrh.u16 q0, [r2]\n"
+        "movs r4, #0\n"
+        "vidup.u16 q1, r4, #8\n"
+        "vshl.i16 q1, q1, #2\n"
+        "ldrd r5, r12, [r6, #12]\n"
+        "mov r7, r11\n"
+        "mov r0, sp\n"
         "vmul.i16 q6, q0, r12\n"
         "movs r4, #16\n"
         "vadd.i16 q2, q1, r4\n"
@@ -363,15 +347,23 @@ static void pair_rows(float *y, const uint8_t *w, const own_job_t *job, size_t s
         "vstrw.32 q1, [sp, #272]\n"
         "adds r2, #36\n"
         "add r11, r11, #16\n"
-        OWN_NEXT
-        OWN_FACTORS("8")
+        "subs r9, #8\n"
+        "bhi 2b\n"
+        "ldrd r0, r1, [sp, #352]\n"
+        "movs r4, #0\n"
+        "vidup.u32 q4, r4, #1\n"
+        "vmul.i32 q4, q4, r3\n"
+        "subs r1, #8\n"
+        "vldrw.u32 q2, [r1, q4]\n"
         "adds r1, #4\n"
         "vldrw.u32 q3, [r1, q4]\n"
         "vmul.f32 q0, q0, q2\n"
         "vmul.f32 q1, q1, q3\n"
         "vst20.32 {q0, q1}, [r0]\n"
         "vst21.32 {q0, q1}, [r0]\n"
-        OWN_LEAVE
+        "add sp, #288\n"
+        "vpop {d8-d15}\n"
+        "pop {r0-r11, pc}\n"
         );
 }
 
@@ -389,44 +381,131 @@ static void pair_rows(float *y, const uint8_t *w, const own_job_t *job, size_t s
     "vshr.s16 q7, q6, #15\n" \
     "vmladava.s16 " dot ", q7, q5\n"
 #define TP3_SCALES(dot) \
-    "vldrb.s16 q2, [r7]\n" \
-    "vldrh.u16 q3, [r0, q1]\n" \
+    "vldrb.s16 q3, [r7, q2]\n" \
+    "vldrh.u16 q4, [r5, q1]\n" \
     "add r7, r7, r3\n" \
-    "vmladav.s16 " dot ", q3, q2\n" \
-    "vmladav.s16 r12, q0, q2\n" \
-    "adds r0, #4\n" \
+    "vmladav.s16 " dot ", q4, q3\n" \
+    "vmladav.s16 r12, q0, q3\n" \
+    "adds r5, #4\n" \
     "sub " dot ", " dot ", r12, lsl #2\n"
 
-// Four rows, as above: y[0..3]. job->to_blocks: four less.
+// Eight rows, stride bytes apart: y[0..7]. w as above; job->to_blocks: four less.
+//   r0 r1 r5 r7 r9 r11 r12 r3 rows, r2 x, r4 r6 r8 r10 dot products, lr blocks left of the group. There is no
+//   register for where dot products go but sp: the last block's are first, before them those of rows 4 to 7.
+//   Once they are done: sp, #256 sums, #288 blocks left, #292 scales, #300 blocks of the group; #368 y, #372
+//   first scales, #376 job, #380 stride.
 ASSEMBLY
 static void tp3_rows(float *y, const uint8_t *w, const own_job_t *job, size_t stride) {
     __asm volatile (
-        OWN_ENTER("8", "")
+        ".syntax unified\n"
+        "push {r0-r11, lr}\n"
+        "vpush {d8-d15}\n"
+        "sub sp, #48\n"
+        "ldrd r5, r4, [r2, #4]\n"
+        "vmov.i32 q0, #0\n"
+        "vstrw.32 q0, [sp]\n"
+        "vstrw.32 q0, [sp, #16]\n"
+        "strd r5, r1, [sp, #32]\n"
+        "add r0, r1, r4\n"
+        "ldr r2, [r2]\n"
+        "2:\n"
+        "ldr r4, [sp, #32]\n"
+        "subs r6, r4, #8\n"
+        "str r6, [sp, #32]\n"
+        "it hs\n"
+        "movhs r4, #8\n"
+        "str r4, [sp, #44]\n"
+        "bhs 3f\n"
+        "mov r11, r4\n"
+        "rsb lr, r4, #8\n"
+        "movs r4, #0\n"
+        "movs r6, #0\n"
+        "mov r8, r4\n"
+        "mov r10, r4\n"
+        "dls lr, lr\n"
+        "4:\n"
+        "push {r4, r6, r8, r10}\n"
+        "push {r4, r6, r8, r10}\n"
+        "le lr, 4b\n"
+        "mov r4, r11\n"
+        "3:\n"
+        "add r1, r0, r3\n"
+        "adds r5, r1, r3\n"
+        "adds r7, r5, r3\n"
+        "add r9, r7, r3\n"
+        "add r11, r9, r3\n"
+        "add r12, r11, r3\n"
+        "add r3, r3, r12\n"
+        "dls lr, r4\n"
+        "1:\n"
         "vldrb.u8 q0, [r2], #16\n"
         "vldrb.u8 q1, [r2], #16\n"
         "vldrb.u8 q2, [r2], #16\n"
         "vldrb.u8 q3, [r2], #16\n"
         "vldrb.u8 q4, [r2], #16\n"
         "vldrb.u8 q5, [r2], #16\n"
-        TP3_ROW("r1", "r4") TP3_ROW("r3", "r6") TP3_ROW("r5", "r8") TP3_ROW("r7", "r10")
-        STORE
-        OWN_SCALES("1")
+        TP3_ROW("r0", "r4") TP3_ROW("r1", "r6") TP3_ROW("r5", "r8") TP3_ROW("r7", "r10")
+        "push {r4, r6, r8, r10}\n"
+        TP3_ROW("r9", "r4") TP3_ROW("r11", "r6") TP3_ROW("r12", "r8") TP3_ROW("r3", "r10")
+        "push {r4, r6, r8, r10}\n"
+        "le lr, 1b\n"
+        // Lanes are blocks from the last to the first, and then there is 0. q0 sums of activations, q1 where
+        // dot products are, q2 where scales.
+        "ldr r4, [sp, #300]\n"
+        "ldr r3, [sp, #380]\n"
+        "ldr r7, [sp, #292]\n"
+        "movs r6, #0\n"
+        "vidup.u16 q1, r6, #1\n"
+        "subs r5, r4, #1\n"
+        "vneg.s16 q2, q1\n"
+        "vadd.i16 q2, q2, r5\n"
+        "vmov.i32 q3, #0\n"
+        "vmax.s16 q2, q2, q3\n"
+        "vctp.16 r4\n"
+        "vpst\n"
+        "vldrht.u16 q0, [r2, q2, uxtw #1]\n"
+        "vshl.i16 q1, q1, #5\n"
+        "add r5, sp, #16\n"
+        TP3_SCALES("r4") TP3_SCALES("r6") TP3_SCALES("r8") TP3_SCALES("r10")
+        "vmov q5[2], q5[0], r4, r8\n"
+        "vmov q5[3], q5[1], r6, r10\n"
+        "mov r5, sp\n"
         TP3_SCALES("r4") TP3_SCALES("r6") TP3_SCALES("r8") TP3_SCALES("r10")
         "ldr r12, [r2, #32]\n"
-        "vmov q2[2], q2[0], r4, r8\n"
-        "vmov q2[3], q2[1], r6, r10\n"
-        "vldrw.u32 q0, [sp, #256]\n"
-        "vcvt.f32.s32 q2, q2\n"
-        "vmul.f32 q2, q2, r12\n"
-        "vadd.f32 q0, q0, q2\n"
-        "vstrw.32 q0, [sp, #256]\n"
+        "add sp, #256\n"
+        "vmov q6[2], q6[0], r4, r8\n"
+        "vmov q6[3], q6[1], r6, r10\n"
+        "vldrw.u32 q0, [sp]\n"
+        "vldrw.u32 q1, [sp, #16]\n"
+        "vcvt.f32.s32 q5, q5\n"
+        "vcvt.f32.s32 q6, q6\n"
+        "vmul.f32 q5, q5, r12\n"
+        "vmul.f32 q6, q6, r12\n"
+        "vadd.f32 q0, q0, q5\n"
+        "vadd.f32 q1, q1, q6\n"
+        "ldrd r4, r7, [sp, #32]\n"
+        "vstrw.32 q0, [sp]\n"
+        "vstrw.32 q1, [sp, #16]\n"
         "adds r2, #36\n"
-        "add r11, r11, #8\n"
-        OWN_NEXT
-        OWN_FACTORS("4")
+        "adds r7, #8\n"
+        "str r7, [sp, #36]\n"
+        "cmp r4, #0\n"
+        "bgt 2b\n"
+        "ldrd r0, r1, [sp, #112]\n"
+        "movs r4, #0\n"
+        "vidup.u32 q4, r4, #1\n"
+        "vmul.i32 q4, q4, r3\n"
+        "subs r1, #4\n"
+        "vldrw.u32 q2, [r1, q4]\n"
+        "add r1, r1, r3, lsl #2\n"
+        "vldrw.u32 q3, [r1, q4]\n"
         "vmul.f32 q0, q0, q2\n"
+        "vmul.f32 q1, q1, q3\n"
         "vstrw.32 q0, [r0]\n"
-        OWN_LEAVE
+        "vstrw.32 q1, [r0, #16]\n"
+        "add sp, #48\n"
+        "vpop {d8-d15}\n"
+        "pop {r0-r11, pc}\n"
         );
 }
 
@@ -705,24 +784,26 @@ static void own_matmul(const tp_product_t *p) {
         p->type == TP_TP2 ? 2 : 1, p->type == TP_TP2 ? -3 : -1,
     };
     void (*some)(float *, const uint8_t *, const own_job_t *, size_t) = each == 2 ? pair_rows : tp3_rows;
+    uint32_t once = OWN_ROWS / each; // units
     float *y = p->y;
     for (uint32_t t = 0; t < p->n; ++t, job.x += x_bytes, y += p->rows) {
         const uint8_t *w = p->w + own.scales;
         forget_subnormals();
-        if (units < ROWS) {
+        if (units < once) {
             for (uint32_t u = 0; u < units; ++u, w += own.size) {
-                float same[2 * ROWS];
+                float same[OWN_ROWS];
                 some(same, w, &job, 0);
                 y[u * each] = same[0];
                 y[u * each + each - 1] = same[each - 1];
             }
         } else {
-            float *to = y, *end = y + units / ROWS * ROWS * each;
-            for (; to < end; to += ROWS * each, w += ROWS * own.size) {
+            float *to = y, *end = y + units / once * OWN_ROWS;
+            for (; to < end; to += OWN_ROWS, w += once * own.size) {
                 some(to, w, &job, own.size);
             }
-            if (units % ROWS != 0) {
-                uint32_t last = units - ROWS;
+            if (units % once != 0) {
+                // the last rows, some of them once more
+                uint32_t last = units - once;
                 some(y + last * each, p->w + own.scales + last * own.size, &job, own.size);
             }
         }
