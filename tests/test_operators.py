@@ -187,7 +187,8 @@ for kind in range(7):
     for n in (3, 4, 8, 27, 64, 96):
         for op in ("ADD", "SWIGLU", "GEGLU", "RMSNORM"):
             fields = {"p": (0x3727C5AC, 0, 0, 0)} if op == "RMSNORM" else {}
-            show(kind, op, ops.call(getattr(ops, op), values(kind, n), values(kind, n), values(kind, n), 1, n, **fields))
+            dst, a, b = (values(kind, n) for i in range(3))
+            show(kind, op, ops.call(getattr(ops, op), dst, a, b, 1, n, **fields))
         ctl = ops.control()
         plan = array("I", (ops.ARGMAX, 0, 0, 0, 1, n, 0, 0, 0, 0, 0, 0))
         x = values(kind, n)

@@ -1,15 +1,15 @@
 // Armv8.1-M with MVE (Cortex-M55, M85): VMLADAV adds sixteen products of bytes, or eight of halfwords,
 // to a general register.
 //
-// MVE's float instructions take subnormal numbers for 0. So they are used only where no scale of the
-// activations is so small or great that one could come up; else C does the same with scalars.
+// MVE's float instructions take subnormal numbers for 0, and say so in FPSCR. If they do, C does a
+// token's product once more with scalars.
 //
 // Q4_0 and Q8_0, four rows at a time, so that what belongs to a block is done for four lanes at once.
 // A block of activations: 32 bytes as they are, what is added to a dot product, the scale (float).
 //
 // The other types have groups of 256 with one scale. First the dot products of a group are stored, of
-// four rows or pairs of rows; then those of a row become one vector, which meets its scales. A group
-// of activations: values as below, then what is added to them in a tail_t.
+// four or eight rows; then those of a row become one vector, which meets its scales. A group of
+// activations: values as below, then a tail_t.
 #include "../isa.h"
 
 #if defined(TP_PATH_FLOAT) && defined(TP_ISA_MVE)
@@ -139,11 +139,10 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #define ASSEMBLY __attribute__((naked, noipa))
 
-// groups times four rows, stride bytes apart.
+// Rows, stride bytes apart, four at a time up to the end of y.
 //   r1 r4 r5 r6 rows, r2 x, r3 from a row's end to that of four further on, r7 r9 what is added and
 //   scale, r8 r10 r12 r0 dot products, r11 y, lr blocks left; q0 q1 activations, q2 q3 weights, q4 sums,
-//   q5 mask, q6 from the first row's next block to scales; [sp, #64] x, [sp, #104] blocks, [sp, #108] end
-//   of y.
+//   q5 mask, q6 from the first row's next block to scales; [sp, #56] x, [sp, #100] blocks, [sp, #104] end.
 // VCVTB.F32.F16 q2, q2: assemblers of binutils 2.40 encode other registers.
 #define VCVTB_Q2_Q2 ".inst.w 0xfe3f4e05\n"
 #define VCVTT_Q2_Q2 ".inst.w 0xfe3f5e05\n"
@@ -221,7 +220,7 @@ static void q8_0_rows(float *y, const uint8_t *w, const block_t *x, size_t strid
 
 #define STORE "stmia r0!, {r4, r6, r8, r10}\n"
 
-// What is done with all groups of four rows or pairs of our own types.
+// What all rows of our own types share.
 typedef struct {
     const uint8_t *x;
     uint32_t blocks;
@@ -229,17 +228,6 @@ typedef struct {
     int32_t times;      // what a dot product is multiplied with, and for first rows the sum of activations
     int32_t add;
 } own_job_t;
-
-// Dot products of a group are at sp, 32 bytes a block or 16; then floats, the sums so far.
-//   r0 dots, r1 r3 r5 r7 rows, r2 x, r4 r6 r8 r10 dot products, lr blocks left of the group, r9 of all,
-//   r11 scales; [sp, #352] y, [sp, #356] first scales, [sp, #360] job, [sp, #364] stride.
-
-// Then: r0 dots, r3 stride, r5 times, r7 scales, r12 a sum; q0 sums of activations, q1 from a block's dot
-// products to the next one's.
-
-
-// The rows' factors: q2 the first, q3 the second of each pair. q0 and q1: sums.
-
 
 // A code of each of four pairs, from q0 to q3.
 #define CODES(take, product) \
@@ -273,6 +261,11 @@ typedef struct {
 
 // Four pairs of rows, stride bytes apart: y[0..7]. w: scales, behind which there are bytes enough for
 // those of a whole group.
+//   r0 dots, r1 r3 r5 r7 pairs, r2 x, r4 r6 r8 r10 dot products, lr blocks left of the group, r9 of all, r11
+//   scales; sp: of each block the four dot products of first rows, then of second rows; sums (#256); #352 y,
+//   #356 first scales, #360 job, #364 stride.
+// Then: r0 dots, r3 stride, r5 times, r7 scales, r12 a sum; q0 sums of activations, q1 from a block's dot
+// products to the next one's.
 ASSEMBLY
 static void pair_rows(float *y, const uint8_t *w, const own_job_t *job, size_t stride) {
     __asm volatile (

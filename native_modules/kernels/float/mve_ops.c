@@ -161,9 +161,8 @@ void tp_add(float *y, const float *x, uint32_t n) {
 
 float tp_int8_run(int8_t *values, const float *x, uint32_t count) {
     uint32x4_t most = vdupq_n_u32(0);
-    const uint32_t *bits = (const uint32_t *)(const void *)x;
     for (uint32_t j = 0; j < count / 4; ++j) {
-        most = vmaxq_u32(most, vshlq_n_u32(vld1q_u32(bits + 4 * j), 1));
+        most = vmaxq_u32(most, vshlq_n_u32(vreinterpretq_u32_f32(vld1q_f32(x + 4 * j)), 1));
     }
     uint32_t max = vmaxvq_u32(0, most) >> 1;
     if (count % 4 != 0 || max - 0x0f000000u >= 0x70000000u - 0x0f000000u) {
@@ -217,6 +216,9 @@ uint32_t tp_argmax(const float *x, uint32_t n) {
     return index;
 }
 
+// The product of a value of q with that of four keys; the offset must be a constant.
+#define ADD(j) dot = vaddq_f32(dot, vmulq_n_f32(vldrwq_gather_base_f32(from, 4 * (j)), q[i + (j)]));
+
 // One head. Keys and values are stride floats apart.
 static void head_f32(float *y, const float *q, const float *k, const float *v, float *scores, uint32_t stride,
     uint32_t head_dim, uint32_t length) {
@@ -230,7 +232,6 @@ static void head_f32(float *y, const float *q, const float *k, const float *v, f
         from = vaddq_n_u32(from, (uint32_t)(uintptr_t)(k + t * stride));
         float32x4_t dot = vdupq_n_f32(0.0f);
         for (uint32_t i = 0; i < head_dim; i += 16) {
-            #define ADD(j) dot = vaddq_f32(dot, vmulq_n_f32(vldrwq_gather_base_f32(from, 4 * (j)), q[i + (j)]));
             ADD(0) ADD(1) ADD(2) ADD(3) ADD(4) ADD(5) ADD(6) ADD(7)
             ADD(8) ADD(9) ADD(10) ADD(11) ADD(12) ADD(13) ADD(14) ADD(15)
             from = vaddq_n_u32(from, 64);
