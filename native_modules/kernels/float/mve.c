@@ -241,11 +241,11 @@ typedef struct {
 #define BITS_2(w) "vshl.i8 q5, " w ", #4\nvshr.s8 q5, q5, #6\n"
 #define BITS_6(w) "vshr.s8 q5, " w ", #6\n"
 
-// A pair's sums, which take the place of its first dot products. q2: as q1 for second rows; q6: sums of
+// A pair's sums, which take the place of its first dot products. q2: as q7 for second rows; q6: sums of
 // activations for first rows.
 #define PAIR \
     "vldrb.u8 q3, [r7]\n" \
-    "vldrh.u16 q4, [r0, q1]\n" \
+    "vldrh.u16 q4, [r0, q7]\n" \
     "vmovlb.s8 q5, q3\n" \
     "vmladav.s16 r4, q4, q5\n" \
     "vmladav.s16 r12, q6, q5\n" \
@@ -259,28 +259,30 @@ typedef struct {
     "str r6, [r0, #16]\n" \
     "str r4, [r0], #4\n"
 
-// Four pairs of rows, stride bytes apart: y[0..7]. w: scales, behind which there are bytes enough for
+// Pairs of rows, stride bytes apart, four at a time up to the end of y. w: scales, behind which there are bytes enough for
 // those of a whole group.
 //   r0 dots, r1 r3 r5 r7 pairs, r2 x, r4 r6 r8 r10 dot products, lr blocks left of the group, r9 of all, r11
 //   scales; sp: of each block the four dot products of first rows, then of second rows; sums (#256); #352 y,
-//   #356 first scales, #360 job, #364 stride.
-// Then: r0 dots, r3 stride, r5 times, r7 scales, r12 a sum; q0 sums of activations, q1 from a block's dot
+//   #356 first scales, #360 job, #364 stride, #404 end.
+// Then: r0 dots, r3 stride, r5 times, r7 scales, r12 a sum; q0 sums of activations, q7 from a block's dot
 // products to the next one's.
 ASSEMBLY
-static void pair_rows(float *y, const uint8_t *w, const own_job_t *job, size_t stride) {
+static void pair_rows(float *y, const uint8_t *w, const own_job_t *job, size_t stride, float *end) {
     __asm volatile (
         ".syntax unified\n"
         "push {r0-r11, lr}\n"
         "vpush {d8-d15}\n"
         "sub sp, #288\n"
         "mov r11, r1\n"
+        "movs r4, #0\n"
+        "vidup.u16 q7, r4, #8\n"
+        "vshl.i16 q7, q7, #2\n"
+        "5:\n"
         "vmov.i32 q0, #0\n"
         "vstrw.32 q0, [sp, #256]\n"
         "vstrw.32 q0, [sp, #272]\n"
-        "ldr r4, [r2, #8]\n"
-        "ldr r9, [r2, #4]\n"
-        "ldr r2, [r2]\n"
-        "add r1, r1, r4\n"
+        "ldmia r2, {r2, r9, r10}\n"
+        "add r1, r11, r10\n"
         "2:\n"
         "movs r4, #8\n"
         "cmp r9, #8\n"
@@ -315,15 +317,12 @@ static void pair_rows(float *y, const uint8_t *w, const own_job_t *job, size_t s
         "le lr, 1b\n"
         "ldrd r6, r3, [sp, #360]\n"
         "vldrh.u16 q0, [r2]\n"
-        "movs r4, #0\n"
-        "vidup.u16 q1, r4, #8\n"
-        "vshl.i16 q1, q1, #2\n"
         "ldrd r5, r12, [r6, #12]\n"
         "mov r7, r11\n"
         "mov r0, sp\n"
         "vmul.i16 q6, q0, r12\n"
         "movs r4, #16\n"
-        "vadd.i16 q2, q1, r4\n"
+        "vadd.i16 q2, q7, r4\n"
         PAIR PAIR PAIR PAIR
         "vldrw.u32 q2, [sp]\n"
         "vldrw.u32 q3, [sp, #16]\n"
@@ -353,7 +352,14 @@ static void pair_rows(float *y, const uint8_t *w, const own_job_t *job, size_t s
         "vmul.f32 q0, q0, q2\n"
         "vmul.f32 q1, q1, q3\n"
         "vst20.32 {q0, q1}, [r0]\n"
-        "vst21.32 {q0, q1}, [r0]\n"
+        "vst21.32 {q0, q1}, [r0]!\n"
+        "add r11, r1, r3, lsl #2\n"
+        "adds r11, #4\n"
+        "ldr r4, [sp, #404]\n"
+        "ldr r2, [sp, #360]\n"
+        "strd r0, r11, [sp, #352]\n"
+        "cmp r0, r4\n"
+        "bne 5b\n"
         "add sp, #288\n"
         "vpop {d8-d15}\n"
         "pop {r0-r11, pc}\n"
@@ -382,25 +388,25 @@ static void pair_rows(float *y, const uint8_t *w, const own_job_t *job, size_t s
     "adds r5, #4\n" \
     "sub " dot ", " dot ", r12, lsl #2\n"
 
-// Eight rows, stride bytes apart: y[0..7]. w as above; job->to_blocks: four less.
+// Rows, stride bytes apart, eight at a time up to the end of y. w as above; job->to_blocks: four less.
 //   r0 r1 r5 r7 r9 r11 r12 r3 rows, r2 x, r4 r6 r8 r10 dot products, lr blocks left of the group. There is no
 //   register for where dot products go but sp: the last block's are first, before them those of rows 4 to 7.
 //   Once they are done: sp, #256 sums, #288 blocks left, #292 scales, #300 blocks of the group; #368 y, #372
-//   first scales, #376 job, #380 stride.
+//   first scales, #376 job, #380 stride, #420 end.
 ASSEMBLY
-static void tp3_rows(float *y, const uint8_t *w, const own_job_t *job, size_t stride) {
+static void tp3_rows(float *y, const uint8_t *w, const own_job_t *job, size_t stride, float *end) {
     __asm volatile (
         ".syntax unified\n"
         "push {r0-r11, lr}\n"
         "vpush {d8-d15}\n"
         "sub sp, #48\n"
-        "ldrd r5, r4, [r2, #4]\n"
+        "5:\n"
+        "ldmia r2, {r2, r4, r5}\n"
         "vmov.i32 q0, #0\n"
         "vstrw.32 q0, [sp]\n"
         "vstrw.32 q0, [sp, #16]\n"
-        "strd r5, r1, [sp, #32]\n"
-        "add r0, r1, r4\n"
-        "ldr r2, [r2]\n"
+        "strd r4, r1, [sp, #32]\n"
+        "add r0, r1, r5\n"
         "2:\n"
         "ldr r4, [sp, #32]\n"
         "subs r6, r4, #8\n"
@@ -494,8 +500,15 @@ static void tp3_rows(float *y, const uint8_t *w, const own_job_t *job, size_t st
         "vldrw.u32 q3, [r1, q4]\n"
         "vmul.f32 q0, q0, q2\n"
         "vmul.f32 q1, q1, q3\n"
-        "vstrw.32 q0, [r0]\n"
-        "vstrw.32 q1, [r0, #16]\n"
+        "vstrw.32 q0, [r0], #16\n"
+        "add r1, r1, r3, lsl #2\n"
+        "vstrw.32 q1, [r0], #16\n"
+        "ldr r4, [sp, #164]\n"
+        "adds r1, #4\n"
+        "ldr r2, [sp, #120]\n"
+        "strd r0, r1, [sp, #112]\n"
+        "cmp r0, r4\n"
+        "bne 5b\n"
         "add sp, #48\n"
         "vpop {d8-d15}\n"
         "pop {r0-r11, pc}\n"
@@ -776,28 +789,24 @@ static void own_matmul(const tp_product_t *p) {
         p->x, p->cols / TP_BLOCK, own.blocks - own.scales - (each == 2 ? 0 : 4),
         p->type == TP_TP2 ? 2 : 1, p->type == TP_TP2 ? -3 : -1,
     };
-    void (*some)(float *, const uint8_t *, const own_job_t *, size_t) = each == 2 ? pair_rows : tp3_rows;
+    void (*some)(float *, const uint8_t *, const own_job_t *, size_t, float *) = each == 2 ? pair_rows : tp3_rows;
     uint32_t once = OWN_ROWS / each; // units
     float *y = p->y;
     for (uint32_t t = 0; t < p->n; ++t, job.x += x_bytes, y += p->rows) {
         const uint8_t *w = p->w + own.scales;
         forget_subnormals();
         if (units < once) {
-            for (uint32_t u = 0; u < units; ++u, w += own.size) {
+            for (uint32_t u = 0; u < units; ++u) {
                 float same[OWN_ROWS];
-                some(same, w, &job, 0);
+                some(same, w + u * own.size, &job, 0, same + OWN_ROWS);
                 y[u * each] = same[0];
                 y[u * each + each - 1] = same[each - 1];
             }
         } else {
-            float *to = y, *end = y + units / once * OWN_ROWS;
-            for (; to < end; to += OWN_ROWS, w += once * own.size) {
-                some(to, w, &job, own.size);
-            }
+            some(y, w, &job, own.size, y + units / once * OWN_ROWS);
             if (units % once != 0) {
                 // the last rows, some of them once more
-                uint32_t last = units - once;
-                some(y + last * each, p->w + own.scales + last * own.size, &job, own.size);
+                some(y + p->rows - OWN_ROWS, w + (units - once) * own.size, &job, own.size, y + p->rows);
             }
         }
         if (were_subnormals()) {
