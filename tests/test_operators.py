@@ -200,12 +200,15 @@ for kind in range(7):
         show(kind, "QUANTIZE", ops.call(ops.QUANTIZE, bytearray(cols + cols // 8), values(kind, cols), none, 1, cols))
     for length in (1, 2, 3, 4, 5, 8, 13):
         for dim in (8, 16, 48):
-            keys = 2 * dim * length * 4
-            for spread in (kind, 3 if kind == 0 else kind):
-                weights = values(spread, keys // 2)
+            for type, size in ((ops.F32, 4 * dim), (ops.F16, 2 * dim), (ops.Q8_0, dim + 4)):
+                keys = 2 * size * length
+                weights = values(kind, keys // 2)
+                if type == ops.F16:
+                    for i in range(1, len(weights), 2):
+                        weights[i] &= 0xBB if kind < 6 else 0xFF  # no infinities
                 place = 0x80000000 | keys, 16 * dim, 2, 0
                 out = bytearray(16 * dim + 4 * length)
-                ops.call(ops.ATTENTION, out, values(spread, 4 * dim), weights, 4, dim, pos=length - 1, p=place)
+                ops.call(ops.ATTENTION, out, values(kind, 4 * dim), weights, 4, dim, type, pos=length - 1, p=place)
                 show(kind, "ATTENTION", out[: 16 * dim])
 """
 

@@ -216,38 +216,91 @@ uint32_t tp_argmax(const float *x, uint32_t n) {
     return index;
 }
 
+// Of four values of fp16 in the lower halves of words. Assemblers of binutils 2.40 encode VCVTB.F32.F16 q2, q2
+// with other registers.
+static inline float32x4_t from_f16(uint32x4_t h) {
+    register uint32x4_t v __asm ("q2") = h;
+    __asm (".inst.w 0xfe3f4e05\n" : "+w" (v));
+    return vreinterpretq_f32_u32(v);
+}
+
+// Values of a cache: one of each of four positions, four of one position, one. kv: of a head, for int8 behind the
+// scale.
+static inline __attribute__((always_inline)) float32x4_t across(uint32_t type, const uint8_t *kv, uint32x4_t at) {
+    if (type == TP_F16) {
+        return from_f16(vldrhq_gather_offset_u32((const uint16_t *)(const void *)kv, at));
+    }
+    if (type == TP_Q8_0) {
+        return vcvtq_f32_s32(vldrbq_gather_offset_s32((const int8_t *)kv, at));
+    }
+    return vldrwq_gather_offset_f32((const float *)(const void *)kv, at);
+}
+
+static inline __attribute__((always_inline)) float32x4_t along(uint32_t type, const uint8_t *kv) {
+    if (type == TP_F16) {
+        return from_f16(vldrhq_u32((const uint16_t *)(const void *)kv));
+    }
+    return type == TP_Q8_0 ? vcvtq_f32_s32(vldrbq_s32((const int8_t *)kv)) : vld1q_f32((const float *)(const void *)kv);
+}
+
+static inline __attribute__((always_inline)) float one(uint32_t type, const uint8_t *kv, uint32_t i) {
+    if (type == TP_F16) {
+        return tp_from_f16(((const uint16_t *)(const void *)kv)[i]);
+    }
+    return type == TP_Q8_0 ? (float)((const int8_t *)kv)[i] : ((const float *)(const void *)kv)[i];
+}
+
+static inline __attribute__((always_inline)) float scale_of(uint32_t type, const uint8_t *kv) {
+    return type == TP_Q8_0 ? *(const float *)(const void *)(kv - 4) : 1.0f;
+}
+
 // The product of a value of q with that of four keys; the offset must be a constant.
 #define ADD(j) dot = vaddq_f32(dot, vmulq_n_f32(vldrwq_gather_base_f32(from, 4 * (j)), q[i + (j)]));
 
-// One head. Keys and values are stride floats apart.
-static void head_f32(float *y, const float *q, const float *k, const float *v, float *scores, uint32_t stride,
-    uint32_t head_dim, uint32_t length) {
+// One head; inlined once for each type of cache. Positions are stride bytes apart.
+static inline __attribute__((always_inline)) void head(uint32_t type, float *y, const float *q, const uint8_t *k,
+    const uint8_t *v, float *scores, uint32_t stride, uint32_t head_dim, uint32_t length) {
     float scale = tp_rsqrt((float)(int32_t)head_dim);
-    uint32x4_t at = vmulq_n_u32(vidupq_n_u32(0, 4), stride);
+    uint32_t bytes = type == TP_F32 ? 4 : type == TP_F16 ? 2 : 1;
+    uint32x4_t at = vmulq_n_u32(vidupq_n_u32(0, 1), stride);
     float32x4_t most = vdupq_n_f32(-__builtin_inff());
     forget_subnormals();
     // four positions at a time; in place of those behind the last it is done again
     for (uint32_t t = 0; t < length; t += 4) {
-        uint32x4_t from = vminq_u32(at, vdupq_n_u32((length - 1 - t) * stride * 4));
-        from = vaddq_n_u32(from, (uint32_t)(uintptr_t)(k + t * stride));
+        const uint8_t *some = k + t * stride;
+        uint32x4_t from = vminq_u32(at, vdupq_n_u32((length - 1 - t) * stride));
         float32x4_t dot = vdupq_n_f32(0.0f);
-        for (uint32_t i = 0; i < head_dim; i += 16) {
-            ADD(0) ADD(1) ADD(2) ADD(3) ADD(4) ADD(5) ADD(6) ADD(7)
-            ADD(8) ADD(9) ADD(10) ADD(11) ADD(12) ADD(13) ADD(14) ADD(15)
-            from = vaddq_n_u32(from, 64);
+        if (type == TP_F32) {
+            from = vaddq_n_u32(from, (uint32_t)(uintptr_t)some);
+            for (uint32_t i = 0; i < head_dim; i += 16) {
+                ADD(0) ADD(1) ADD(2) ADD(3) ADD(4) ADD(5) ADD(6) ADD(7)
+                ADD(8) ADD(9) ADD(10) ADD(11) ADD(12) ADD(13) ADD(14) ADD(15)
+                from = vaddq_n_u32(from, 64);
+            }
+            dot = vmulq_n_f32(dot, scale);
+        } else {
+            #pragma GCC unroll 8
+            for (uint32_t i = 0; i < head_dim; ++i) {
+                dot = vaddq_f32(dot, vmulq_n_f32(across(type, some + i * bytes, from), q[i]));
+            }
+            if (type == TP_Q8_0) {
+                dot = vmulq_f32(dot, vmulq_n_f32(across(TP_F32, some - 4, from), scale));
+            } else {
+                dot = vmulq_n_f32(dot, scale);
+            }
         }
-        dot = vmulq_n_f32(dot, scale);
         most = vmaxnmq_f32(most, dot);
         vstrwq_p_f32(scores + t, dot, vctp32q(length - t));
     }
     float max = vmaxnmvq_f32(-__builtin_inff(), most);
     if (were_subnormals()) {
         for (uint32_t t = 0; t < length; ++t) {
+            const uint8_t *some = k + t * stride;
             float dot = 0.0f;
             for (uint32_t i = 0; i < head_dim; ++i) {
-                dot += q[i] * k[t * stride + i];
+                dot += q[i] * one(type, some, i);
             }
-            scores[t] = dot * scale;
+            scores[t] = dot * (type == TP_Q8_0 ? scale * scale_of(type, some) : scale);
             max = t == 0 || scores[t] > max ? scores[t] : max;
         }
     }
@@ -271,13 +324,17 @@ static void head_f32(float *y, const float *q, const float *k, const float *v, f
     float inverse = 1.0f / sum;
     for (uint32_t i = 0; i < head_dim; i += 16) {
         float32x4_t y0 = vdupq_n_f32(0.0f), y1 = y0, y2 = y0, y3 = y0;
-        const float *from = v + i;
+        const uint8_t *from = v;
         for (uint32_t t = 0; t < length; ++t, from += stride) {
+            const uint8_t *some = from + i * bytes;
             float p = scores[t] * inverse;
-            y0 = vaddq_f32(y0, vmulq_n_f32(vld1q_f32(from), p));
-            y1 = vaddq_f32(y1, vmulq_n_f32(vld1q_f32(from + 4), p));
-            y2 = vaddq_f32(y2, vmulq_n_f32(vld1q_f32(from + 8), p));
-            y3 = vaddq_f32(y3, vmulq_n_f32(vld1q_f32(from + 12), p));
+            if (type == TP_Q8_0) {
+                p *= scale_of(type, from);
+            }
+            y0 = vaddq_f32(y0, vmulq_n_f32(along(type, some), p));
+            y1 = vaddq_f32(y1, vmulq_n_f32(along(type, some + 4 * bytes), p));
+            y2 = vaddq_f32(y2, vmulq_n_f32(along(type, some + 8 * bytes), p));
+            y3 = vaddq_f32(y3, vmulq_n_f32(along(type, some + 12 * bytes), p));
         }
         vst1q_f32(y + i, y0);
         vst1q_f32(y + i + 4, y1);
@@ -288,7 +345,12 @@ static void head_f32(float *y, const float *q, const float *k, const float *v, f
         for (uint32_t i = 0; i < head_dim; ++i) {
             y[i] = 0.0f;
             for (uint32_t t = 0; t < length; ++t) {
-                y[i] += scores[t] * inverse * v[t * stride + i];
+                const uint8_t *some = v + t * stride;
+                float p = scores[t] * inverse;
+                if (type == TP_Q8_0) {
+                    p *= scale_of(type, some);
+                }
+                y[i] += p * one(type, some, i);
             }
         }
     }
@@ -296,15 +358,20 @@ static void head_f32(float *y, const float *q, const float *k, const float *v, f
 
 void tp_attention(uint32_t type, float *y, const float *q, const uint8_t *k, const uint8_t *v, float *scratch,
     uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t length) {
-    if (type != TP_F32 || head_dim % 16 != 0) {
+    if (head_dim % 16 != 0) {
         tp_plain_attention(type, y, q, k, v, scratch, heads, kv_heads, head_dim, length);
         return;
     }
-    uint32_t group = heads / kv_heads;
+    uint32_t group = heads / kv_heads, bytes = (uint32_t)tp_kv_bytes(type, head_dim), stride = kv_heads * bytes;
     for (uint32_t h = 0; h < heads; ++h, q += head_dim, y += head_dim) {
-        size_t at = h / group * head_dim;
-        head_f32(y, q, (const float *)(const void *)k + at, (const float *)(const void *)v + at, scratch,
-            kv_heads * head_dim, head_dim, length);
+        size_t at = h / group * bytes;
+        if (type == TP_F16) {
+            head(TP_F16, y, q, k + at, v + at, scratch, stride, head_dim, length);
+        } else if (type == TP_Q8_0) {
+            head(TP_Q8_0, y, q, k + at + 4, v + at + 4, scratch, stride, head_dim, length);
+        } else {
+            head(TP_F32, y, q, k + at, v + at, scratch, stride, head_dim, length);
+        }
     }
 }
 
