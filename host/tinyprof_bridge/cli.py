@@ -196,13 +196,15 @@ def compare(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="a llama2.c checkpoint (legacy format)")],
+    source: Annotated[Path, typer.Argument(help="a GGUF file or a llama2.c checkpoint")],
     out: Annotated[Path, typer.Option("-o", help="the GGUF file to write")],
-    tokenizer: Annotated[Path, typer.Option(help="the checkpoint's tokenizer.bin")],
-    type_: Annotated[str, typer.Option("--type", help="Q4_0, Q8_0, Q4_K_M, TP3 …: docs/models.md has all")] = "Q4_0",
+    tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.bin of a llama2.c checkpoint")] = None,
+    type_: Annotated[
+        str, typer.Option("--type", help="Q4_0, Q8_0, Q4_K_M, TP3 …: docs/models.md has all; keep: as they are (GGUF)")
+    ] = "Q4_0",
     name: Annotated[str | None, typer.Option(help="name to write into the file")] = None,
 ) -> None:
-    """Make a GGUF file from another format."""
+    """Make a GGUF file from another format, or of other types."""
     from .convert import convert as run_convert
 
     summary = run_convert(source, tokenizer, out, type_.upper(), name)
