@@ -214,6 +214,32 @@ def convert(
     print("; tensors:", ", ".join(f"{count} {stored}" for stored, count in summary.tensors.items()))
 
 
+@app.command("inspect")
+def inspect_(
+    file: Annotated[Path, typer.Argument(help="a GGUF file, or 'demo'")],
+    context: Annotated[int | None, typer.Option("-c", help="positions in the KV cache")] = None,
+    batch: Annotated[int, typer.Option(help="tokens that prefill takes at once")] = 8,
+    kv: Annotated[
+        str | None, typer.Option(help="type of the KV cache: f32, f16 or q8", show_default="the path's")
+    ] = None,
+    o: Annotated[str, typer.Option("-o", help="table or json")] = "table",
+) -> None:
+    """Show what a model holds and needs, and which known boards have room for it."""
+    from . import inspection
+
+    if o not in inspection.FORMATS:
+        raise BadInput(f"-o takes table or json, not '{o}'")
+    if not 1 <= batch <= 4096 or (context is not None and context < 1):
+        raise BadInput("-c must be positive, --batch from 1 to 4096")
+    if kv not in (None, "f32", "f16", "q8"):
+        raise BadInput(f"--kv takes f32, f16 or q8, not '{kv}'")
+    found = inspection.inspect(_model(str(file)), context, batch, kv)
+    if o == "json":
+        print(inspection.as_json(found))
+    else:
+        inspection.terminal(found, Console(width=None if sys.stdout.isatty() else 150))
+
+
 @app.command()
 def emulate(
     board: Annotated[str, typer.Argument(help=", ".join(boards.EMULATED))],

@@ -56,7 +56,7 @@ def _strings_skip(data: Any, at: int, count: int) -> int:
     return at
 
 
-def _native(variant: str) -> ModuleType:
+def native(variant: str) -> ModuleType:
     path, blocks = VARIANTS[variant]
 
     def q8_bytes(type_: int, cols: int) -> int:
@@ -91,7 +91,7 @@ class Device:
         package, micropython = ModuleType(name), ModuleType("micropython")
         package.__path__ = [str(deploy.device_package())]
         vars(micropython)["const"] = lambda value: value
-        shims = {"_tinyprof": _native(variant), "micropython": micropython, name: package}
+        shims = {"_tinyprof": native(variant), "micropython": micropython, name: package}
         with mock.patch.dict(sys.modules, shims):
             self.gguf, self.llama, self.tokenizer, self.ops, self.errors = (
                 importlib.import_module(f"{name}.{module}")
