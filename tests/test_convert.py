@@ -233,13 +233,13 @@ def token(i, piece, score=0.0, length=None):
 @pytest.mark.parametrize(
     "edit,message",
     [
-        (lambda d: b"", "not a llama2.c legacy checkpoint: only 0 bytes; copy or export it again"),
+        (lambda d: b"", "not a llama2.c checkpoint: only 0 bytes; copy or export it again"),
         (lambda d: d[:20], "only 20 bytes"),
         (lambda d: d[:-1], "cut short"),
-        (lambda d: d + b"\0", "cut short or no llama2.c legacy checkpoint"),
-        (lambda d: b"GGUF" + d[4:], "it is a GGUF file already"),
+        (lambda d: d + b"\0", "cut short or no llama2.c checkpoint"),
+        (lambda d: b"GGUF" + d[4:], "has its tokenizer in it: leave --tokenizer out"),
         (lambda d: b"PK\x03\x04" + d[4:], "a PyTorch file; export the model with llama2.c's"),
-        (lambda d: struct.pack("<I", 0x616B3432) + d[4:], "later formats; export the model with"),
+        (lambda d: struct.pack("<I", 0x616B3432) + d[4:], "version 80 is not known; export the model with"),
         (header(dim=0), "dim is 0; export the model"),
         (header(hidden=-1), "hidden_dim is -1"),
         (header(layers=-(2**31)), "n_layers is -2147483648"),

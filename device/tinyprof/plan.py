@@ -47,7 +47,8 @@ class Plan:
     def finish(self):
         """Places the buffers and writes their offsets into the records."""
         placed = []
-        for life in sorted(self._buffers, key=lambda b: -b[0]):
+        # MicroPython's sort is not stable: of equals the first to be used, so that hosts give the same plan
+        for life in sorted(self._buffers, key=lambda b: (-b[0], b[1], b[2])):
             others = sorted((o for o in placed if o[1] <= life[2] and life[1] <= o[2]), key=lambda b: b[3])
             offset = 0
             for other in others:

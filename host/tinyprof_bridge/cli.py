@@ -196,13 +196,15 @@ def compare(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="a llama2.c checkpoint (legacy format)")],
+    source: Annotated[Path, typer.Argument(help="a GGUF file or a llama2.c checkpoint")],
     out: Annotated[Path, typer.Option("-o", help="the GGUF file to write")],
-    tokenizer: Annotated[Path, typer.Option(help="the checkpoint's tokenizer.bin")],
-    type_: Annotated[str, typer.Option("--type", help="Q4_0, Q8_0, Q4_K_M, TP3 …: docs/models.md has all")] = "Q4_0",
+    tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.bin of a llama2.c checkpoint")] = None,
+    type_: Annotated[
+        str, typer.Option("--type", help="Q4_0, Q8_0, Q4_K_M, TP3 …: docs/models.md has all; keep: as they are (GGUF)")
+    ] = "Q4_0",
     name: Annotated[str | None, typer.Option(help="name to write into the file")] = None,
 ) -> None:
-    """Make a GGUF file from another format."""
+    """Make a GGUF file from another format, or of other types."""
     from .convert import convert as run_convert
 
     summary = run_convert(source, tokenizer, out, type_.upper(), name)
@@ -210,6 +212,32 @@ def convert(
     if summary.padded_to != summary.padded_from:
         print(f"; hidden size padded with zeros from {summary.padded_from} to {summary.padded_to}", end="")
     print("; tensors:", ", ".join(f"{count} {stored}" for stored, count in summary.tensors.items()))
+
+
+@app.command("inspect")
+def inspect_(
+    file: Annotated[Path, typer.Argument(help="a GGUF file, or 'demo'")],
+    context: Annotated[int | None, typer.Option("-c", help="positions in the KV cache")] = None,
+    batch: Annotated[int, typer.Option(help="tokens that prefill takes at once")] = 8,
+    kv: Annotated[
+        str | None, typer.Option(help="type of the KV cache: f32, f16 or q8", show_default="the path's")
+    ] = None,
+    o: Annotated[str, typer.Option("-o", help="table or json")] = "table",
+) -> None:
+    """Show what a model holds and needs, and which known boards have room for it."""
+    from . import inspection
+
+    if o not in inspection.FORMATS:
+        raise BadInput(f"-o takes table or json, not '{o}'")
+    if not 1 <= batch <= 4096 or (context is not None and context < 1):
+        raise BadInput("-c must be positive, --batch from 1 to 4096")
+    if kv not in (None, "f32", "f16", "q8"):
+        raise BadInput(f"--kv takes f32, f16 or q8, not '{kv}'")
+    found = inspection.inspect(_model(str(file)), context, batch, kv)
+    if o == "json":
+        print(inspection.as_json(found))
+    else:
+        inspection.terminal(found, Console(width=None if sys.stdout.isatty() else 150))
 
 
 @app.command()

@@ -1,0 +1,211 @@
+"""What a GGUF file holds and what a board needs to run it, before it is deployed.
+
+Sizes come from the device package's own plan of the model (planner); what it takes of the heap besides was measured."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGMLQuantizationType
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from . import fits, gguf_files, planner, quants
+from .errors import BadInput, plain
+from .source import SLAB, sha256
+
+FORMATS = ("table", "json")
+# Heap of package, model and a measured run beside arena, KV cache and plan; tests hold it against boards.
+HEAP_BASE, HEAP_LAYER = 25_300, 1_700
+HEADER = 16384  # bytes of a streamed file that are first tried as its header
+_NAMES = {type_.id: name for name, type_ in quants.TYPES.items()}
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes of RAM with a variant of the kernels. weights: header and buffer of a stream, 0 where they are mapped."""
+
+    variant: str
+    path: str
+    kv_type: str
+    context: int
+    batch: int
+    arena: int
+    kv: int
+    kv_per_100: int
+    plan: int
+    package: int
+    weights: int
+
+    @property
+    def ram(self) -> int:
+        return self.arena + self.kv + self.plan + self.package + self.weights
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """reason: why no board runs it, empty where boards do. mapped, streamed: by variant."""
+
+    file: str
+    bytes: int
+    sha256: str
+    architecture: str
+    name: str
+    parameters: int
+    tensors: list[dict[str, Any]]
+    sizes: dict[str, int]
+    reason: str
+    mapped: dict[str, Need]
+    streamed: dict[str, Need]
+
+
+def inspect(path: Path, context: int | None = None, batch: int = 8, kv: str | None = None) -> Inspection:
+    """Raises BadInput for what is no GGUF file, or a damaged one."""
+    data = gguf_files.open_mapped(path)
+    shown = planner.device("portable", any_type=True)
+    try:
+        gguf = shown.read(data)
+        architecture = gguf.get("general.architecture", "?", str)
+        name = gguf.get("general.name", "?", str)[:64]
+    except shown.error as error:
+        raise BadInput(f"{path}: {plain(str(error))}") from None
+    tensors = []
+    for tensor, (type_, cols, rows, _) in gguf.tensors.items():
+        size = rows * planner.row_bytes(type_, cols)
+        tensors.append({"name": tensor, "type": _type_name(type_), "rows": rows, "cols": cols, "bytes": size})
+    reason, sizes, mapped, streamed = "", {}, {}, {}
+    values: dict[tuple[int, ...], int] = {}
+    for variant in planner.VARIANTS:
+        device = planner.device(variant)
+        try:
+            own = device.read(data, lambda *tensor: _scan(data, values, *tensor))
+            device.tokenizer.Tokenizer(own, device.llama.Llama(own, 1, 1).vocab)
+            llama = device.llama.Llama(own, context, batch, kv)
+            mapped[variant] = _need(variant, llama, 0)
+            header, room = _streamed(device, own, len(data), batch)
+            streamed[variant] = _need(variant, device.llama.Llama(own, context, batch, kv, room), header + room)
+            sizes = {
+                "layers": llama.layers,
+                "dim": llama.dim,
+                "hidden": llama.hidden,
+                "heads": llama.heads,
+                "kv_heads": llama.kv_heads,
+                "vocabulary": llama.vocab,
+                "context": llama.trained_context,
+                "macs_per_token": llama.macs,
+            }
+        except device.error as error:
+            reason = str(error)
+    return Inspection(
+        file=str(path),
+        bytes=len(data),
+        sha256=sha256(path),
+        architecture=architecture,
+        name=name,
+        parameters=sum(int(t["rows"]) * int(t["cols"]) for t in tensors),
+        tensors=tensors,
+        sizes=sizes,
+        reason="" if mapped else reason,
+        mapped=mapped,
+        streamed=streamed,
+    )
+
+
+def _type_name(type_: int) -> str:
+    if type_ in _NAMES:
+        return _NAMES[type_]
+    try:
+        return GGMLQuantizationType(type_).name
+    except ValueError:
+        return str(type_)
+
+
+def _need(variant: str, llama: Any, weights: int) -> Need:
+    return Need(
+        variant=variant,
+        path=planner.VARIANTS[variant][0],
+        kv_type=llama.kv,
+        context=llama.context,
+        batch=llama.batch,
+        arena=llama.plan.arena_bytes,
+        kv=llama.kv_bytes,
+        kv_per_100=2 * llama.layers * 100 * llama.kv_row,
+        plan=4 * len(llama.plan.words),
+        package=HEAP_BASE + HEAP_LAYER * llama.layers,
+        weights=weights,
+    )
+
+
+def _streamed(device: planner.Device, gguf: Any, size: int, batch: int) -> tuple[int, int]:
+    """Bytes of header and buffer of a streamed file, as the device's session and stream have them."""
+    header = HEADER
+    while header < gguf.data_offset and header < size:
+        header *= 2
+    some = ("token_embd.weight", "output.weight")
+    room = max(
+        (min(rows, 2 * max(batch, 1)) if name in some else rows) * planner.row_bytes(type_, cols)
+        for name, (type_, cols, rows, _) in gguf.tensors.items()
+    )
+    return min(header, size), room
+
+
+def _scan(data: memoryview, known: dict[tuple[int, ...], int], *tensor: int) -> int:
+    """0 for a tensor with a value that is no number, as the device's scan; each is looked at once."""
+    if tensor not in known:
+        offset, type_, rows, cols = tensor
+        size = planner.row_bytes(type_, cols)
+        raw = np.frombuffer(data, np.uint8, rows * size, offset).reshape(rows, size)
+        step = max(SLAB // cols // 2 * 2, 2)
+        parts = (quants.dequantize(raw[i : i + step], _NAMES[type_], cols) for i in range(0, rows, step))
+        with np.errstate(all="ignore"):
+            known[tensor] = int(all(np.isfinite(part).all() for part in parts))
+    return known[tensor]
+
+
+def as_json(found: Inspection) -> str:
+    result = asdict(found)
+    for kind in ("mapped", "streamed"):
+        for variant, need in getattr(found, kind).items():
+            result[kind][variant]["ram"] = need.ram
+    result["boards"] = [asdict(fit) for fit in fits.of(found)]
+    return json.dumps(result, indent=1)
+
+
+def _kib(size: int) -> str:
+    return f"{size / 1024:,.1f}"
+
+
+def terminal(found: Inspection, console: Console) -> None:
+    types: dict[str, list[int]] = {}
+    for tensor in found.tensors:
+        count = types.setdefault(tensor["type"], [0, 0])
+        count[0] += 1
+        count[1] += tensor["bytes"]
+    console.print(
+        Text(plain(f"{found.name}: {found.architecture}, {found.parameters:,} parameters, {found.bytes:,} bytes"))
+    )
+    sizes = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in found.sizes.items())
+    if sizes:
+        console.print(Text(sizes))
+    held = ", ".join(f"{count} {name} of {size:,} bytes" for name, (count, size) in types.items())
+    console.print(Text(f"tensors: {held}"))
+    if found.reason:
+        console.print(Text(plain(f"no board runs it: {found.reason}")))
+        return
+    console.print()
+    table = Table(title="RAM in KiB, weights in flash", box=None, pad_edge=False, title_justify="left")
+    for i, heading in enumerate(
+        ("kernels", "KV", "arena", "KV cache", "per 100 tokens", "plan", "package", "all", "streamed")
+    ):
+        table.add_column(heading, justify="left" if i < 2 else "right")
+    for variant, need in found.mapped.items():
+        cells = (need.arena, need.kv, need.kv_per_100, need.plan, need.package, need.ram, found.streamed[variant].ram)
+        table.add_row(variant, need.kv_type, *map(_kib, cells))
+    console.print(table)
+    need = next(iter(found.mapped.values()))
+    console.print(Text(f"context {need.context}, batch {need.batch}"))
+    console.print()
+    fits.show(fits.of(found), console)

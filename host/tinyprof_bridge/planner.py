@@ -1,0 +1,116 @@
+"""The device package's own reader and planner, run on the host: what they say of a model is what a board says.
+
+Of its native module they need only sizes; those of activations depend on the kernels' variant and are held against
+the boards in the tests."""
+
+import functools
+import importlib
+import struct
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+from . import deploy, quants
+
+FLOAT, FIXED = "float", "fixed"
+BLOCK = 32
+# Bytes of a block's activations by type; what a type lacks is as the portable kernels have it.
+_ARMV7EM = {"Q4_0": 72, "Q8_0": 72, "TP3": 72, "TP2": 76, "TPT": 76, "Q4_K": 532 / 8, "Q6_K": 548 / 8}
+_SCALAR = {"Q4_0": 72, "Q4_K": 548 / 8, "Q6_K": 580 / 8, "TP3": 72}
+VARIANTS: dict[str, tuple[str, dict[str, float]]] = {
+    "portable": (FLOAT, {}),
+    "avx2": (FLOAT, {}),
+    "armv7em": (FLOAT, _ARMV7EM),
+    "mve": (FLOAT, _ARMV7EM | {"Q4_0": 40, "Q8_0": 40, "TP2": 84, "TPT": 84}),
+    "armv6m": (FIXED, _SCALAR | {"Q8_0": 36, "TP2": 120, "TPT": 120}),
+    "armv7m": (FIXED, _SCALAR | {"Q8_0": 76, "TP2": 72, "TPT": 72}),
+    "rv32": (FIXED, _SCALAR | {"Q8_0": 132, "TP2": 120, "TPT": 120}),
+    "scalar": (FIXED, _SCALAR | {"Q8_0": 136, "TP2": 72, "TPT": 72}),
+}
+_NAMES = {type_.id: name for name, type_ in quants.TYPES.items()}
+
+
+def row_bytes(type_: int, cols: int) -> int:
+    """As _tinyprof.row_bytes, for all types of GGUF and our own: 0 where they do not fit."""
+    if type_ in _NAMES:
+        name = _NAMES[type_]
+        return 0 if cols % quants.TYPES[name].values else quants.row_bytes(name, cols)
+    try:
+        values, size = GGML_QUANT_SIZES[GGMLQuantizationType(type_)]
+    except (ValueError, KeyError):
+        return 0
+    return 0 if cols % values else cols // values * size
+
+
+def _strings_skip(data: Any, at: int, count: int) -> int:
+    for _ in range(count):
+        if at + 8 > len(data):
+            return -1
+        at += 8 + int(struct.unpack_from("<Q", data, at)[0])
+        if at > len(data):
+            return -1
+    return at
+
+
+def native(variant: str) -> ModuleType:
+    path, blocks = VARIANTS[variant]
+
+    def q8_bytes(type_: int, cols: int) -> int:
+        name, count = _NAMES.get(type_, ""), cols // BLOCK
+        if name in blocks:
+            size = round(blocks[name] * count)
+            return size if path == FLOAT else size + 4 * (2 if name in quants.OWN else 1)
+        return cols + 4 * count if path == FLOAT else 4 + cols + (count + 3) // 4 * 4
+
+    def kv_bytes(type_: int, head_dim: int) -> int:
+        sizes = {quants.TYPES["Q8_0"].id: 4 + (head_dim + 3) // 4 * 4}
+        if path == FLOAT:
+            sizes |= {quants.TYPES["F32"].id: 4 * head_dim, quants.TYPES["F16"].id: 2 * head_dim}
+        return sizes.get(type_, 0)
+
+    module = ModuleType("_tinyprof")
+    vars(module).update(
+        build=lambda: (0, variant, "", "", path),
+        row_bytes=row_bytes,
+        q8_bytes=q8_bytes,
+        kv_bytes=kv_bytes,
+        strings_skip=_strings_skip,
+    )
+    return module
+
+
+class Device:
+    """Modules of the device package for one variant. any_type: tensors may be of any type of GGUF."""
+
+    def __init__(self, variant: str, any_type: bool = False) -> None:
+        name = f"tinyprof_bridge._device_{variant}{'_any' if any_type else ''}"
+        package, micropython = ModuleType(name), ModuleType("micropython")
+        package.__path__ = [str(deploy.device_package())]
+        vars(micropython)["const"] = lambda value: value
+        shims = {"_tinyprof": native(variant), "micropython": micropython, name: package}
+        with mock.patch.dict(sys.modules, shims):
+            self.gguf, self.llama, self.tokenizer, self.ops, self.errors = (
+                importlib.import_module(f"{name}.{module}")
+                for module in ("gguf", "llama", "tokenizer", "ops", "errors")
+            )
+        if any_type:
+            self.ops.TYPES.update({t.value: t.name for t in GGMLQuantizationType if t.value not in self.ops.TYPES})
+
+    @property
+    def error(self) -> type[Exception]:
+        """What the package raises for models that it does not run."""
+        error: type[Exception] = self.errors.ModelError
+        return error
+
+    def read(self, data: Any, scan: Callable[..., int] | None = None) -> Any:
+        """A GGUF of the package. Values are looked at by scan, or not at all."""
+        return self.gguf.GGUF(data, None, scan or (lambda *_: 1))
+
+
+@functools.cache
+def device(variant: str, any_type: bool = False) -> Device:
+    return Device(variant, any_type)

@@ -1,0 +1,178 @@
+"""A model as an importer gives it to the converter: sizes, vocabulary, and tensors read some rows at a time."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from gguf.constants import TokenType
+
+from .errors import BadInput
+
+Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+Shape = tuple[int, ...]
+
+SLAB = 1 << 18  # values that are in memory at once
+MOST = 1 << 24  # of any size: more is no model for a microcontroller
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A row of a weight matrix makes one output. rope_scale: the factor of linear scaling."""
+
+    dim: int
+    hidden_dim: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    vocab_size: int
+    context: int
+    rope_base: float = 10000.0
+    rope_scale: float = 1.0
+    rope_dims: int = 0  # 0: all of a head
+    eps: float = 1e-5
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.n_heads
+
+    def layer(self) -> dict[str, Shape]:
+        """GGUF name and shape of a layer's tensors, in the order of llama2.c's checkpoints."""
+        kv_dim = self.n_kv_heads * self.head_dim
+        return {
+            "attn_norm": (self.dim,),
+            "attn_q": (self.dim, self.dim),
+            "attn_k": (kv_dim, self.dim),
+            "attn_v": (kv_dim, self.dim),
+            "attn_output": (self.dim, self.dim),
+            "ffn_norm": (self.dim,),
+            "ffn_gate": (self.hidden_dim, self.dim),
+            "ffn_down": (self.dim, self.hidden_dim),
+            "ffn_up": (self.hidden_dim, self.dim),
+        }
+
+    def tensors(self) -> dict[str, Shape]:
+        """GGUF name and shape of all tensors, layer after layer so that a board can stream them; with output.weight,
+        which may be missing."""
+        shapes: dict[str, Shape] = {"token_embd.weight": (self.vocab_size, self.dim)}
+        for i in range(self.n_layers):
+            shapes |= {f"blk.{i}.{kind}.weight": shape for kind, shape in self.layer().items()}
+        return shapes | {"output_norm.weight": (self.dim,), "output.weight": (self.vocab_size, self.dim)}
+
+    def fault(self) -> str | None:
+        """What cannot be true of a model's sizes, or None."""
+        for name in ("dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "context"):
+            value = getattr(self, name)
+            if value <= 0:
+                return f"{'seq_len' if name == 'context' else name} is {value}"
+        if self.vocab_size < 3:
+            return f"vocab_size is {self.vocab_size}"
+        if self.dim % (2 * self.n_heads):
+            return f"dim {self.dim} does not divide into {self.n_heads} heads of even size"
+        if self.n_heads % self.n_kv_heads:
+            return f"{self.n_heads} heads do not share {self.n_kv_heads} key and value heads"
+        return None
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Tokens as GGUF has them: spaces as '▁' in normal tokens."""
+
+    tokens: list[str]
+    scores: list[float]
+    types: list[TokenType]
+    unknown: int = 0
+    bos: int = 1
+    eos: int = 2
+    add_bos: bool = True
+    add_space: bool = True
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """rows(first, count): that many rows as float32; a vector is one row.
+
+    type, raw: as the source stores it and its bytes, row by row, where it is a type of ours."""
+
+    shape: Shape
+    rows: Callable[[int, int], Floats]
+    type: str | None = None
+    raw: Callable[[int, int], Bytes] | None = None
+
+    @property
+    def matrix(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return prod(self.shape[:-1]), self.shape[-1]
+
+
+@dataclass(frozen=True)
+class Source:
+    """digest: SHA-256 of the file with the weights; about: further strings of general.*"""
+
+    path: Path
+    sizes: Sizes
+    vocabulary: Vocabulary
+    tensors: dict[str, Tensor]
+    digest: str
+    name: str | None = None
+    about: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> int:
+        return sum(prod(tensor.shape) for tensor in self.tensors.values())
+
+
+def complete(path: Path, sizes: Sizes, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors in the order of the file. Raises BadInput if one is missing, one too many, or of another shape."""
+    shapes = sizes.tensors()
+    if extra := sorted(tensors.keys() - shapes.keys()):
+        raise BadInput(f"{path}: tensor {extra[0]} is not supported")
+    for name, shape in shapes.items():
+        if name not in tensors:
+            if name == "output.weight":
+                continue
+            raise BadInput(f"{path}: tensor {name} is missing")
+        if tensors[name].shape != shape:
+            raise BadInput(f"{path}: {name} is {_by(tensors[name].shape)} where the sizes ask for {_by(shape)}")
+    return {name: tensors[name] for name in shapes if name in tensors}
+
+
+def _by(shape: Shape) -> str:
+    return " x ".join(map(str, shape))
+
+
+def of_array(data: npt.NDArray[np.generic]) -> Tensor:
+    """A tensor of numbers that lie in memory or in a mapped file."""
+    flat = data.reshape(-1, data.shape[-1])
+    return Tensor(data.shape, lambda first, count: flat[first : first + count].astype(np.float32))
+
+
+def file_size(path: Path) -> int:
+    """Size of a regular file. Raises OSError if there is none: a device or pipe has no end."""
+    size = path.stat().st_size
+    if not path.is_file():
+        raise OSError("not a file")
+    return size
+
+
+def read_limited(path: Path, limit: int) -> bytes:
+    """A small file as a whole. Raises BadInput if it cannot be read or is larger."""
+    try:
+        size = file_size(path)
+        if size > limit:
+            raise BadInput(f"{path}: {size:,} bytes are too many for such a file")
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,140 @@
+"""inspect: its sizes are those that boards report, and bad files get one line."""
+
+import json
+import re
+import subprocess
+import sys
+import tracemalloc
+
+import pytest
+from gguf import GGUFReader, GGUFValueType
+from hypothesis import given
+from models import make_model
+from on_board import ALL, KERNELS, board
+from test_fuzz import CASES, Fields, fuzz, patches
+from tinyprof_bridge import deploy, fits, inspection, known, planner, quants
+from tinyprof_bridge.boards import EMULATED
+from tinyprof_bridge.collect import Request, collect
+from tinyprof_bridge.errors import BadInput
+from tinyprof_bridge.progress import Progress
+
+VARIANTS = KERNELS | {"unix": "avx2", "unix-fixed": "scalar"}
+SIZES = """
+import tinyprof, _tinyprof
+for kv, context, batch in ((None, None, 8), ("q8", 20, 3)):
+    m = tinyprof.load({source!r}, context=context, batch=batch, kv=kv)
+    print(m.arena_bytes, m.arch.kv_bytes, 4 * len(m.arch.plan.words))
+    m = None
+for type, cols in {rows!r}:
+    print(_tinyprof.q8_bytes(type, cols), _tinyprof.row_bytes(type, cols))
+"""
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_sizes_are_those_of_the_board(tmp_path, name):
+    model = make_model(tmp_path / "model.gguf", type_="Q4_0", dim=128, hidden=256)
+    rows = [(t.id, cols) for t in quants.TYPES.values() for cols in (32, 96, 256, 768) if cols % t.values == 0]
+    with board(name, model) as b:
+        said = [[int(x) for x in line.split()] for line in b.run(SIZES.format(source=b.source, rows=rows)).splitlines()]
+    variant = VARIANTS[name]
+    needs = [inspection.inspect(model, context, batch, kv) for kv, context, batch in ((None, None, 8), ("q8", 20, 3))]
+    assert said[:2] == [[n.arena, n.kv, n.plan] for n in (needs[0].mapped[variant], needs[1].mapped[variant])]
+    native = planner.native(variant)
+    assert said[2:] == [[native.q8_bytes(*row), native.row_bytes(*row)] for row in rows]
+
+
+@pytest.mark.parametrize("name", ["m4", "m3"])
+@pytest.mark.parametrize("layers", [1, 4, 12])
+def test_ram_is_enough_and_not_much_more(tmp_path, name, layers):
+    model = make_model(tmp_path / "model.gguf", type_="Q4_0", layers=layers)
+    run, _ = collect(Request(board=name, model=model, p=(8,), n=(8,), r=2), tmp_path / "run.jsonl", Progress())
+    memory = run.memory
+    need = inspection.inspect(model, run.model.context, run.model.batch).mapped[VARIANTS[name]]
+    assert memory.heap_live <= need.ram < 1.03 * memory.heap_live
+
+
+def test_streamed_weights_are_those_of_the_board(tmp_path):
+    model = make_model(tmp_path / "model.gguf", type_="Q8_0", layers=3, vocab=1200)
+    request = Request(board="unix", model=model, p=(8,), n=(8,), r=1, stream=True)
+    run, _ = collect(request, tmp_path / "run.jsonl", Progress())
+    need = inspection.inspect(model, run.model.context, run.model.batch).streamed["avx2"]
+    assert need.weights == run.memory.model_ram
+    assert (need.arena, need.plan) == (run.memory.arena, run.memory.plan)
+
+
+def test_the_package_fits_its_flash():
+    assert len(deploy.romfs_image(deploy.compiled_package(), None)) <= fits.PACKAGE
+
+
+def test_boards(tmp_path):
+    small = inspection.inspect(make_model(tmp_path / "small.gguf", type_="Q4_0"))
+    large = inspection.inspect(
+        make_model(tmp_path / "large.gguf", type_="Q4_0", layers=8, dim=128, hidden=256, context=256)
+    )
+    of = {name: {fit.board: fit for fit in fits.of(found)} for name, found in (("small", small), ("large", large))}
+    assert of["small"].keys() == {b.board for b in known.boards() if b.family != "unix"}
+    assert of["small"]["RPI_PICO"].how == "mapped, streamed" and of["small"]["RPI_PICO"].measured
+    assert of["large"]["m4"].good
+    assert re.fullmatch(r"no: \d+ KiB of RAM missing|mapped, with -c \d+", of["large"]["RPI_PICO"].how)
+    assert re.fullmatch(r"no: [\d,]+ KiB of flash missing", of["large"]["MICROBIT"].how)
+    for fit in of["large"].values():
+        if match := re.fullmatch(r"mapped, with -c (\d+)", fit.how):
+            again = inspection.inspect(tmp_path / "large.gguf", int(match[1]))
+            assert again.mapped[fit.kernels].ram <= fit.ram
+    assert {fits.variant(b) for b in known.boards() if b.board in EMULATED} == set(KERNELS.values())
+
+
+def run_inspect(*arguments):
+    command = [sys.executable, "-m", "tinyprof_bridge", "inspect", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_command(tmp_path):
+    model = make_model(tmp_path / "model.gguf", type_="Q4_0")
+    shown = json.loads(run_inspect(model, "-o", "json").stdout)
+    assert shown["architecture"] == "llama" and shown["bytes"] == model.stat().st_size
+    assert shown["tensors"][0]["type"] == "Q4_0" and len(shown["tensors"]) == len(GGUFReader(model).tensors)
+    assert shown["sizes"]["layers"] == 2 and shown["sizes"]["context"] == 64
+    assert shown["mapped"]["armv7em"]["kv_per_100"] == 2 * 2 * 100 * 32 * 4
+    assert {"board", "how", "ram_needed"} <= shown["boards"][0].keys()
+    text = run_inspect(model).stdout
+    assert "random-1: llama, " in text and "RPI_PICO " in text and "15 Q4_0 of " in text
+    bad = run_inspect(tmp_path / "none.gguf")
+    assert bad.returncode == 2 and bad.stderr.count("\n") == 1 and "cannot be read" in bad.stderr
+    assert run_inspect(model, "--batch", "0").returncode == 2
+    assert run_inspect(model, "-o", "xml").returncode == 2
+
+
+def test_a_model_that_no_board_runs(tmp_path):
+    keys = {"llama.expert_count": (4, GGUFValueType.UINT32)}
+    found = inspection.inspect(make_model(tmp_path / "moe.gguf", keys=keys))
+    assert found.reason == "llama.expert_count: mixture of experts is not supported"
+    assert not found.mapped and found.tensors and fits.of(found) == []
+    assert "no board runs it: llama.expert_count" in run_inspect(tmp_path / "moe.gguf").stdout
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    path = make_model(tmp_path_factory.mktemp("fuzz") / "good.gguf", type_="Q4_0", layers=1)
+    return path, path.read_bytes(), Fields(path.read_bytes()).found
+
+
+@fuzz(40)
+@given(case=CASES)
+def test_damaged_files_are_shown_or_refused(good, case):
+    path, data, fields = good
+    edits, cut = case
+    damaged = bytearray(data[:cut])
+    for at, new in patches(fields, data, edits):
+        damaged[at : at + len(new)] = new
+    source = path.with_name("damaged.gguf")
+    source.write_bytes(damaged)
+    tracemalloc.start()
+    try:
+        inspection.as_json(inspection.inspect(source))
+    except BadInput as error:
+        assert "\n" not in str(error)
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 2 * len(data) + (16 << 20)
