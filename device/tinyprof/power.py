@@ -13,6 +13,7 @@ from .records import CHUNK
 _MASK = const(0x3FFFFFFF)  # of the microseconds that 32-bit ports count
 _HALF = const(0x20000000)
 _SETTLE = const(4)  # readings before and after the work, so that its edges lie between two
+_QUIET_US = const(250)  # between conversions that only accumulators see: the ends of a window matter less
 _GIVE_UP = const(50)  # failed readings in a row after which the timer stops asking
 _BARKER = const(0b1110010)  # 7 bits that resemble no shift of themselves
 MARKER_BITS = const(7)
@@ -130,7 +131,7 @@ class Meter:
         self._ring = None
         self._epoch = self._last = None
         if chip:
-            chip.configure(1000000 // rate)
+            chip.configure(_QUIET_US if quiet else 1000000 // rate)
             if not quiet:
                 self._ring = Ring(chip, ring, self.board.now)
                 self._tick = self._ring.tick  # a bound method made here is none made in an interrupt
@@ -172,13 +173,13 @@ class Meter:
         board.sleep(MARKER_US)
         records.write("marker", name=name, begin=begin, end=end, bits=MARKER_BITS, pattern=_BARKER)
 
-    def idle(self, records, name="idle"):
-        """Windows of a sleeping board, as long as idle_us together."""
+    def idle(self, records, rep):
+        """A window of a board that sleeps."""
         if self.idle_us:
-            self.window(records, name, 0, 0, self.board.sleep, self.idle_us)
+            self.window(records, "idle", rep, 0, self.board.sleep, self.idle_us)
 
     def window(self, records, test, rep, tokens, work, *args):
-        """Runs work(*args) inside readings; tells what was read. Returns what work returned."""
+        """Runs work(*args), which returns units of the counter, inside readings; tells what was read."""
         board, ring = self.board, self._ring
         counted = None
         if ring:
@@ -189,7 +190,7 @@ class Meter:
             self.chip.accumulate()
         begin = board.now()
         try:
-            result = work(*args)
+            units = work(*args)
         finally:
             end = board.now()
             if ring:
@@ -198,6 +199,8 @@ class Meter:
         if self.quiet:
             counted = self.chip.accumulated()
         fields = {"test": test, "rep": rep, "tokens": tokens, "begin": self._since(begin), "end": self._since(end)}
+        if units is not None:
+            fields["units"] = units
         if ring:
             fields.update(readings=ring.count, lost=ring.lost, errors=ring.errors)
         if counted:
@@ -208,7 +211,6 @@ class Meter:
         if ring:
             for at, t, i, v in ring.chunks(begin):
                 records.write("power", source="sensor", test=test, rep=rep, at=at, t=t, i=i, v=v)
-        return result
 
 
 def open_meter(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from . import quants, schema
 from .errors import BadInput
-from .schema import Begin, Check, Counter, End, Host, Memory, Model, Op, Overhead
+from .schema import Begin, Check, Counter, End, Host, Marker, Memory, Model, Op, Overhead, Power, Sensor, Window
 from .wire import Stream
 
 # units of a counter in one second; instructions and unknown ticks have no seconds
@@ -57,6 +57,10 @@ class Run:
     check: Check | None = None
     tests: dict[str, Test] = field(default_factory=dict)
     overhead: Overhead | None = None
+    sensor: Sensor | None = None
+    markers: list[Marker] = field(default_factory=list)
+    windows: list[Window] = field(default_factory=list)
+    readings: dict[tuple[str, int], list[Power]] = field(default_factory=dict)
     memory: Memory | None = None
     end: End | None = None
     complete: bool = False
@@ -133,6 +137,14 @@ def from_stream(stream: Stream, path: str) -> Run:
                 test.costs.update(enumerate(record.v, record.at))
             case Overhead():
                 run.overhead = record
+            case Sensor():
+                run.sensor = record
+            case Marker():
+                run.markers.append(record)
+            case Window():
+                run.windows.append(record)
+            case Power():
+                run.readings.setdefault((record.test, record.rep), []).append(record)
             case Memory():
                 run.memory = record
             case End():
