@@ -17,17 +17,24 @@ _CHECK_PROMPT = 8
 _CHECK_TOKENS = 16
 
 
-def profile(model, p=(16, 64), n=(32,), d=(0,), r=5, warmup=1, run=None, out=None, meta=None):
+def profile(model, p=(16, 64), n=(32,), d=(0,), r=5, warmup=1, run=None, out=None, meta=None, power=None):
     """Measures prefill of each p tokens and decode of each n, behind each depth d, r times.
+
+    power: a power.Meter, or the arguments of power.open_meter in a dict: every test runs again under it, apart
+    from the runs that are timed.
 
     Prints the records with out (default print) and returns a Summary. meta: a dict that the
     begin record carries along. Raises ModelError if a test does not fit in the context; the
     records then end with ok false."""
     records = Records(run or _run_id(), out)
     try:
+        if isinstance(power, dict):
+            from .power import open_meter
+
+            power = open_meter(**power)
         counter = counters.find()
         summary = Summary(model, counter)
-        _Profile(model, counter, records, summary).run(p, n, d, r, warmup, meta or {})
+        _Profile(model, counter, records, summary).run(p, n, d, r, warmup, meta or {}, power)
     except BaseException as e:
         # Also on Ctrl-C: what was measured stands, and the reader knows that it is not all.
         records.end(e)
@@ -100,7 +107,7 @@ class _Profile:
         self.heap_peak = 0
         self.allocated = 0
 
-    def run(self, p, n, d, r, warmup, meta):
+    def run(self, p, n, d, r, warmup, meta, power=None):
         model, arch = self.model, self.model.arch
         longest = max(d) + max(max(p or (0,)), max(n or (0,)))
         if longest > arch.context:
@@ -123,6 +130,8 @@ class _Profile:
             for length in n:
                 self._test("tg", length, depth, r, warmup)
         self._overhead(min(n or (4,)), min(max(r, 3), 9))
+        if power:
+            self._power(power, p, n, d)
         self._memory()
 
     def _begin(self, r, warmup, meta):
@@ -166,7 +175,7 @@ class _Profile:
             self.model.prefill(self.tokens[:depth], None, False)
 
     def _test(self, kind, length, depth, r, warmup):
-        name = "%s%d" % (kind, length) + (" @ d%d" % depth if depth else "")
+        name = _name(kind, length, depth)
         measure = self._prefill if kind == "pp" else self._decode
         tokens = self.tokens[:length] if kind == "pp" else length
         self._fill(depth)
@@ -188,6 +197,29 @@ class _Profile:
         self.records.chunks("cost", costs, test=name, runs=r)
         if kind == "tg" and self.summary.share is None:
             self.summary.share = (costs, r * length)
+
+    def _power(self, meter, p, n, d):
+        """Windows of each test between two of a sleeping board, and markers around all."""
+        records = self.records
+        meter.about(records)
+        meter.marker(records, "begin")
+        meter.idle(records, 0)
+        for depth in d:
+            self._fill(depth)
+            for length in p:
+                name, tokens = _name("pp", length, depth), self.tokens[:length]
+                self._watched(meter, name, length, self._prefill, tokens, depth)
+            for length in n:
+                self._watched(meter, _name("tg", length, depth), length, self._decode, length, depth)
+        meter.idle(records, 1)
+        meter.marker(records, "end")
+
+    def _watched(self, meter, name, length, measure, *args):
+        for _ in range(meter.warmup):
+            measure(*args, None)
+        for rep in range(meter.reps):
+            gc.collect()
+            meter.window(self.records, name, rep, length, measure, *args, None)
 
     def _samples(self, name, kind, rep, length):
         between, stamps = self.counter.between, self.stamps
@@ -266,6 +298,10 @@ class _Profile:
             heap_peak=max(self.heap_peak, live),
             allocated_in_region=self.allocated,
         )
+
+
+def _name(kind, length, depth):
+    return "%s%d" % (kind, length) + (" @ d%d" % depth if depth else "")
 
 
 class Summary:

@@ -43,6 +43,7 @@ class Request:
     kv: str | None = None
     stream: bool = False  # even where the weights could be mapped
     timeout: float = 120.0
+    power: dict[str, object] | None = None  # arguments of the device's power.open_meter
 
     @property
     def needed_context(self) -> int:
@@ -246,7 +247,7 @@ def _judge(run: Run, failure: BaseException | None, partial: Path) -> None:
     if failure is not None:
         raise RunFailed(f"{failure}; {kept}")
     if run.end is not None and not run.end.ok:
-        if run.end.error == "ModelError":
+        if run.end.error in ("ModelError", "SensorError"):
             raise BadInput(f"{run.end.reason}")
         raise RunFailed(f"the board stopped with {run.end.error}: {run.end.reason}; {kept}")
     if run.model and run.host and run.model.sha256 not in (None, run.host.model_sha256):
@@ -259,7 +260,7 @@ def _code(request: Request, place: Place, run: str) -> str:
     load = {"context": request.needed_context, "batch": request.batch, "kv": request.kv}
     if request.stream:
         load["stream"] = True
-    profile = {
+    profile: dict[str, object] = {
         "p": request.p,
         "n": request.n,
         "d": request.d,
@@ -267,6 +268,8 @@ def _code(request: Request, place: Place, run: str) -> str:
         "warmup": request.warmup,
         "meta": {"via": "collect"},
     }
+    if request.power is not None:
+        profile["power"] = request.power
     return f"from tinyprof.remote import main\nmain({place.source!r},{run!r},{load!r},{profile!r})\n"
 
 

@@ -157,6 +157,64 @@ class Overhead(Record):
     off: list[Count]
 
 
+class Sensor(Record):
+    """What reads the board's supply. amperes = i * shunt_pv / shunt_uohm / 1e6, volts = v * bus_pv / 1e12 of the
+    counts i and v in power records; each is the mean over conversion_us before it was read, or less."""
+
+    kind: Literal["sensor"]
+    source: Literal["sensor"]
+    mode: Literal["samples", "accumulator"]
+    name: str
+    rate_hz: Annotated[int, Field(ge=1)]
+    shunt_uohm: Annotated[int, Field(ge=1)]
+    shunt_pv: Annotated[int, Field(ge=1)]
+    bus_pv: Annotated[int, Field(ge=1)]
+    full_scale: Annotated[int, Field(ge=1)]
+    conversion_us: Count
+
+
+class Marker(Record):
+    """Idle and busy steps of one length each, from begin to end; the bits of pattern, first the highest: 1 is busy."""
+
+    kind: Literal["marker"]
+    name: Literal["begin", "end"]
+    begin: Count
+    end: Count
+    bits: Annotated[int, Field(ge=1, le=64)]
+    pattern: Count
+
+
+class Window(Record):
+    """One repetition under a sensor; begin, end in us since the first window or marker."""
+
+    kind: Literal["window"]
+    test: str
+    rep: Count
+    tokens: Count
+    begin: Count
+    end: Count
+    units: Count | None = None
+    readings: Count | None = None
+    lost: Count = 0
+    errors: Count = 0
+    overflow: bool = False
+    energy_nj: Count | None = None
+    charge_nc: int | None = None
+
+
+class Power(Record):
+    """Readings 'at', 'at' + 1, ... of a window: us after its begin, counts of the shunt and of the bus."""
+
+    kind: Literal["power"]
+    source: Literal["sensor"]
+    test: str
+    rep: Count
+    at: Count
+    t: list[int]
+    i: list[int]
+    v: list[int]
+
+
 class Memory(Record):
     """Bytes. heap_live after a collection; heap_peak the most seen at the end of a region;
     allocated_in_region the most that any measured region allocated."""
@@ -184,7 +242,22 @@ class End(Record):
 
 
 AnyRecord = Annotated[
-    Host | Begin | Counter | Model | Op | Check | Test | Samples | Cost | Overhead | Memory | End,
+    Host
+    | Begin
+    | Counter
+    | Model
+    | Op
+    | Check
+    | Test
+    | Samples
+    | Cost
+    | Overhead
+    | Sensor
+    | Marker
+    | Window
+    | Power
+    | Memory
+    | End,
     Field(discriminator="kind"),
 ]
 ADAPTER: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord)

@@ -11,7 +11,22 @@ import pandas as pd
 from . import quants, schema
 from .errors import BadInput
 from .samples import Floats, Samples
-from .schema import AnyRecord, Begin, Check, Counter, End, Host, Memory, Model, Op, Overhead
+from .schema import (
+    AnyRecord,
+    Begin,
+    Check,
+    Counter,
+    End,
+    Host,
+    Marker,
+    Memory,
+    Model,
+    Op,
+    Overhead,
+    Power,
+    Sensor,
+    Window,
+)
 from .wire import Stream
 
 # units of a counter in one second; instructions and unknown ticks have no seconds
@@ -58,6 +73,10 @@ class Run:
     check: Check | None = None
     tests: dict[str, Test] = field(default_factory=dict)
     overhead: Overhead | None = None
+    sensor: Sensor | None = None
+    markers: list[Marker] = field(default_factory=list)
+    windows: list[Window] = field(default_factory=list)
+    readings: dict[tuple[str, int], list[Power]] = field(default_factory=dict)
     memory: Memory | None = None
     end: End | None = None
 
@@ -94,6 +113,14 @@ class Run:
                 self.tests[record.test] = Test(record.test, record.phase, record.tokens, record.depth, record.cold)
             case Overhead():
                 self.overhead = record
+            case Sensor():
+                self.sensor = record
+            case Marker():
+                self.markers.append(record)
+            case Window():
+                self.windows.append(record)
+            case Power():
+                self.readings.setdefault((record.test, record.rep), []).append(record)
             case Memory():
                 self.memory = record
             case End():

@@ -1,0 +1,277 @@
+"""Texas Instruments' INA219, INA226 and INA228: current through a shunt and bus voltage over I2C.
+
+By their datasheets SBOS448G, SBOS547B and SLYS021A. Readings stay the chip's own counts: scaling is for the
+host, so that reading allocates nothing and may run in a timer's interrupt."""
+
+from micropython import const
+
+from .errors import SensorError
+
+_CONFIG = const(0x00)
+_CALIBRATION = const(0x05)  # INA219, INA226
+# Calibrations with which the current register counts as the shunt's does: nothing is rounded, nothing overflows.
+_AS_SHUNT_219 = const(4096)
+_AS_SHUNT_226 = const(2048)
+_AS_SHUNT_228 = const(4096)
+_POWER = const(0x03)
+_MASK = const(0x06)  # INA226
+_RESET = const(0x8000)
+_CONTINUOUS = const(7)  # shunt and bus, over and over
+
+# INA228
+_ADC = const(0x01)
+_SHUNT_CAL = const(0x02)
+_ENERGY = const(0x09)
+_CHARGE = const(0x0A)
+_DIAG = const(0x0B)
+_RSTACC = const(0x4000)
+_ADCRANGE = const(0x10)
+
+# How much longer than typical a conversion may take, in per cent: the INA219's 12 bits, 532 us, take 586 at most.
+_SLACK = const(10)
+# averages of INA226 and INA228, in the order of their codes
+_AVERAGES = (1, 4, 16, 64, 128, 256, 512, 1024)
+
+
+def plan(period, shunt, bus, averages):
+    """(code of averages, of the shunt's conversion, of the bus') that watch the shunt for the most of a period.
+
+    period and conversion times in us; the bus takes the longest conversion that still fits."""
+    best = (0, 0, 0)
+    watched = -1
+    for a, n in enumerate(averages):
+        for s, t in enumerate(shunt):
+            for b, u in enumerate(bus):
+                if n * (t + u) * (100 + _SLACK) <= period * 100 and n * (1000 * t + u) > watched:
+                    best, watched = (a, s, b), n * (1000 * t + u)
+    if watched < 0:
+        raise SensorError("the sensor cannot give a reading every %d us" % period)
+    return best
+
+
+class Ina:
+    """What the three have in common. i2c: a machine.I2C; shunt_uohm: the shunt in microohms; max_ma: the greatest
+    current to expect.
+
+    After configure(): conversion_us, of shunt and bus together with all averages; full: the counts at which the
+    shunt's reading ends; shunt_pv: its LSB."""
+
+    NAME = ""
+    MAX_MV = 0  # on the shunt
+    SHUNT_PV = 0  # LSBs in picovolts
+    BUS_PV = 0
+    FULL = 0
+    ID = ()  # (register, value) that must read so
+
+    def __init__(self, i2c, address=0x40, shunt_uohm=100000, max_ma=500):
+        if shunt_uohm < 1 or max_ma < 1:
+            raise SensorError("shunt and greatest current must be positive")
+        if shunt_uohm * max_ma > self.MAX_MV * 1000000:
+            raise SensorError(
+                "%d mA in %d uohm are %d mV: the %s takes %d"
+                % (max_ma, shunt_uohm, shunt_uohm * max_ma // 1000000, self.NAME, self.MAX_MV)
+            )
+        self.i2c = i2c
+        self.address = address
+        self.shunt_uohm = shunt_uohm
+        self.max_ma = max_ma
+        self.full = self.FULL
+        self.shunt_pv = self.SHUNT_PV
+        self.conversion_us = 0
+        self._two = bytearray(2)
+        for register, value in self.ID:
+            found = self._get(register)
+            if found != value:
+                raise SensorError(
+                    "no %s at 0x%02x: register 0x%02x reads 0x%04x" % (self.NAME, address, register, found)
+                )
+
+    def _get(self, register):
+        """A register of 16 bits. Raises SensorError where nothing answers."""
+        try:
+            self.i2c.readfrom_mem_into(self.address, register, self._two)
+        except OSError as e:
+            raise SensorError("no answer from the %s at 0x%02x: %s" % (self.NAME, self.address, e))
+        return self._two[0] << 8 | self._two[1]
+
+    def _set(self, register, value):
+        try:
+            self.i2c.writeto_mem(self.address, register, bytes((value >> 8, value & 0xFF)))
+        except OSError as e:
+            raise SensorError("no answer from the %s at 0x%02x: %s" % (self.NAME, self.address, e))
+
+    def _word(self, register):
+        """As _get, signed, and with the bus' own OSError: for reading in an interrupt."""
+        two = self._two
+        self.i2c.readfrom_mem_into(self.address, register, two)
+        value = two[0] << 8 | two[1]
+        return value - 65536 if value & 0x8000 else value
+
+    def read(self, out, at):
+        """Puts counts of shunt and bus into out[at] and out[at + 1]. Allocates nothing; raises OSError."""
+        out[at] = self._word(1)
+        out[at + 1] = self._word(2)
+
+    def about(self):
+        """The fields of a sensor record that the chip decides."""
+        return {
+            "name": self.NAME,
+            "shunt_uohm": self.shunt_uohm,
+            "shunt_pv": self.shunt_pv,
+            "bus_pv": self.BUS_PV,
+            "full_scale": self.full,
+            "conversion_us": self.conversion_us,
+        }
+
+
+class INA219(Ina):
+    """12 bits. It has no register of identity: that of its configuration after a reset stands for one."""
+
+    NAME = "INA219"
+    MAX_MV = 320
+    SHUNT_PV = 10000000
+    BUS_PV = 4000000000
+    # 9 to 12 bits, then 12 bits averaged over 2 to 128; us, and the code of each
+    _TIMES = (84, 148, 276, 532, 1060, 2130, 4260, 8510, 17020, 34050, 68100)
+    _CODES = b"\x00\x01\x02\x03\x09\x0a\x0b\x0c\x0d\x0e\x0f"
+
+    def configure(self, period):
+        """Starts conversions that follow one another at least every period us."""
+        self._set(_CONFIG, _RESET)
+        found = self._get(_CONFIG)
+        if found != 0x399F:
+            raise SensorError("no INA219 at 0x%02x: after a reset it reads 0x%04x" % (self.address, found))
+        _, s, b = plan(period, self._TIMES, self._TIMES, (1,))
+        gain = 0  # 40, 80, 160 or 320 mV
+        while self.shunt_uohm * self.max_ma > (40 << gain) * 1000000:
+            gain += 1
+        self.full = 4000 << gain
+        self._set(_CALIBRATION, _AS_SHUNT_219)
+        wide = 1  # 32 V
+        config = wide << 13 | gain << 11 | self._CODES[b] << 7 | self._CODES[s] << 3 | _CONTINUOUS
+        self._set(_CONFIG, config)
+        self.conversion_us = self._TIMES[s] + self._TIMES[b]
+
+    def read(self, out, at):
+        out[at] = self._word(1)
+        self.i2c.readfrom_mem_into(self.address, 2, self._two)
+        out[at + 1] = self._two[0] << 5 | self._two[1] >> 3
+
+    def overflow(self):
+        """Whether a current or power was too great for the chip's registers since the last configuration."""
+        return bool(self._get(2) & 1)
+
+    def ready(self):
+        """Whether a conversion has finished since this last said so."""
+        done = bool(self._get(2) & 2)
+        if done:
+            self._get(_POWER)  # which clears the flag
+        return done
+
+
+class INA226(Ina):
+    NAME = "INA226"
+    MAX_MV = 81
+    SHUNT_PV = 2500000
+    BUS_PV = 1250000000
+    FULL = 32767
+    ID = ((0xFE, 0x5449), (0xFF, 0x2260))
+    _TIMES = (140, 204, 332, 588, 1100, 2116, 4156, 8244)
+
+    def configure(self, period):
+        """Starts conversions that follow one another at least every period us."""
+        self._set(_CONFIG, _RESET)
+        a, s, b = plan(period, self._TIMES, self._TIMES, _AVERAGES)
+        self._set(_CALIBRATION, _AS_SHUNT_226)
+        self._set(_CONFIG, 0x4000 | a << 9 | b << 6 | s << 3 | _CONTINUOUS)
+        self.conversion_us = _AVERAGES[a] * (self._TIMES[s] + self._TIMES[b])
+
+    def overflow(self):
+        """Whether a current or power was too great for the chip's registers."""
+        return bool(self._get(_MASK) & 0x04)
+
+    def ready(self):
+        """Whether a conversion has finished since this last said so."""
+        return bool(self._get(_MASK) & 0x08)
+
+    def alert_when_ready(self):
+        """The ALERT pin falls when a conversion has finished, until ready() is asked."""
+        self._set(_MASK, 0x0400)
+
+
+class INA228(Ina):
+    """20 bits, and two accumulators of 40 that go on while nobody talks to it."""
+
+    NAME = "INA228"
+    MAX_MV = 163
+    SHUNT_PV = 312500
+    BUS_PV = 195312500
+    FULL = (1 << 19) - 1
+    ID = ((0x3E, 0x5449), (0x3F, 0x2281))
+    _TIMES = (50, 84, 150, 280, 540, 1052, 2074, 4120)
+
+    def __init__(self, i2c, address=0x40, shunt_uohm=100000, max_ma=500):
+        super().__init__(i2c, address, shunt_uohm, max_ma)
+        self._three = bytearray(3)
+        self._fine = 0
+
+    def configure(self, period):
+        """Starts conversions that follow one another at least every period us."""
+        self._set(_CONFIG, _RESET)
+        a, s, b = plan(period, self._TIMES, self._TIMES, _AVERAGES)
+        # the range of 40.96 mV has steps of a quarter
+        self._fine = _ADCRANGE if self.shunt_uohm * self.max_ma <= 40960000 else 0
+        self.shunt_pv = self.SHUNT_PV // 4 if self._fine else self.SHUNT_PV
+        self._set(_CONFIG, self._fine)
+        self._set(_SHUNT_CAL, _AS_SHUNT_228)
+        self._set(_ADC, 0xB000 | b << 9 | s << 6 | a)
+        self.conversion_us = _AVERAGES[a] * (self._TIMES[s] + self._TIMES[b])
+
+    def read(self, out, at):
+        three = self._three
+        for i in (4, 5):
+            self.i2c.readfrom_mem_into(self.address, i, three)
+            value = three[0] << 12 | three[1] << 4 | three[2] >> 4
+            out[at] = value - 0x100000 if value & 0x80000 else value
+            at += 1
+
+    def _forty(self, register):
+        five = bytearray(5)
+        try:
+            self.i2c.readfrom_mem_into(self.address, register, five)
+        except OSError as e:
+            raise SensorError("no answer from the INA228 at 0x%02x: %s" % (self.address, e))
+        value = 0
+        for byte in five:
+            value = value << 8 | byte
+        return value
+
+    def accumulate(self):
+        """Sets the accumulators of energy and charge to zero; they count on from there."""
+        self._set(_CONFIG, self._fine | _RSTACC)
+
+    def accumulated(self):
+        """(energy in nJ, charge in nC, whether they overflowed) since accumulate()."""
+        flags = self._get(_DIAG)  # reading the accumulators clears theirs
+        energy = self._forty(_ENERGY)
+        charge = self._forty(_CHARGE)
+        if charge >> 39:
+            charge -= 1 << 40
+        # LSBs: of current that of the shunt over its resistance, of energy 16 * 3.2 times that
+        energy = energy * self.shunt_pv * 256 // (5 * self.shunt_uohm) * 1000
+        return energy, charge * self.shunt_pv * 1000 // self.shunt_uohm, bool(flags & 0x0E00)
+
+    def overflow(self):
+        """Whether a product was too great for the chip's registers."""
+        return bool(self._get(_DIAG) & 0x0200)
+
+    def ready(self):
+        """Whether a conversion has finished since this last said so."""
+        return bool(self._get(_DIAG) & 0x02)
+
+    def alert_when_ready(self):
+        """The ALERT pin falls when a conversion has finished, until ready() is asked."""
+        self._set(_DIAG, 0x4000)
+
+
+CHIPS = {"ina219": INA219, "ina226": INA226, "ina228": INA228}

@@ -1,0 +1,229 @@
+"""Readings of a power sensor while a load runs: by a timer, into a ring made beforehand.
+
+A Meter runs windows: a piece of work with readings around it, told as one window record and its power records. The
+INA228 can do without readings: its accumulators count while the bus is quiet."""
+
+from array import array
+
+from micropython import const
+
+from .errors import SensorError
+from .records import CHUNK
+
+_MASK = const(0x3FFFFFFF)  # of the microseconds that 32-bit ports count
+_HALF = const(0x20000000)
+_SETTLE = const(4)  # readings before and after the work, so that its edges lie between two
+_QUIET_US = const(250)  # between conversions that only accumulators see: the ends of a window matter less
+_GIVE_UP = const(50)  # failed readings in a row after which the timer stops asking
+_BARKER = const(0b1110010)  # 7 bits that resemble no shift of themselves
+MARKER_BITS = const(7)
+MARKER_US = const(20000)
+
+
+def between(a, b):
+    """Microseconds from a to b, less than nine minutes apart."""
+    return ((b - a + _HALF) & _MASK) - _HALF
+
+
+class Board:
+    """Time and timers of a real board."""
+
+    def __init__(self):
+        import time
+
+        self._time = time
+        self._timer = None
+        self.sleep = time.sleep_us
+
+    def now(self):
+        return self._time.ticks_us() & _MASK
+
+    def busy(self, us):
+        begin = self.now()
+        while between(begin, self.now()) < us:
+            pass
+
+    def timer(self, period, function):
+        """Calls function every period us, from the interrupt itself where the port can; None stops it."""
+        from machine import Timer
+
+        if self._timer:
+            self._timer.deinit()
+            self._timer = None
+        if function:
+            how = {"freq": 1000000 // period, "mode": Timer.PERIODIC, "callback": function}
+            for number in (-1, 0):  # some ports have numbered timers only
+                for extra in ({"hard": True}, {}):
+                    try:
+                        self._timer = Timer(number, **how, **extra)
+                        return
+                    except (TypeError, ValueError):
+                        pass
+            raise SensorError("no timer of this board can call every %d us" % period)
+
+
+class Ring:
+    """The latest readings: time, shunt, bus. tick() takes one and allocates nothing."""
+
+    def __init__(self, chip, size, now):
+        self._data = array("i", bytes(12 * size))
+        self._read = chip.read
+        self._now = now
+        self.clear()
+
+    def clear(self):
+        self._at = self.count = self.errors = self.row = 0
+
+    def tick(self, _=None):
+        if self.row >= _GIVE_UP:
+            return
+        data, at = self._data, self._at
+        try:
+            data[at] = self._now()
+            self._read(data, at + 1)
+        except OSError:
+            self.errors += 1
+            self.row += 1
+            return
+        self.row = 0
+        self.count += 1
+        at += 3
+        self._at = at if at < len(data) else 0
+
+    @property
+    def lost(self):
+        """Readings that later ones have overwritten."""
+        return max(self.count - len(self._data) // 3, 0)
+
+    def chunks(self, begin):
+        """The readings in order, CHUNK at a time: (number of the first, times after begin, shunt, bus)."""
+        data, size = self._data, len(self._data) // 3
+        kept = min(self.count, size)
+        first = self._at // 3 + size - kept
+        for at in range(0, kept, CHUNK):
+            rows = [3 * ((first + i) % size) for i in range(at, min(at + CHUNK, kept))]
+            yield (
+                self.lost + at,
+                [between(begin, data[i]) for i in rows],
+                [data[i + 1] for i in rows],
+                [data[i + 2] for i in rows],
+            )
+
+
+class Meter:
+    """chip: an Ina, or None where a sensor elsewhere watches and only windows are told.
+
+    rate: readings a second; ring: how many are kept; quiet: no readings inside windows, the INA228's accumulators
+    instead; reps, warmup, idle_ms: what a measurement takes at least."""
+
+    def __init__(self, chip, rate=1000, ring=1024, quiet=False, reps=10, warmup=10, idle_ms=1000, board=None):
+        if not 1 <= rate <= 1000 or ring < 16 or reps < 1 or warmup < 0 or idle_ms < 0:
+            raise SensorError("rate is 1 to 1000, ring at least 16, reps positive, warmup and idle_ms not negative")
+        if quiet and not hasattr(chip, "accumulate"):
+            raise SensorError("only the INA228 counts by itself")
+        self.chip = chip
+        self.board = board or Board()
+        self.rate = rate
+        self.reps = reps
+        self.warmup = warmup
+        self.idle_us = 1000 * idle_ms
+        self.quiet = quiet
+        self._ring = None
+        self._epoch = self._last = None
+        if chip:
+            chip.configure(_QUIET_US if quiet else 1000000 // rate)
+            if not quiet:
+                self._ring = Ring(chip, ring, self.board.now)
+                self._tick = self._ring.tick  # a bound method made here is none made in an interrupt
+                try:
+                    from micropython import alloc_emergency_exception_buf
+
+                    alloc_emergency_exception_buf(100)
+                except ImportError:
+                    pass
+            self._wait(2)
+
+    def _wait(self, readings):
+        """So many readings, or conversions if these take longer."""
+        self.board.sleep(readings * max(1000000 // self.rate, self.chip.conversion_us if self.chip else 0))
+
+    def _since(self, now):
+        """Microseconds since the first time that was asked for, beyond what the board's counter holds."""
+        if self._epoch is None:
+            self._epoch, self._last = 0, now
+        self._epoch += between(self._last, now)
+        self._last = now
+        return self._epoch
+
+    def about(self, records):
+        """Writes the sensor record."""
+        if self.chip:
+            fields = self.chip.about()
+            mode = "accumulator" if self.quiet else "samples"
+            records.write("sensor", source="sensor", mode=mode, rate_hz=self.rate, **fields)
+
+    def marker(self, records, name):
+        """Idle and busy steps that a sensor elsewhere finds again in what it saw."""
+        board = self.board
+        board.sleep(MARKER_US)
+        begin = self._since(board.now())
+        for i in range(MARKER_BITS):
+            (board.busy if _BARKER >> (MARKER_BITS - 1 - i) & 1 else board.sleep)(MARKER_US)
+        end = self._since(board.now())
+        board.sleep(MARKER_US)
+        records.write("marker", name=name, begin=begin, end=end, bits=MARKER_BITS, pattern=_BARKER)
+
+    def idle(self, records, rep):
+        """A window of a board that sleeps."""
+        if self.idle_us:
+            self.window(records, "idle", rep, 0, self.board.sleep, self.idle_us)
+
+    def window(self, records, test, rep, tokens, work, *args):
+        """Runs work(*args), which returns units of the counter, inside readings; tells what was read."""
+        board, ring = self.board, self._ring
+        counted = None
+        if ring:
+            ring.clear()
+            board.timer(1000000 // self.rate, self._tick)
+            self._wait(_SETTLE)
+        elif self.quiet:
+            self.chip.accumulate()
+        begin = board.now()
+        try:
+            units = work(*args)
+        finally:
+            end = board.now()
+            if ring:
+                self._wait(_SETTLE)
+                board.timer(0, None)
+        if self.quiet:
+            counted = self.chip.accumulated()
+        fields = {"test": test, "rep": rep, "tokens": tokens, "begin": self._since(begin), "end": self._since(end)}
+        if units is not None:
+            fields["units"] = units
+        if ring:
+            fields.update(readings=ring.count, lost=ring.lost, errors=ring.errors)
+        if counted:
+            fields.update(energy_nj=counted[0], charge_nc=counted[1], overflow=counted[2])
+        elif ring and ring.row < _GIVE_UP:
+            fields["overflow"] = self.chip.overflow()
+        records.write("window", **fields)
+        if ring:
+            for at, t, i, v in ring.chunks(begin):
+                records.write("power", source="sensor", test=test, rep=rep, at=at, t=t, i=i, v=v)
+
+
+def open_meter(
+    chip=None, id=0, scl=None, sda=None, freq=400000, address=0x40, shunt_uohm=100000, max_ma=500, **options
+):
+    """A Meter by the names of things: chip ina219, ina226, ina228 or None; id, scl, sda: of machine.I2C."""
+    if chip is None:
+        return Meter(None, **options)
+    from machine import I2C, Pin
+
+    from .ina import CHIPS
+
+    if chip not in CHIPS:
+        raise SensorError("no driver for %r: there are %s" % (chip, ", ".join(sorted(CHIPS))))
+    pins = {} if scl is None else {"scl": Pin(scl), "sda": Pin(sda)}
+    return Meter(CHIPS[chip](I2C(id, freq=freq, **pins), address, shunt_uohm, max_ma), **options)

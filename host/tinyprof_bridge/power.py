@@ -1,0 +1,246 @@
+"""Energy of a run: from readings of a sensor to joules per token, and whether they can be believed."""
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .schema import Sensor, Window
+from .stats import median_interval
+from .table import Run
+
+Array = NDArray[np.float64]
+
+# MLPerf Tiny's rules: so many repetitions, or so many seconds
+LEAST_WINDOWS = 10
+LEAST_SECONDS = 10.0
+LEAST_READINGS = 20  # of a window
+LEAST_CONVERSIONS = 100  # of an accumulator
+GREATEST_DRIFT = 0.02  # of the supply, from the first window to the last
+GREATEST_IDLE_DRIFT = 0.1
+GREATEST_SKEW = 0.01  # of the clock of windows against the counter
+IDLE = "idle"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A sensor's view of a supply: seconds, amperes, volts; saturated: readings at the sensor's end."""
+
+    t: Array
+    a: Array
+    v: Array
+    saturated: int = 0
+
+    @property
+    def watts(self) -> Array:
+        return self.a * self.v
+
+    def between(self, begin: float, end: float) -> "Trace":
+        """The readings of a stretch of time, and at its ends what lies between two."""
+        inside = (self.t > begin) & (self.t < end)
+        edges = np.array([begin, end])
+
+        def cut(y: Array) -> Array:
+            low, high = np.interp(edges, self.t, y)
+            return np.concatenate(([low], y[inside], [high]))
+
+        return replace(self, t=np.concatenate(([begin], self.t[inside], [end])), a=cut(self.a), v=cut(self.v))
+
+
+def joules(trace: Trace, begin: float, end: float) -> float:
+    """Trapezoids under the power."""
+    part = trace.between(begin, end)
+    watts = part.watts
+    return float(np.diff(part.t) @ (watts[1:] + watts[:-1])) / 2
+
+
+@dataclass
+class Measured:
+    """One window: seconds, joules; readings in it; watts of the greatest reading (nan where only a sum is known)."""
+
+    window: Window
+    seconds: float
+    joules: float
+    readings: int
+    peak: float
+    volts: float
+    saturated: int = 0
+
+
+@dataclass
+class Energy:
+    """All windows of a run. how: where the joules come from, for people; findings: what stands against them;
+    alignment: seconds by which the sensor's clock may be off the board's."""
+
+    how: str
+    windows: list[Measured]
+    findings: list[str] = field(default_factory=list)
+    trace: Trace | None = None
+    alignment: float | None = None
+
+    @property
+    def idle(self) -> float:
+        """Watts of the sleeping board; nan where that was not measured."""
+        idle = [m for m in self.windows if m.window.test == IDLE]
+        seconds = sum(m.seconds for m in idle)
+        return sum(m.joules for m in idle) / seconds if seconds else math.nan
+
+
+def on_board(run: Run) -> Energy | None:
+    """The energy that the board's own sensor saw; None where it has none."""
+    if run.sensor is None:
+        return None
+    s = run.sensor
+    if s.mode == "accumulator":
+        how = f"{s.name}'s accumulator"
+        energy = Energy(how, [_accumulated(w) for w in run.windows if w.energy_nj is not None])
+    else:
+        how = f"{s.name} at {s.rate_hz} Hz"
+        parts = {(w.test, w.rep): _trace(run, s, w) for w in run.windows}
+        energy = Energy(how, [measure(parts[w.test, w.rep], w, 0.0) for w in run.windows])
+        whole = [(w.begin * 1e-6, parts[w.test, w.rep]) for w in run.windows if len(parts[w.test, w.rep].t)]
+        if whole:
+            energy.trace = Trace(
+                np.concatenate([begin + part.t for begin, part in whole]),
+                np.concatenate([part.a for _, part in whole]),
+                np.concatenate([part.v for _, part in whole]),
+            )
+    energy.findings = [*_of_sensor(run, s, energy), *check(run, energy)]
+    return energy
+
+
+def _trace(run: Run, s: Sensor, window: Window) -> Trace:
+    """The readings of a window; t = 0 is its begin. A reading is of the past: the last conversion that had ended."""
+    rows = sorted(run.readings.get((window.test, window.rep), []), key=lambda r: r.at)
+    t = np.array([x for r in rows for x in r.t], dtype=float) * 1e-6 - s.conversion_us * 1e-6
+    i = np.array([x for r in rows for x in r.i], dtype=float)
+    v = np.array([x for r in rows for x in r.v], dtype=float)
+    saturated = int((abs(i) >= s.full_scale).sum())
+    return Trace(t, i * s.shunt_pv / s.shunt_uohm * 1e-6, v * s.bus_pv * 1e-12, saturated)
+
+
+def _accumulated(window: Window) -> Measured:
+    seconds = (window.end - window.begin) * 1e-6
+    return Measured(window, seconds, (window.energy_nj or 0) * 1e-9, window.readings or 0, math.nan, math.nan)
+
+
+def measure(trace: Trace, window: Window, begin: float, scale: float = 1.0) -> Measured:
+    """A window that begins at so many seconds of a trace; scale: seconds of the trace in one of the board."""
+    seconds = (window.end - window.begin) * 1e-6
+    end = begin + seconds * scale
+    if not len(trace.t) or trace.t[0] > begin or trace.t[-1] < end:
+        return Measured(window, seconds, math.nan, 0, math.nan, math.nan, trace.saturated)
+    part = trace.between(begin, end)
+    spent = joules(trace, begin, end) / scale
+    return Measured(
+        window, seconds, spent, len(part.t) - 2, float(part.watts.max()), float(part.v.mean()), trace.saturated
+    )
+
+
+def _of_sensor(run: Run, s: Sensor, energy: Energy) -> list[str]:
+    """What a sensor on the board says against itself."""
+    found = []
+    windows = run.windows
+    errors = sum(w.errors for w in windows)
+    lost = sum(w.lost for w in windows)
+    if errors:
+        found.append(f"the sensor did not answer {errors} times")
+    if lost:
+        found.append(f"{lost} readings found no room on the board: a larger ring, shorter tests or a lower rate")
+    if any(w.overflow for w in windows):
+        found.append("the sensor's arithmetic overflowed")
+    if s.mode == "accumulator":
+        short = [w.test for w in windows if w.end - w.begin < LEAST_CONVERSIONS * s.conversion_us]
+        if short:
+            found.append(f"{short[0]} is shorter than {LEAST_CONVERSIONS} conversions of {s.conversion_us} us")
+        return found
+    raw = {(i, v) for rows in run.readings.values() for r in rows for i, v in zip(r.i, r.v, strict=True)}
+    busy = len({w.test for w in windows}) > 1
+    if len(raw) == 1 and busy:
+        found.append(
+            "the sensor gave the same reading all the time, asleep and at work: it lies, or is not in the supply"
+        )
+    late = [m for m in energy.windows if m.readings and m.readings < 0.8 * m.seconds * s.rate_hz - 1]
+    if late:
+        got = min(m.readings / m.seconds for m in late)
+        found.append(f"too few readings: {got:.0f} a second where {s.rate_hz} were asked for (interrupts came late)")
+    return found
+
+
+def check(run: Run, energy: Energy) -> list[str]:
+    """What stands against the figures of any sensor. Each finding is one line; none is good."""
+    found = []
+    windows = energy.windows
+    if not windows or all(math.isnan(m.joules) for m in windows):
+        return ["the sensor was silent: no readings"]
+    blind = {m.window.test for m in windows if math.isnan(m.joules)}
+    if blind:
+        found.append(f"no readings around a whole window of {', '.join(sorted(blind))}")
+    saturated = max(m.saturated for m in windows)
+    if saturated:
+        found.append(f"the shunt was saturated in {saturated} readings of a window: a smaller shunt or a wider range")
+    sampled = [m for m in windows if not math.isnan(m.peak)]
+    few = {m.window.test: m.readings for m in sampled if m.readings < LEAST_READINGS}
+    for test, count in few.items():
+        found.append(f"too few readings: {count} in a window of {test}, {LEAST_READINGS} are the least")
+    for test in dict.fromkeys(m.window.test for m in windows if m.window.test != IDLE):
+        own = [m for m in windows if m.window.test == test]
+        seconds = sum(m.seconds for m in own)
+        if len(own) < LEAST_WINDOWS and seconds < LEAST_SECONDS:
+            found.append(
+                f"too short: {test} ran {len(own)} times, {seconds:.2g} s; {LEAST_WINDOWS} times or 10 s are due"
+            )
+    idle = [m for m in windows if m.window.test == IDLE and m.joules > 0]
+    if len(idle) > 1:
+        volts = abs(idle[-1].volts / idle[0].volts - 1)  # nan where only sums are known
+        if volts > GREATEST_DRIFT:
+            found.append(f"the supply drifted by {100 * volts:.1f} % from {idle[0].volts:.3f} V")
+        watts = [m.joules / m.seconds for m in idle]
+        if abs(watts[-1] / watts[0] - 1) > GREATEST_IDLE_DRIFT:
+            found.append(f"idle power went from {watts[0] * 1e3:.3g} to {watts[-1] * 1e3:.3g} mW")
+    if run.per_second and run.source != "host-clock":
+        skew = [m.seconds * run.per_second / m.window.units - 1 for m in windows if m.window.units]
+        if skew and abs(float(np.median(skew))) > GREATEST_SKEW:
+            found.append(f"the clock of windows is {100 * float(np.median(skew)):.1f} % off the counter")
+    if any(m.joules < 0 for m in windows):
+        found.append("negative energy: the shunt is wired the other way round")
+    return found
+
+
+def figures(run: Run, energy: Energy) -> pd.DataFrame:
+    """One row a test: medians over its windows. Joules a token as drawn and less what idling would have taken,
+    tokens a joule, mean and peak watts, energy-delay product in joule seconds a token squared."""
+    rows = []
+    for test in dict.fromkeys(m.window.test for m in energy.windows if m.window.test != IDLE):
+        own = [m for m in energy.windows if m.window.test == test and m.joules > 0]
+        if not own:
+            continue
+        tokens = max(own[0].window.tokens, 1)
+        spent, low, high = median_interval([m.joules / tokens for m in own])
+        seconds = float(np.median([m.seconds for m in own])) / tokens
+        rows.append(
+            {
+                "test": test,
+                "windows": len(own),
+                "joules": spent,
+                "low": low,
+                "high": high,
+                "above_idle": spent - energy.idle * seconds,
+                "tokens_per_joule": 1 / spent,
+                "watts": float(np.median([m.joules / m.seconds for m in own])),
+                "peak": max(m.peak for m in own),
+                "seconds": seconds,
+                "delay_product": spent * seconds,
+                "source": "sensor",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def battery_hours(joules_each: float, seconds_each: float, an_hour: float, idle: float, watt_hours: float) -> float:
+    """Hours that a battery lasts for so many pieces of work an hour, asleep at idle watts between them."""
+    busy = min(an_hour * seconds_each / 3600, 1.0)
+    mean = an_hour * joules_each / 3600 + (1 - busy) * idle
+    return watt_hours / mean if mean > 0 else math.inf

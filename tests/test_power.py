@@ -1,0 +1,146 @@
+"""Power from the sensor's registers to joules per token, with models of the sensors on real runs of the device code."""
+
+import re
+
+import pytest
+from ina_model import CHIPS
+from models import make_model
+from on_board import ON_BOARDS, ROOT, board
+from tinyprof_bridge import power, table, wire
+
+MODEL = (ROOT / "tests" / "ina_model.py").read_text()
+
+# A model whose tokens take time and current of the virtual clock: 20 mA asleep, 60 mA in decode, 80 in prefill.
+PROFILE = """
+import tinyprof
+from tinyprof import ina, power
+clock = Clock()
+activity = Activity(clock, 20000)
+bus = Bus(clock)
+bus.chips[0x40] = chip = CHIPS[{chip!r}](Load(activity, 3300, {mohm}), 100000, {noise})
+def work(on, level=60000):
+    activity.set(level if on else 20000)
+clock.work = work
+m = tinyprof.load({source!r}, context=32)
+step, prefill = m.step, m.prefill
+def slow_step(token, acc=None):
+    {fault}
+    work(True)
+    clock.sleep(25000)
+    work(False)
+    return step(token, acc)
+def slow_prefill(tokens, *args):
+    work(True, 80000)
+    clock.sleep(5000 * len(tokens))
+    work(False)
+    return prefill(tokens, *args)
+m.step, m.prefill = slow_step, slow_prefill
+driver = ina.CHIPS[{chip!r}](bus, 0x40, 100000, {max_ma})
+meter = power.Meter(driver, board=clock, **{options!r})
+m2 = tinyprof.profile(m, p=(8,), n=(8,), r=1, power=meter)
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("power") / "small.gguf", type_="Q4_0", context=32)
+
+
+def profile(name, model, chip, mohm=0, noise=0, fault="pass", max_ma=400, **options):
+    with board(name, model) as b:
+        code = MODEL + PROFILE.format(
+            chip=chip,
+            source=b.source,
+            mohm=mohm,
+            noise=noise,
+            fault=fault,
+            max_ma=max_ma,
+            options={"warmup": 1, "reps": 10, "idle_ms": 200} | options,
+        )
+        stream = wire.Stream().feed_all(x.encode() for x in b.run(code).splitlines())
+    assert stream.complete and not stream.torn, stream.torn[:3]
+    return table.from_stream(stream, "x")
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("name", ON_BOARDS)
+def test_windows_on_boards(name, chip, model):
+    run = profile(name, model, chip, reps=3)
+    assert run.sensor.name == chip.upper() and run.sensor.rate_hz == 1000 and run.sensor.mode == "samples"
+    assert [m.name for m in run.markers] == ["begin", "end"]
+    assert [w.test for w in run.windows] == ["idle", *["pp8"] * 3, *["tg8"] * 3, "idle"]
+    for w in run.windows:
+        assert w.end - w.begin == pytest.approx({"idle": 200e3, "pp8": 40e3, "tg8": 200e3}[w.test], rel=0.02)
+        assert w.errors == w.lost == 0 and not w.overflow
+        readings = run.readings[w.test, w.rep]
+        times = [t for r in readings for t in r.t]
+        assert len(times) == w.readings == pytest.approx((w.end - w.begin) / 1000 + 8, abs=2)
+        assert times[0] < 0 < w.end - w.begin < times[-1] and times == sorted(times)
+    begins = [w.begin for w in run.windows]
+    assert begins == sorted(begins)
+
+
+def figures(run):
+    energy = power.on_board(run)
+    return energy, power.figures(run, energy).set_index("test")
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("quiet", (False, True))
+def test_joules_per_token(chip, quiet, model):
+    if quiet and chip != "ina228":
+        pytest.skip("it has no accumulator")
+    run = profile("unix", model, chip, noise=4000, quiet=quiet)
+    energy, frame = figures(run)
+    assert energy.findings == []
+    # a token of tg8: 25 ms of 60 mA at 3.3 V; of pp8: 5 ms of 80 mA
+    assert frame.loc["tg8", "joules"] == pytest.approx(3.3 * 0.060 * 0.025, rel=0.01)
+    assert frame.loc["pp8", "joules"] == pytest.approx(3.3 * 0.080 * 0.005, rel=0.02)
+    assert energy.idle == pytest.approx(3.3 * 0.020, rel=0.01)
+    assert frame.loc["tg8", "above_idle"] == pytest.approx(3.3 * 0.040 * 0.025, rel=0.02)
+    assert frame.loc["tg8", "tokens_per_joule"] == pytest.approx(1 / (3.3 * 0.060 * 0.025), rel=0.01)
+    assert frame.loc["tg8", "delay_product"] == pytest.approx(3.3 * 0.060 * 0.025**2, rel=0.02)
+    if not quiet:
+        assert frame.loc["tg8", "peak"] == pytest.approx(3.3 * 0.060, rel=0.02)
+
+
+LIES = {
+    "chip.stuck = True": "the same reading all the time|went from",
+    "bus.hang = True": "did not answer",
+    "bus.nack = 3": "did not answer 3",
+    "chip.load.drift = 100000": "the supply drifted",
+}
+
+
+@pytest.mark.parametrize("fault", LIES)
+def test_a_sensor_that_lies_or_is_silent_is_caught(fault, model):
+    run = profile("unix", model, "ina226", fault=f"if token == 1: {fault}")
+    assert any(re.search(LIES[fault], x) for x in power.on_board(run).findings), power.on_board(run).findings
+
+
+def test_a_sensor_that_never_moves_is_caught(model):
+    run = profile("unix", model, "ina226", fault="pass")
+    for rows in run.readings.values():
+        for r in rows:
+            r.i[:], r.v[:] = [100] * len(r.i), [2640] * len(r.v)
+    assert any("it lies" in x for x in power.on_board(run).findings)
+
+
+def test_saturation_is_caught(model):
+    run = profile("unix", model, "ina226", fault="if token == 1: chip.uohm = 2000000")
+    assert any("saturated" in x for x in power.on_board(run).findings)
+
+
+def test_too_little_is_caught(model):
+    energy = power.on_board(profile("unix", model, "ina226", rate=50))
+    assert any(re.search(r"too few readings: \d in a window of pp8", x) for x in energy.findings), energy.findings
+    run = profile("unix", model, "ina226")
+    run.windows = [w for w in run.windows if w.rep < 3]
+    assert any("too short: tg8 ran 3 times" in x for x in power.on_board(run).findings)
+    lost = power.on_board(profile("unix", model, "ina226", ring=64))
+    assert any("found no room" in x for x in lost.findings)
+
+
+def test_battery():
+    # 36 J an hour of work are 10 mW; and 90 % of the time 1 mW
+    assert power.battery_hours(1.0, 10.0, 36, 0.001, 1.09) == pytest.approx(1.09 / 0.0109)
