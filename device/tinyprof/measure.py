@@ -17,17 +17,17 @@ _CHECK_PROMPT = 8
 _CHECK_TOKENS = 16
 
 
-def profile(model, p=(16, 64), n=(32,), d=(0,), r=5, warmup=1, run=None, out=None, meta=None):
+def profile(model, p=(16, 64), n=(32,), d=(0,), r=5, warmup=1, run=None, out=None, meta=None, text=None):
     """Measures prefill of each p tokens and decode of each n, behind each depth d, r times.
 
     Prints the records with out (default print) and returns a Summary. meta: a dict that the
-    begin record carries along. Raises ModelError if a test does not fit in the context; the
-    records then end with ok false."""
+    begin record carries along; text: tokens of a text, without BOS, to judge the model by.
+    Raises ModelError if a test does not fit in the context; the records then end with ok false."""
     records = Records(run or _run_id(), out)
     try:
         counter = counters.find()
         summary = Summary(model, counter)
-        _Profile(model, counter, records, summary).run(p, n, d, r, warmup, meta or {})
+        _Profile(model, counter, records, summary).run(p, n, d, r, warmup, meta or {}, text)
     except BaseException as e:
         # Also on Ctrl-C: what was measured stands, and the reader knows that it is not all.
         records.end(e)
@@ -100,7 +100,7 @@ class _Profile:
         self.heap_peak = 0
         self.allocated = 0
 
-    def run(self, p, n, d, r, warmup, meta):
+    def run(self, p, n, d, r, warmup, meta, text):
         model, arch = self.model, self.model.arch
         longest = max(d) + max(max(p or (0,)), max(n or (0,)))
         if longest > arch.context:
@@ -123,6 +123,10 @@ class _Profile:
             for length in n:
                 self._test("tg", length, depth, r, warmup)
         self._overhead(min(n or (4,)), min(max(r, 3), 9))
+        if text:
+            from .quality import judge
+
+            judge(model, text, self.records)
         self._memory()
 
     def _begin(self, r, warmup, meta):

@@ -9,7 +9,7 @@ import pandas as pd
 
 from . import quants, schema
 from .errors import BadInput
-from .schema import Begin, Check, Counter, End, Host, Memory, Model, Op, Overhead
+from .schema import Begin, Check, Counter, End, Host, Memory, Model, Op, Overhead, Perplexity
 from .wire import Stream
 
 # units of a counter in one second; instructions and unknown ticks have no seconds
@@ -57,6 +57,7 @@ class Run:
     check: Check | None = None
     tests: dict[str, Test] = field(default_factory=dict)
     overhead: Overhead | None = None
+    perplexity: Perplexity | None = None
     memory: Memory | None = None
     end: End | None = None
     complete: bool = False
@@ -133,6 +134,8 @@ def from_stream(stream: Stream, path: str) -> Run:
                 test.costs.update(enumerate(record.v, record.at))
             case Overhead():
                 run.overhead = record
+            case Perplexity():
+                run.perplexity = record
             case Memory():
                 run.memory = record
             case End():
@@ -246,6 +249,11 @@ def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
         "argmax": op.cols * 4,
     }
     return 0, per_token.get(op.op, 0) * n, calls
+
+
+def perplexity(judged: Perplexity) -> float:
+    """Of a text, by token."""
+    return math.exp(min(judged.loss / judged.tokens / 1e6, 700))
 
 
 def profiler_overhead(run: Run) -> tuple[float, float] | None:
