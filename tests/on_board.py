@@ -18,7 +18,6 @@ QEMU = tuple(n for n in EMULATED if not n.startswith("rp2040"))
 ALL = (*(n for n in QEMU if not EMULATED[n].stock), *boards.REFERENCES.values())
 FIXED = ("m0", "m3", "rv32", "unix-fixed", "rp2040")  # boards of the fixed-point path
 KERNELS = {
-    "rp2040": "armv6m",
     "m0": "armv6m",
     "m3": "armv7m",
     "m4": "armv7em",

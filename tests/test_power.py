@@ -6,7 +6,7 @@ import pytest
 from ina_model import CHIPS
 from models import make_model
 from on_board import ON_BOARDS, ROOT, board
-from tinyprof_bridge import power, table, wire
+from tinyprof_bridge import power, table
 
 MODEL = (ROOT / "tests" / "ina_model.py").read_text()
 
@@ -57,9 +57,9 @@ def profile(name, model, chip, mohm=0, noise=0, fault="pass", max_ma=400, **opti
             max_ma=max_ma,
             options={"warmup": 1, "reps": 10, "idle_ms": 200} | options,
         )
-        stream = wire.Stream().feed_all(x.encode() for x in b.run(code).splitlines())
-    assert stream.complete and not stream.torn, stream.torn[:3]
-    return table.from_stream(stream, "x")
+        run = table.read((x.encode() for x in b.run(code).splitlines()), "x")
+    assert run.complete and not run.torn
+    return run
 
 
 @pytest.mark.parametrize("chip", CHIPS)

@@ -17,15 +17,15 @@ _CHECK_PROMPT = 8
 _CHECK_TOKENS = 16
 
 
-def profile(model, p=(16, 64), n=(32,), d=(0,), r=5, warmup=1, run=None, out=None, meta=None, power=None):
+def profile(model, p=(16, 64), n=(32,), d=(0,), r=5, warmup=1, run=None, out=None, meta=None, power=None, text=None):
     """Measures prefill of each p tokens and decode of each n, behind each depth d, r times.
 
     power: a power.Meter, or the arguments of power.open_meter in a dict: every test runs again under it, apart
     from the runs that are timed.
 
     Prints the records with out (default print) and returns a Summary. meta: a dict that the
-    begin record carries along. Raises ModelError if a test does not fit in the context; the
-    records then end with ok false."""
+    begin record carries along; text: tokens of a text, without BOS, to judge the model by.
+    Raises ModelError if a test does not fit in the context; the records then end with ok false."""
     records = Records(run or _run_id(), out)
     try:
         if isinstance(power, dict):
@@ -34,7 +34,7 @@ def profile(model, p=(16, 64), n=(32,), d=(0,), r=5, warmup=1, run=None, out=Non
             power = open_meter(**power)
         counter = counters.find()
         summary = Summary(model, counter)
-        _Profile(model, counter, records, summary).run(p, n, d, r, warmup, meta or {}, power)
+        _Profile(model, counter, records, summary).run(p, n, d, r, warmup, meta or {}, power, text)
     except BaseException as e:
         # Also on Ctrl-C: what was measured stands, and the reader knows that it is not all.
         records.end(e)
@@ -107,7 +107,7 @@ class _Profile:
         self.heap_peak = 0
         self.allocated = 0
 
-    def run(self, p, n, d, r, warmup, meta, power=None):
+    def run(self, p, n, d, r, warmup, meta, power=None, text=None):
         model, arch = self.model, self.model.arch
         longest = max(d) + max(max(p or (0,)), max(n or (0,)))
         if longest > arch.context:
@@ -132,6 +132,10 @@ class _Profile:
         self._overhead(min(n or (4,)), min(max(r, 3), 9))
         if power:
             self._power(power, p, n, d)
+        if text:
+            from .quality import judge
+
+            judge(model, text, self.records)
         self._memory()
 
     def _begin(self, r, warmup, meta):

@@ -6,7 +6,8 @@ from .records import Records
 
 
 def main(source, run, load, profile):
-    """source, load and profile: as for tinyprof.load and tinyprof.profile; run: the run's id.
+    """source, load and profile: as for tinyprof.load and tinyprof.profile, but for a text in base64, 16 bits a token;
+    run: the run's id.
 
     Ends with an end record in any case; raises only KeyboardInterrupt."""
     import tinyprof
@@ -20,6 +21,11 @@ def main(source, run, load, profile):
             raise
         return
     try:
+        if "text" in profile:
+            from array import array
+            from binascii import a2b_base64
+
+            profile["text"] = array("H", a2b_base64(profile["text"]))
         tinyprof.profile(model, run=run, **profile)
     except Exception:
         pass  # told by the end record

@@ -96,6 +96,10 @@ def collect(
         str | None, typer.Option(help="type of the KV cache: f32, f16 or q8", show_default="the path's")
     ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="read weights from storage while the model runs")] = False,
+    perplexity: Annotated[
+        Path | None, typer.Option("--perplexity", metavar="TEXT", help="judge the model by a text, on the board")
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="tokens of that text to take at most")] = 256,
     timeout: Annotated[float, typer.Option(help="seconds of silence after which a board is given up")] = 120,
     out: Annotated[Path | None, typer.Option("--out", help="file for the records (default results/…)")] = None,
     jobs: Annotated[int, typer.Option(help="boards that run at once, where several are given")] = 1,
@@ -119,7 +123,11 @@ def collect(
         kv=kv,
         stream=stream,
         timeout=_seconds(timeout),
+        text=perplexity,
+        text_tokens=tokens,
     )
+    if tokens < 1:
+        raise BadInput("--tokens must be positive")
     if not request.p and not request.n:
         raise BadInput("nothing to measure: give -p or -n")
     if "," in board or "," in model:
@@ -127,6 +135,7 @@ def collect(
         options += ["-c", str(context)] if context else []
         options += ["--kv", kv] if kv else []
         options += ["--stream"] if stream else []
+        options += ["--perplexity", str(perplexity), "--tokens", str(tokens)] if perplexity else []
         _collect_matrix(board, model, tuple(options), out, jobs)
         return
     run, path = run_collect(request, out or _default_out(board, request.model), Progress())
@@ -238,6 +247,30 @@ def inspect_(
         print(inspection.as_json(found))
     else:
         inspection.terminal(found, Console(width=None if sys.stdout.isatty() else 150))
+
+
+@app.command()
+def quality(
+    models: Annotated[list[Path], typer.Argument(help="GGUF files made from the reference")],
+    reference: Annotated[Path, typer.Option(help="the same model in F32, a GGUF file")],
+    text: Annotated[Path, typer.Option(help="text that the model was not trained on")],
+    path: Annotated[str, typer.Option(help="float, fixed or both: the boards' arithmetic")] = "both",
+    context: Annotated[int, typer.Option("-c", help="tokens of a window, at the model's context most")] = 256,
+    tokens: Annotated[int, typer.Option(help="tokens of the text to take at most")] = 4096,
+    timeout: Annotated[float, typer.Option(help="seconds for a window of tokens at most")] = 120,
+    o: Annotated[str, typer.Option("-o", help="table, md or json")] = "table",
+) -> None:
+    """Perplexity, KL divergence and top-1 agreement of quantized models, with the bits of the boards."""
+    from . import quality as judging
+
+    if o not in judging.FORMATS:
+        raise BadInput(f"-o takes table, md or json, not '{o}'")
+    if path not in (*boards.REFERENCES, "both"):
+        raise BadInput(f"--path takes float, fixed or both, not '{path}'")
+    if context < 1 or tokens < 1:
+        raise BadInput("-c and --tokens must be positive")
+    paths = list(boards.REFERENCES) if path == "both" else [path]
+    judging.show(judging.measure(models, reference, text, paths, context, tokens, _seconds(timeout)), o)
 
 
 @app.command()

@@ -7,8 +7,10 @@ import hashlib
 import os
 import secrets
 import shlex
+import struct
 import sys
 import tempfile
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +23,7 @@ from .errors import BadInput, RunFailed
 from .progress import Progress
 from .schema import SCHEMA
 from .table import Run
+from .tokens import Metadata, open_gguf, read_text, vocabulary
 from .transport import SerialBoard, Transport, UnixBoard
 
 UNIX_HEAP_SPARE = 64 << 20
@@ -44,6 +47,8 @@ class Request:
     stream: bool = False  # even where the weights could be mapped
     timeout: float = 120.0
     power: dict[str, object] | None = None  # arguments of the device's power.open_meter
+    text: Path | None = None  # to judge the model by
+    text_tokens: int = 256  # of it, at most
 
     @property
     def needed_context(self) -> int:
@@ -157,6 +162,7 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
     Raises BadInput for what the board cannot do, RunFailed (naming the partial file) if the
     run broke or was interrupted; the board is back at its REPL then."""
     model = read_model(request.model)
+    text = _tokens(request)
     if out.is_dir() or not out.name:
         raise BadInput(f"--out takes the name of a file, not of a folder: {out}")
     if out.exists() and out.samefile(request.model):
@@ -176,7 +182,7 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
         run.feed(header)
         progress.begin(request.tests, request.r)
         try:
-            for line in place.transport.run(_code(request, place, id_), request.timeout):
+            for line in place.transport.run(_code(request, place, id_, text), request.timeout):
                 _take(line, run, file, progress)
         except (RunFailed, KeyboardInterrupt) as error:
             failure = error
@@ -256,7 +262,18 @@ def _judge(run: Run, failure: BaseException | None, partial: Path) -> None:
         raise RunFailed(f"the run is incomplete: {run.losses}; {kept}")
 
 
-def _code(request: Request, place: Place, run: str) -> str:
+def _tokens(request: Request) -> bytes | None:
+    """The text's tokens in base64, 16 bits each. Raises BadInput for a model whose tokens are not of this kind."""
+    if request.text is None:
+        return None
+    words = vocabulary(open_gguf(request.model, Metadata))
+    if len(words.pieces) > 1 << 16:
+        raise BadInput(f"{request.model}: --perplexity takes a vocabulary of 65536 at most")
+    tokens = words.encode(read_text(request.text))[: request.text_tokens]
+    return b64encode(struct.pack(f"<{len(tokens)}H", *tokens))
+
+
+def _code(request: Request, place: Place, run: str, text: bytes | None) -> str:
     load = {"context": request.needed_context, "batch": request.batch, "kv": request.kv}
     if request.stream:
         load["stream"] = True
@@ -270,6 +287,8 @@ def _code(request: Request, place: Place, run: str) -> str:
     }
     if request.power is not None:
         profile["power"] = request.power
+    if text:
+        profile["text"] = text
     return f"from tinyprof.remote import main\nmain({place.source!r},{run!r},{load!r},{profile!r})\n"
 
 
@@ -292,4 +311,6 @@ def _host_line(run: str, request: Request, model: bytes, place: Place, reference
         "package_sha256": package,
         "emulator": place.emulator,
     }
+    if request.text:
+        fields |= {"text_file": request.text.name, "text_sha256": _sha256_of(request.text)}
     return wire.encode(fields)

@@ -56,6 +56,8 @@ class Progress:
                 self._warm_up()
             case "test":
                 self._now(f"measuring {record.test}")
+            case "loss" if record.at == 0:
+                self._now("judging the model by the text")
             case "cost" if record.at == 0:
                 self._warm_up()
             case "samples" if record.at == 0 and self._bar is not None:

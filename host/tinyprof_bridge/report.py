@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .errors import plain
-from .table import Run, operators, profiler_overhead, tests
+from .table import Run, operators, perplexity, profiler_overhead, tests
 
 FORMATS = ("table", "md", "csv", "json")
 
@@ -113,6 +113,16 @@ def facts(run: Run) -> list[tuple[str, str]]:
             "not checked": "not checked against another board",
         }[run.correctness]
         lines.append(("logits", f"{run.check.logits_crc32}, {against}"))
+    if run.perplexity:
+        judged = run.perplexity
+        of = plain(run.host.text_file) if run.host and run.host.text_file else "a text"
+        lines.append(
+            (
+                "perplexity",
+                f"{perplexity(judged):.3f} on {judged.tokens:,} tokens of {of}, in windows of {judged.window:,};"
+                f" {100 * judged.right / judged.tokens:.1f} % foretold; logits {judged.logits_crc32}",
+            )
+        )
     if run.memory:
         m2 = run.memory
         lines.append(
@@ -219,6 +229,7 @@ def as_json(run: Run) -> str:
         "counter": run.counter.model_dump() if run.counter else None,
         "model": run.model.model_dump() if run.model else None,
         "check": run.check.model_dump() if run.check else None,
+        "perplexity": run.perplexity.model_dump() if run.perplexity else None,
         "memory": run.memory.model_dump() if run.memory else None,
         "overhead": run.overhead.model_dump() if run.overhead else None,
         "end": run.end.model_dump() if run.end else None,

@@ -36,6 +36,8 @@ class Host(Record):
     module_sha256: str | None = None  # None: built in
     package_sha256: str | None = None
     emulator: str | None = None
+    text_file: str | None = None  # for the perplexity
+    text_sha256: str | None = None
 
 
 class Native(BaseModel):
@@ -215,6 +217,26 @@ class Power(Record):
     v: list[int]
 
 
+class Loss(Record):
+    """-log of the probability that the model gave to tokens 'at', 'at' + 1, ... of a text, in millionths of a nat."""
+
+    kind: Literal["loss"]
+    at: Count
+    v: list[Count]
+
+
+class Perplexity(Record):
+    """Of a text in windows of so many tokens, each begun with BOS. loss: the sum over its tokens, in millionths of a
+    nat; right: how many of them were the most probable; the CRC-32 is over all logits."""
+
+    kind: Literal["perplexity"]
+    tokens: Annotated[int, Field(ge=1)]
+    window: Annotated[int, Field(ge=1)]
+    loss: Count
+    right: Count
+    logits_crc32: str
+
+
 class Memory(Record):
     """Bytes. heap_live after a collection; heap_peak the most seen at the end of a region;
     allocated_in_region the most that any measured region allocated."""
@@ -256,6 +278,8 @@ AnyRecord = Annotated[
     | Marker
     | Window
     | Power
+    | Loss
+    | Perplexity
     | Memory
     | End,
     Field(discriminator="kind"),

@@ -23,6 +23,7 @@ from .schema import (
     Model,
     Op,
     Overhead,
+    Perplexity,
     Power,
     Sensor,
     Window,
@@ -77,6 +78,7 @@ class Run:
     markers: list[Marker] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     readings: dict[tuple[str, int], list[Power]] = field(default_factory=dict)
+    perplexity: Perplexity | None = None
     memory: Memory | None = None
     end: End | None = None
 
@@ -113,6 +115,8 @@ class Run:
                 self.tests[record.test] = Test(record.test, record.phase, record.tokens, record.depth, record.cold)
             case Overhead():
                 self.overhead = record
+            case Perplexity():
+                self.perplexity = record
             case Sensor():
                 self.sensor = record
             case Marker():
@@ -301,6 +305,11 @@ def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
         "argmax": op.cols * 4,
     }
     return 0, per_token.get(op.op, 0) * n, calls
+
+
+def perplexity(judged: Perplexity) -> float:
+    """Of a text, by token."""
+    return math.exp(min(judged.loss / judged.tokens / 1e6, 700))
 
 
 def profiler_overhead(run: Run) -> tuple[float, float] | None:

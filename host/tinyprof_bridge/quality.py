@@ -1,0 +1,147 @@
+"""What a quantized model lost: its logits on a text against those of the model that it was made from.
+
+The logits are computed by the unix port, whose builds give the bits of all boards of their path."""
+
+import json
+import math
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .boards import REFERENCES
+from .collect import prepare, read_model
+from .errors import BadInput, RunFailed, plain
+from .progress import Progress
+from .tokens import Metadata, field, open_gguf, read_text, vocabulary, windows
+
+FORMATS = ("table", "md", "json")
+Logits = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+# Writes the logits after each token of each window; a line a window shows that it is at work.
+_CODE = """
+import tinyprof
+m = tinyprof.load({source!r}, context={context}, batch=1, kv={kv!r})
+print(m.arch.vocab)
+with open({out!r}, "wb") as f:
+    for window in {windows!r}:
+        m.pos = 0
+        for token in window[:-1]:
+            m.step(token)
+            f.write(m.logits)
+        print()
+"""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Of one model on one path, over all tokens. kl: mean divergence from the reference in nats; agreement: share of
+    tokens for which both think the same one most probable."""
+
+    model: str
+    path: str
+    bytes: int
+    tokens: int
+    perplexity: float
+    reference: float  # its perplexity
+    kl: float
+    agreement: float
+
+
+def measure(
+    models: list[Path], reference: Path, text: Path, paths: list[str], context: int, tokens: int, timeout: float
+) -> list[Quality]:
+    """Each model on each path. tokens: how many of the text at most; context: those of a window."""
+    reader = open_gguf(reference, Metadata)
+    size = min(context, field(reader, "llama.context_length"))
+    parts = windows(vocabulary(reader), read_text(text), size, tokens)
+    wanted = np.array([token for part in parts for token in part[1:]])
+    results = []
+    with tempfile.TemporaryDirectory() as scratch:
+        exact = logits(reference, REFERENCES["float"], parts, Path(scratch) / "reference", timeout)
+        for model in models:
+            for path in paths:
+                ours = logits(model, REFERENCES[path], parts, Path(scratch) / "logits", timeout)
+                if ours.shape != exact.shape:
+                    raise BadInput(
+                        f"{model} has {ours.shape[1]} tokens, {reference} {exact.shape[1]}: not made from it"
+                    )
+                results.append(Quality(model.name, path, len(read_model(model)), *compare(exact, ours, wanted)))
+    return results
+
+
+def logits(model: Path, board: str, parts: list[list[int]], out: Path, timeout: float, kv: str | None = None) -> Logits:
+    """(tokens, vocab) after each token but the last of each window, on the unix port of a path."""
+    context = max(map(len, parts)) - 1
+    with prepare(board, model, Progress()) as place:
+        code = _CODE.format(source=place.source, context=context, kv=kv, out=str(out), windows=parts)
+        try:
+            vocab, *_ = map(int, filter(None, place.transport.run(code, timeout)))
+        except RunFailed as error:
+            if "ModelError" in str(error):
+                raise BadInput(f"{model}: {str(error).partition('ModelError: ')[2]}") from None
+            raise
+    return np.memmap(out, "<f4", "r").reshape(-1, vocab)
+
+
+def compare(exact: Logits, ours: Logits, wanted: npt.NDArray[np.int64]) -> tuple[int, float, float, float, float]:
+    """The last five fields of Quality. wanted: the token that follows, for each row of logits."""
+    loss = exact_loss = kl = same = 0.0
+    for at in range(0, len(wanted), 256):  # in double precision only some at a time
+        p, q = (_log_softmax(v[at : at + 256]) for v in (exact, ours))
+        next_ = wanted[at : at + 256, None]
+        exact_loss -= np.take_along_axis(p, next_, 1).sum()
+        loss -= np.take_along_axis(q, next_, 1).sum()
+        kl += (np.exp(p) * (p - q)).sum()
+        same += (p.argmax(1) == q.argmax(1)).sum()
+    n = len(wanted)
+    return n, math.exp(loss / n), math.exp(exact_loss / n), float(kl / n), float(same / n)
+
+
+def _log_softmax(x: Logits) -> Doubles:
+    shifted: Doubles = x.astype(np.float64) - x.max(1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(1, keepdims=True))
+    return shifted
+
+
+def _rows(results: list[Quality]) -> tuple[list[str], list[list[str]]]:
+    heading = ["model", "path", "bytes", "perplexity", "of the reference", "change", "KL (nats)", "same top token"]
+    body = [
+        [
+            q.model,
+            q.path,
+            f"{q.bytes:,}",
+            f"{q.perplexity:.3f}",
+            f"{q.reference:.3f}",
+            f"{100 * (q.perplexity / q.reference - 1):+.2f} %",
+            f"{q.kl:.5f}",
+            f"{100 * q.agreement:.1f} %",
+        ]
+        for q in results
+    ]
+    return heading, body
+
+
+def show(results: list[Quality], form: str) -> None:
+    if form == "json":
+        print(json.dumps([asdict(q) for q in results], indent=1))
+        return
+    heading, body = _rows(results)
+    if form == "md":
+        print(f"| {' | '.join(heading)} |\n|---|---|{'---:|' * (len(heading) - 2)}")
+        for row in body:
+            print(f"| {' | '.join(row)} |")
+        return
+    title = f"quality over {results[0].tokens:,} tokens"
+    table = Table(title=Text(title), title_justify="left")
+    for i, name in enumerate(heading):
+        table.add_column(name, justify="left" if i < 2 else "right")
+    for row in body:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    Console(width=None if Console().is_terminal else 150).print(table)

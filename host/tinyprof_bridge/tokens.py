@@ -1,0 +1,114 @@
+"""Text to tokens, as the board's tokenizer makes them, and the windows in which a model is judged."""
+
+import heapq
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gguf import GGUFReader
+
+from .errors import BadInput
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """scores and ids by piece; spaces are '▁' in pieces."""
+
+    pieces: list[str]
+    scores: list[float]
+    bos: int
+    unknown: int
+    add_space: bool
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of the text, without BOS. Of neighbours that make a piece, those of the best score are joined,
+        the first of equals, as long as there are any; what is no piece becomes its bytes."""
+        ids = {piece: i for i, piece in reversed(list(enumerate(self.pieces)))}
+        parts: list[str | None] = list((" " * self.add_space + text if text else "").replace(" ", "▁"))
+        after = list(range(1, len(parts) + 1))
+        before = list(range(-1, len(parts) - 1))
+        pairs: list[tuple[float, int, str]] = []
+
+        def offer(i: int) -> None:
+            if i >= 0 and after[i] < len(parts):
+                joined = f"{parts[i]}{parts[after[i]]}"
+                if joined in ids:
+                    heapq.heappush(pairs, (-self.scores[ids[joined]], i, joined))
+
+        for i in range(len(parts)):
+            offer(i)
+        while pairs:
+            _, i, joined = heapq.heappop(pairs)
+            # an entry is stale where either side has been joined with another since
+            if parts[i] is None or after[i] >= len(parts) or f"{parts[i]}{parts[after[i]]}" != joined:
+                continue
+            parts[i], parts[after[i]] = joined, None
+            after[i] = after[after[i]]
+            if after[i] < len(parts):
+                before[after[i]] = i
+            offer(before[i])
+            offer(i)
+        tokens = []
+        for part in parts:
+            if part in ids:
+                tokens.append(ids[part])
+            elif part is not None:
+                tokens += [ids.get(f"<0x{byte:02X}>", self.unknown) for byte in part.encode()]
+        return tokens
+
+
+class Metadata(GGUFReader):
+    """The keys alone of a GGUF file, whose tensors may be of types that the gguf package does not know."""
+
+    def _build_tensors(self, start_offs: int, fields: object) -> None:
+        pass
+
+
+def open_gguf(path: Path, kind: type[GGUFReader] = GGUFReader) -> GGUFReader:
+    """Raises BadInput for what is no GGUF file, or with tensors of types that the gguf package does not know."""
+    try:
+        return kind(path)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # the reader trusts the file: any error may come of a damaged one
+        raise BadInput(f"{path}: not a GGUF file that can be read here: {error}") from None
+
+
+def field(reader: GGUFReader, key: str, default: Any = None) -> Any:
+    """The value of a metadata key; BadInput where it is missing and has no default."""
+    found = reader.get_field(key)
+    if found is None and default is None:
+        raise BadInput(f"the model has no {key}")
+    return default if found is None else found.contents()
+
+
+def vocabulary(reader: GGUFReader) -> Vocabulary:
+    if (kind := field(reader, "tokenizer.ggml.model")) != "llama":
+        raise BadInput(f"tokenizer.ggml.model {kind!r} is not supported: only 'llama'")
+    return Vocabulary(
+        field(reader, "tokenizer.ggml.tokens"),
+        field(reader, "tokenizer.ggml.scores"),
+        field(reader, "tokenizer.ggml.bos_token_id", 1),
+        field(reader, "tokenizer.ggml.unknown_token_id", 0),
+        field(reader, "tokenizer.ggml.add_space_prefix", True),
+    )
+
+
+def read_text(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: not UTF-8 text") from None
+    if not text.strip():
+        raise BadInput(f"{path}: has no text")
+    return text
+
+
+def windows(words: Vocabulary, text: str, length: int, limit: int) -> list[list[int]]:
+    """The first `limit` tokens of the text, in windows of `length`, each with BOS in front.
+
+    In a window each token but the first is to be foretold from those before it."""
+    tokens = words.encode(text)[:limit]
+    return [[words.bos, *tokens[at : at + length]] for at in range(0, len(tokens), length)]
