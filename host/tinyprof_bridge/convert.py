@@ -227,7 +227,8 @@ def slabs(
     step = max(SLAB // max(shape[-1], 1) // 2 * 2, 2)  # some types keep rows in pairs
     for first in range(0, rows, step):
         count = min(step, rows - first)
-        values = tensor.rows(first, min(count, max(have - first, 0)))
+        there = min(count, have - first)
+        values = tensor.rows(first, there) if there > 0 else np.zeros((0, cols), np.float32)
         check_values(model.path, name, values, stored)
         if type_ == KEEP:
             assert tensor.raw is not None
