@@ -205,7 +205,7 @@ def compare(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="a GGUF file or a llama2.c checkpoint")],
+    source: Annotated[Path, typer.Argument(help="a GGUF file, a Hugging Face folder or a llama2.c checkpoint")],
     out: Annotated[Path, typer.Option("-o", help="the GGUF file to write")],
     tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.bin of a llama2.c checkpoint")] = None,
     type_: Annotated[
@@ -221,6 +221,8 @@ def convert(
     if summary.padded_to != summary.padded_from:
         print(f"; hidden size padded with zeros from {summary.padded_from} to {summary.padded_to}", end="")
     print("; tensors:", ", ".join(f"{count} {stored}" for stored, count in summary.tensors.items()))
+    for note in summary.notes:
+        print(f"note: {plain(note)}", file=sys.stderr)
 
 
 @app.command("inspect")

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from gguf import GGUFWriter, RopeScalingType
 from gguf.constants import GGML_QUANT_VERSION
 
-from . import gguf_files, llama2c, quants
+from . import gguf_files, huggingface, llama2c, quants
 from .errors import BadInput, RunFailed
 from .source import SLAB, Floats, Shape, Sizes, Source, Tensor, Vocabulary, file_size
 
@@ -34,6 +34,7 @@ class Summary:
     padded_from: int
     padded_to: int
     tensors: dict[str, int]  # tensors of each type
+    notes: tuple[str, ...] = ()
 
 
 def convert(source: Path, tokenizer: Path | None, out: Path, type_: str, name: str | None = None) -> Summary:
@@ -75,11 +76,15 @@ def convert(source: Path, tokenizer: Path | None, out: Path, type_: str, name: s
             writer.close()
         partial.unlink(missing_ok=True)
     types = Counter(stored.values())
-    return Summary(model.parameters, size, model.sizes.hidden_dim, hidden_dim, dict(types))
+    return Summary(model.parameters, size, model.sizes.hidden_dim, hidden_dim, dict(types), model.notes)
 
 
 def read(source: Path, tokenizer: Path | None) -> Source:
     """The model in a file or folder of any format that is known."""
+    if source.is_dir():
+        if tokenizer is not None:
+            raise BadInput(f"{source}: a folder has its tokenizer in it: leave --tokenizer out")
+        return huggingface.read(source)
     try:
         file_size(source)  # a pipe must not be opened
         with source.open("rb") as file:
@@ -222,7 +227,8 @@ def slabs(
     step = max(SLAB // max(shape[-1], 1) // 2 * 2, 2)  # some types keep rows in pairs
     for first in range(0, rows, step):
         count = min(step, rows - first)
-        values = tensor.rows(first, min(count, max(have - first, 0)))
+        there = min(count, have - first)
+        values = tensor.rows(first, there) if there > 0 else np.zeros((0, cols), np.float32)
         check_values(model.path, name, values, stored)
         if type_ == KEEP:
             assert tensor.raw is not None

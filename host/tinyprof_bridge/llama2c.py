@@ -176,7 +176,8 @@ def _groups(q: npt.NDArray[np.int8], raw: npt.NDArray[np.uint8]) -> Callable[[in
     def rows(first: int, count: int) -> Floats:
         some = slice(first, first + count)
         scale: Floats = np.ascontiguousarray(raw[some]).view("<f4")
-        return (q[some].astype(np.float32) * scale[..., None]).reshape(len(scale), -1)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinity is told later
+            return (q[some].astype(np.float32) * scale[..., None]).reshape(len(scale), -1)
 
     return rows
 

@@ -111,7 +111,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Source:
-    """digest: SHA-256 of the file with the weights; about: further strings of general.*"""
+    """digest: SHA-256 of the files with the weights; about: further strings of general.*; notes: for the user."""
 
     path: Path
     sizes: Sizes
@@ -120,6 +120,7 @@ class Source:
     digest: str
     name: str | None = None
     about: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:

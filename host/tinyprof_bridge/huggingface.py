@@ -1,0 +1,163 @@
+"""Reads a folder as Hugging Face's transformers writes it: config.json, safetensors (also shards) and a tokenizer."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from . import naming, safetensor_files, tokenizers_in
+from .errors import BadInput, plain
+from .source import MOST, Sizes, Source, Tensor, read_limited
+
+CONFIG_LIMIT = 1 << 20
+ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
+SUPPORTED = ("llama", "mistral")
+# What boards' plans lack, by model_type.
+LACKING = {
+    "qwen2": "its attention has biases",
+    "qwen3": "it norms queries and keys",
+    "gemma": "it takes GeGLU and heads of another size",
+    "gemma2": "it takes GeGLU, norms after each block and soft caps",
+    "gemma3_text": "it takes GeGLU, norms after each block and sliding windows",
+    "mixtral": "it is a mixture of experts",
+    "phi3": "its projections are joined",
+}
+
+
+class Rope(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    rope_type: str | None = None
+    type: str | None = None
+    factor: float = 1.0
+    rope_theta: float | None = None
+
+
+class Config(BaseModel):
+    """config.json of a llama; where a key is missing, what transformers takes."""
+
+    model_config = ConfigDict(extra="ignore")
+    model_type: str
+    hidden_size: int = Field(gt=0, le=MOST)
+    intermediate_size: int = Field(gt=0, le=MOST)
+    num_hidden_layers: int = Field(gt=0, le=4096)
+    num_attention_heads: int = Field(gt=0, le=MOST)
+    num_key_value_heads: int | None = Field(None, gt=0, le=MOST)
+    head_dim: int | None = None
+    vocab_size: int = Field(gt=0, le=MOST)
+    max_position_embeddings: int = Field(2048, gt=0, le=MOST)
+    rms_norm_eps: float = Field(1e-6, gt=0, lt=1)
+    rope_theta: float | None = None
+    rope_scaling: Rope | None = None
+    rope_parameters: Rope | None = None
+    partial_rotary_factor: float = 1.0
+    hidden_act: str = "silu"
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    sliding_window: int | None = None
+    tie_word_embeddings: bool = False
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    quantization_config: dict[str, Any] | None = None
+
+    @property
+    def eos(self) -> int | None:
+        if isinstance(self.eos_token_id, list):
+            return self.eos_token_id[0] if self.eos_token_id else None
+        return self.eos_token_id
+
+
+def read(folder: Path) -> Source:
+    """Raises BadInput for what no board's plan could run."""
+    config = read_config(folder / "config.json")
+    sizes = sizes_of(folder / "config.json", config)
+    files = weight_files(folder)
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        for name, tensor in safetensor_files.read(file).items():
+            if name in tensors:
+                raise BadInput(f"{file}: tensor {plain(name)[:128]!r} is in another file too")
+            tensors[name] = tensor
+    found = naming.to_gguf(folder, sizes, tensors, config.tie_word_embeddings)
+    vocabulary, notes = tokenizers_in.read(folder, sizes.vocab_size, config.bos_token_id, config.eos)
+    return Source(folder, sizes, vocabulary, found, digest_of(files), notes=tuple(notes))
+
+
+def read_config(path: Path) -> Config:
+    if not path.exists():
+        raise BadInput(f"{path.parent}: no model: a folder needs a config.json and safetensors files")
+    try:
+        return Config.model_validate_json(read_limited(path, CONFIG_LIMIT))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise BadInput(f"{path}: {plain(f'{place}: ' if place else '')[:64]}{plain(first['msg'])[:200]}") from None
+
+
+def sizes_of(path: Path, config: Config) -> Sizes:
+    """The sizes, after a check that a board's plan has all that the configuration asks for."""
+    if config.model_type not in SUPPORTED:
+        why = LACKING.get(config.model_type, f"only {' and '.join(SUPPORTED)} are")
+        raise BadInput(f"{path}: model_type {plain(config.model_type)[:32]!r} is not supported: {why}")
+    rope = config.rope_parameters or config.rope_scaling or Rope()
+    kind = rope.rope_type or rope.type or "default"
+    heads = config.num_attention_heads
+    for wrong, what in (
+        (config.quantization_config is not None, "weights that are quantized already: take the original"),
+        (config.hidden_act not in ("silu", "swish"), f"hidden_act {plain(config.hidden_act)[:32]!r}"),
+        (config.attention_bias, "attention_bias"),
+        (config.mlp_bias, "mlp_bias"),
+        (config.partial_rotary_factor != 1, "partial_rotary_factor"),
+        (kind not in ("default", "linear"), f"rope scaling {plain(kind)[:32]!r}"),
+        (config.head_dim not in (None, config.hidden_size // heads), f"head_dim {config.head_dim}"),
+    ):
+        if wrong:
+            raise BadInput(f"{path}: not supported: {what}")
+    base = config.rope_theta if rope.rope_theta is None else rope.rope_theta
+    context = config.max_position_embeddings
+    if config.sliding_window:  # within the window it is attention as any other
+        context = min(context, config.sliding_window)
+    sizes = Sizes(
+        dim=config.hidden_size,
+        hidden_dim=config.intermediate_size,
+        n_layers=config.num_hidden_layers,
+        n_heads=heads,
+        n_kv_heads=config.num_key_value_heads or heads,
+        vocab_size=config.vocab_size,
+        context=context,
+        rope_base=10000.0 if base is None else base,
+        rope_scale=rope.factor if kind == "linear" else 1.0,
+        eps=config.rms_norm_eps,
+    )
+    if fault := sizes.fault():
+        raise BadInput(f"{path}: {fault}")
+    if not 1 <= sizes.rope_base < 1e38 or not 2**-10 <= sizes.rope_scale <= 2**20:
+        raise BadInput(f"{path}: rope_theta {sizes.rope_base} or its factor {sizes.rope_scale} is no usable number")
+    return sizes
+
+
+def weight_files(folder: Path) -> list[Path]:
+    if (folder / ONE_FILE).exists():
+        return [folder / ONE_FILE]
+    if not (folder / INDEX).exists():
+        raise BadInput(f"{folder}: has neither {ONE_FILE} nor {INDEX}")
+    listed = tokenizers_in.parse(folder / INDEX, 64 << 20).get("weight_map")
+    if not isinstance(listed, dict) or not listed:
+        raise BadInput(f"{folder / INDEX}: has no weight_map; copy it again")
+    names = sorted({str(name) for name in listed.values()})
+    for name in names:
+        if Path(name).name != name or not name.isprintable():
+            raise BadInput(f"{folder / INDEX}: {plain(name)[:64]!r} is no file in the folder")
+        if not (folder / name).is_file():
+            raise BadInput(f"{folder}: {name[:64]} is missing")
+    return [folder / name for name in names]
+
+
+def digest_of(files: list[Path]) -> str:
+    """SHA-256 of the files one after another."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()

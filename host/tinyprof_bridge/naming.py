@@ -1,0 +1,111 @@
+"""Names of a llama's tensors in Hugging Face's and in Meta's modules (llama2.c's too), and which rows go where."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from .errors import BadInput
+from .source import Floats, Sizes, Tensor, complete
+
+_HUGGING_FACE = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.down_proj": "ffn_down",
+    "mlp.up_proj": "ffn_up",
+}
+_META = {
+    "attention_norm": "attn_norm",
+    "attention.wq": "attn_q",
+    "attention.wk": "attn_k",
+    "attention.wv": "attn_v",
+    "attention.wo": "attn_output",
+    "ffn_norm": "ffn_norm",
+    "feed_forward.w1": "ffn_gate",
+    "feed_forward.w2": "ffn_down",
+    "feed_forward.w3": "ffn_up",
+}
+_ENDS = {
+    "embed_tokens": "token_embd",
+    "tok_embeddings": "token_embd",
+    "norm": "output_norm",
+    "lm_head": "output",
+    "output": "output",
+}
+_LAYER = re.compile(r"layers\.(0|[1-9]\d{0,3})\.(.+)")
+# put before all names by wrappers, torch.compile among them
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+# tables that can be computed
+_TABLES = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|rope\.freqs|freqs_cos|freqs_sin|freqs_cis)")
+
+
+def plain_name(name: str) -> str:
+    """The name without what wrappers put before it."""
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def is_table(name: str) -> bool:
+    return _TABLES.fullmatch(name) is not None
+
+
+def halves(names: list[str]) -> bool:
+    """Whether RoPE rotates the two halves of a head, as Hugging Face has it, and not neighbouring pairs."""
+    return any(".self_attn." in name for name in names)
+
+
+def gguf_name(name: str) -> str | None:
+    """The GGUF name of a module's tensor, None where it is of no llama."""
+    stem, _, kind = plain_name(name).rpartition(".")
+    if match := _LAYER.fullmatch(stem):
+        known = _HUGGING_FACE.get(match[2]) or _META.get(match[2])
+        known = known and f"blk.{match[1]}.{known}"
+    else:
+        known = _ENDS.get(stem)
+    return f"{known}.weight" if known and kind == "weight" else None
+
+
+def to_gguf(path: Path, sizes: Sizes, tensors: dict[str, Tensor], tied: bool) -> dict[str, Tensor]:
+    """A module's tensors as GGUF has them. tied: output and embedding are the same."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if is_table(name):
+            continue
+        known = gguf_name(name)
+        if known is None:
+            raise BadInput(f"{path}: tensor {name[:128]!r} is not supported: no board's plan has it")
+        if known in found:
+            raise BadInput(f"{path}: tensor {known} is there twice, the second time as {name[:128]!r}")
+        found[known] = tensor
+    if tied:
+        found.pop("output.weight", None)
+    elif "output.weight" not in found:
+        raise BadInput(
+            f"{path}: the output's weights (lm_head.weight) are missing, and it is not tied to the embedding"
+        )
+    found = complete(path, sizes, found)
+    if halves(list(tensors)):
+        for i in range(sizes.n_layers):
+            for kind, heads in (("q", sizes.n_heads), ("k", sizes.n_kv_heads)):
+                name = f"blk.{i}.attn_{kind}.weight"
+                found[name] = _interleaved(found[name], heads)
+    return found
+
+
+def _interleaved(tensor: Tensor, heads: int) -> Tensor:
+    """Rows in the order that makes neighbours of what RoPE rotates together, as llama.cpp's converter has it."""
+    rows = tensor.matrix[0]
+    order = np.arange(rows).reshape(heads, 2, -1).swapaxes(1, 2).reshape(-1)
+
+    def permuted(first: int, count: int) -> Floats:
+        wanted = order[first : first + count]
+        low, high = int(wanted.min()), int(wanted.max())
+        return tensor.rows(low, high - low + 1)[wanted - low]
+
+    return Tensor(tensor.shape, permuted)
