@@ -7,7 +7,7 @@ import pandas as pd
 from jinja2 import Environment
 
 from .charts import CHARTS, draw
-from .report import Column, facts, main_test, number, operator_columns, test_columns
+from .report import POWER_COLUMNS, Column, facts, main_test, number, operator_columns, power_table, test_columns
 from .table import Run, operators, tests
 
 
@@ -50,6 +50,9 @@ def html(run: Run) -> str:
     template = environment.from_string((files("tinyprof_bridge") / "page.html.j2").read_text("utf-8"))
     main = main_test(run)
     tables = [_cells("Tests", tests(run), test_columns(run))] if not tests(run).empty else []
+    energy = power_table(run)
+    if energy:
+        tables.append(_cells(energy[0].capitalize(), energy[1], POWER_COLUMNS))
     for test in sorted(run.tests.values(), key=lambda t: t.name != main):
         if test.costs:
             tables.append(_cells(f"Operators in {test.name}", operators(run, test.name), operator_columns(run)))

@@ -10,6 +10,7 @@ import pandas as pd
 from . import quants, schema
 from .errors import BadInput
 from .schema import Begin, Check, Counter, End, Host, Marker, Memory, Model, Op, Overhead, Power, Sensor, Window
+from .supply import Trace
 from .wire import Stream
 
 # units of a counter in one second; instructions and unknown ticks have no seconds
@@ -61,6 +62,7 @@ class Run:
     markers: list[Marker] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     readings: dict[tuple[str, int], list[Power]] = field(default_factory=dict)
+    supply: Trace | None = None  # of a sensor elsewhere
     memory: Memory | None = None
     end: End | None = None
     complete: bool = False
