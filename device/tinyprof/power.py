@@ -33,7 +33,11 @@ class Board:
 
         self._time = time
         self._timer = None
-        self.sleep = time.sleep_us
+
+    def sleep(self, us):
+        # only sleep_ms lets the core sleep
+        self._time.sleep_ms(us // 1000)
+        self._time.sleep_us(us % 1000)
 
     def now(self):
         return self._time.ticks_us() & _MASK

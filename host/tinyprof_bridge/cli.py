@@ -154,12 +154,19 @@ def report_(
     csv: Annotated[Path | None, typer.Option(help="write each table as CSV into this folder")] = None,
     trace: Annotated[Path | None, typer.Option(help="write a trace for Perfetto and chrome://tracing")] = None,
     speedscope: Annotated[Path | None, typer.Option(help="write a profile for speedscope")] = None,
+    power_csv: Annotated[
+        Path | None,
+        typer.Option("--power-csv", help="what a logger saw of the board's supply: Otii, Joulescope, PPK2 …"),
+    ] = None,
+    volts: Annotated[float | None, typer.Option(help="of the supply, where the logger's file has none")] = None,
 ) -> None:
     """Show a saved run, or write it as a page, charts, tables or traces."""
-    from . import files
+    from . import files, supply
 
     _check_form(o)
     run = table.load(file)
+    if power_csv:
+        run.supply = supply.read_csv(power_csv, volts)
     written = files.write(run, files.Wanted(html, charts, csv, trace, speedscope))
     if not written:
         _print(run, o)

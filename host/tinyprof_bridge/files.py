@@ -9,6 +9,7 @@ from pathlib import Path
 from . import trace
 from .compare import Comparison
 from .errors import BadInput
+from .report import power_table
 from .table import Run, operators, tests
 
 
@@ -35,6 +36,9 @@ def write(run: Run, wanted: Wanted) -> list[Path]:
                 files |= {wanted.charts / f"{name}.{form}": forms[form] for form in ("png", "svg")}
     if wanted.csv:
         files[wanted.csv / "tests.csv"] = tests(run).to_csv(index=False).encode()
+        energy = power_table(run)
+        if energy:
+            files[wanted.csv / "energy.csv"] = energy[1].to_csv(index=False).encode()
         for test in run.tests.values():
             if test.costs:
                 name = f"operators-{test.name.replace(' ', '').replace('@', '-')}.csv"

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader
 from .charts import CHARTS, draw
 from .compare import Comparison, footnote, parts
 from .errors import plain
-from .report import Column, facts, main_test, number, operator_columns, test_columns
+from .report import POWER_COLUMNS, Column, facts, main_test, number, operator_columns, power_table, test_columns
 from .table import Run, operators, tests
 
 
@@ -47,6 +47,9 @@ def html(run: Run) -> str:
     """The page. Every figure stands beside its source."""
     main = main_test(run)
     tables = [_cells("Tests", tests(run), test_columns(run))] if not tests(run).empty else []
+    energy = power_table(run)
+    if energy:
+        tables.append(_cells(energy[0].capitalize(), energy[1], POWER_COLUMNS))
     for test in sorted(run.tests.values(), key=lambda t: t.name != main):
         if test.costs:
             tables.append(_cells(f"Operators in {test.name}", operators(run, test.name), operator_columns(run)))

@@ -1,17 +1,16 @@
 """Energy of a run: from readings of a sensor to joules per token, and whether they can be believed."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from .align import NotFound, align
 from .schema import Sensor, Window
 from .stats import median_interval
+from .supply import Trace, joules
 from .table import Run
-
-Array = NDArray[np.float64]
 
 # MLPerf Tiny's rules: so many repetitions, or so many seconds
 LEAST_WINDOWS = 10
@@ -22,38 +21,6 @@ GREATEST_DRIFT = 0.02  # of the supply, from the first window to the last
 GREATEST_IDLE_DRIFT = 0.1
 GREATEST_SKEW = 0.01  # of the clock of windows against the counter
 IDLE = "idle"
-
-
-@dataclass(frozen=True)
-class Trace:
-    """A sensor's view of a supply: seconds, amperes, volts; saturated: readings at the sensor's end."""
-
-    t: Array
-    a: Array
-    v: Array
-    saturated: int = 0
-
-    @property
-    def watts(self) -> Array:
-        return self.a * self.v
-
-    def between(self, begin: float, end: float) -> "Trace":
-        """The readings of a stretch of time, and at its ends what lies between two."""
-        inside = (self.t > begin) & (self.t < end)
-        edges = np.array([begin, end])
-
-        def cut(y: Array) -> Array:
-            low, high = np.interp(edges, self.t, y)
-            return np.concatenate(([low], y[inside], [high]))
-
-        return replace(self, t=np.concatenate(([begin], self.t[inside], [end])), a=cut(self.a), v=cut(self.v))
-
-
-def joules(trace: Trace, begin: float, end: float) -> float:
-    """Trapezoids under the power."""
-    part = trace.between(begin, end)
-    watts = part.watts
-    return float(np.diff(part.t) @ (watts[1:] + watts[:-1])) / 2
 
 
 @dataclass
@@ -86,6 +53,33 @@ class Energy:
         idle = [m for m in self.windows if m.window.test == IDLE]
         seconds = sum(m.seconds for m in idle)
         return sum(m.joules for m in idle) / seconds if seconds else math.nan
+
+
+def energy(run: Run) -> Energy | None:
+    """What a sensor says of a run: one elsewhere if its trace was given, else the board's own; None without both."""
+    return elsewhere(run, run.supply) if run.supply is not None else on_board(run)
+
+
+def elsewhere(run: Run, trace: Trace) -> Energy:
+    """The energy of a run in the trace of a sensor elsewhere."""
+    result = Energy(f"{trace.name} at {trace.rate:,.0f} Hz", [])
+    try:
+        found = align(trace, run.markers)
+    except NotFound as error:
+        result.findings = [str(error)]
+        return result
+    result.alignment = found.error
+    result.windows = [measure(trace, w, found.at(w.begin * 1e-6), found.scale) for w in run.windows]
+    result.trace = Trace((trace.t - found.offset) / found.scale, trace.a, trace.v, trace.saturated, trace.name)
+    if abs(found.scale - 1) > GREATEST_SKEW:
+        result.findings.append(f"the sensor's clock is {100 * (found.scale - 1):.1f} % off the board's")
+    shortest = min((m.seconds for m in result.windows), default=math.inf)
+    if found.error > 0.02 * shortest:
+        result.findings.append(
+            f"the alignment may be {found.error * 1e3:.2g} ms off, and windows are {shortest * 1e3:.2g} ms short"
+        )
+    result.findings += check(run, result)
+    return result
 
 
 def on_board(run: Run) -> Energy | None:

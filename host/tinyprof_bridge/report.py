@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from . import power
 from .errors import plain
 from .table import Run, operators, perplexity, profiler_overhead, tests
 
@@ -76,6 +77,54 @@ def operator_columns(run: Run) -> list[Column]:
     ]
 
 
+def _scaled(unit: str) -> Callable[[float], str]:
+    """A value in SI's thousands: 0.00495 J is 4.95 mJ."""
+
+    def show(value: float) -> str:
+        if math.isnan(value):
+            return "–"
+        for factor, prefix in ((1.0, ""), (1e-3, "m"), (1e-6, "µ")):
+            if abs(value) >= factor:
+                return f"{value / factor:.3g} {prefix}{unit}"
+        return f"{value / 1e-9:.3g} n{unit}"
+
+    return show
+
+
+POWER_COLUMNS = [
+    Column("test", "test", plain),
+    Column("energy/token", "joules", _scaled("J")),
+    Column("95 % from", "low", _scaled("J"), 3),
+    Column("to", "high", _scaled("J"), 3),
+    Column("above idle", "above_idle", _scaled("J"), 1),
+    Column("tokens/J", "tokens_per_joule", number),
+    Column("mean", "watts", _scaled("W")),
+    Column("peak", "peak", _scaled("W"), 2),
+    Column("time/token", "seconds", _scaled("s"), 1),
+    Column("energy × delay", "delay_product", _scaled("Js"), 2),
+    Column("windows", "windows", number, 4),
+]
+
+
+def _power_facts(run: Run) -> list[tuple[str, str]]:
+    energy = power.energy(run)
+    if energy is None:
+        return []
+    idle = "not measured" if math.isnan(energy.idle) else _scaled("W")(energy.idle)
+    aligned = ""
+    if energy.alignment is not None:
+        aligned = f"; aligned by markers within {_scaled('s')(energy.alignment)}"
+    lines = [("power", f"{energy.how}; idle {idle}{aligned}")]
+    return lines + [("POWER NOT VALID", finding) for finding in energy.findings]
+
+
+def power_table(run: Run) -> tuple[str, pd.DataFrame] | None:
+    """(title, rows) of energy, None for a run without."""
+    energy = power.energy(run)
+    frame = power.figures(run, energy) if energy else pd.DataFrame()
+    return None if energy is None or frame.empty else (f"energy (sensor, {energy.how})", frame)
+
+
 def main_test(run: Run) -> str | None:
     """The test whose operators are shown first: the first decode, else the first of all."""
     for test in run.tests.values():
@@ -137,6 +186,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
     overhead = profiler_overhead(run)
     if overhead:
         lines.append(("profiler", f"{overhead[0]:,.0f} {run.unit}/token, {100 * overhead[1]:.3f} % of a token"))
+    lines += _power_facts(run)
     if not run.complete:
         lines.append(("INCOMPLETE", f"{run.losses}: not for comparison"))
     if run.source == "emulated-icount":
@@ -149,7 +199,7 @@ def terminal(run: Run, console: Console) -> None:
     grid.add_column(justify="right", style="bold")
     grid.add_column()
     for name, text in facts(run):
-        alarming = name == "INCOMPLETE" or "NOT the bits" in text
+        alarming = name in ("INCOMPLETE", "POWER NOT VALID") or "NOT the bits" in text
         grid.add_row(name, Text(text), style="bold red" if alarming else "")
     console.print(grid)
     frame = tests(run)
@@ -157,6 +207,9 @@ def terminal(run: Run, console: Console) -> None:
         console.print("no test finished")
         return
     console.print(rich_table(frame, test_columns(run), f"tests ({run.source})", console.width))
+    energy = power_table(run)
+    if energy:
+        console.print(rich_table(energy[1], POWER_COLUMNS, energy[0], console.width))
     main = main_test(run)
     if main:
         title = f"operators in {main} ({run.source})"
@@ -181,6 +234,9 @@ def markdown(run: Run) -> str:
     title = f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}"
     parts = [f"# {plain(title)}\n", "\n".join(f"- **{n}**: {t}" for n, t in facts(run))]
     parts += [f"\n## Tests ({run.source})\n", markdown_table(tests(run), test_columns(run))]
+    energy = power_table(run)
+    if energy:
+        parts += [f"\n## {plain(energy[0]).capitalize()}\n", markdown_table(energy[1], POWER_COLUMNS)]
     for test in run.tests.values():
         if test.costs:
             parts += [
@@ -219,6 +275,7 @@ def as_json(run: Run) -> str:
         table: list[dict[str, object]] = json.loads(frame.to_json(orient="records"))
         return table
 
+    energy = power.energy(run)
     whole = {
         "complete": run.complete,
         "source": run.source,
@@ -234,6 +291,16 @@ def as_json(run: Run) -> str:
         "overhead": run.overhead.model_dump() if run.overhead else None,
         "end": run.end.model_dump() if run.end else None,
         "overhead_per_token": (profiler_overhead(run) or (None,))[0],
+        "power": energy
+        and {
+            "source": "sensor",
+            "how": energy.how,
+            "valid": not energy.findings,
+            "findings": energy.findings,
+            "idle_watts": None if math.isnan(energy.idle) else energy.idle,
+            "alignment_error_s": energy.alignment,
+            "tests": rows(power.figures(run, energy)),
+        },
         "tests": rows(tests(run)),
         "operators": {t.name: rows(operators(run, t.name)) for t in run.tests.values() if t.costs},
     }

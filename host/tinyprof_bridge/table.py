@@ -28,6 +28,7 @@ from .schema import (
     Sensor,
     Window,
 )
+from .supply import Trace
 from .wire import Stream
 
 # units of a counter in one second; instructions and unknown ticks have no seconds
@@ -79,6 +80,7 @@ class Run:
     windows: list[Window] = field(default_factory=list)
     readings: dict[tuple[str, int], list[Power]] = field(default_factory=dict)
     perplexity: Perplexity | None = None
+    supply: Trace | None = None  # of a sensor elsewhere
     memory: Memory | None = None
     end: End | None = None
 

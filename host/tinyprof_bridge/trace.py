@@ -2,13 +2,18 @@
 
 What is known are each operator's mean cost in a test and each token's latency. So a trace shows one
 mean token, operator after operator in the order of the plan, and the tokens of the first repetition
-one after the other. Where units are no seconds, one stands for a microsecond."""
+one after the other. Where units are no seconds, one stands for a microsecond.
+Windows of a power sensor stand in a process of their own, with its readings as counters."""
 
 import json
 from typing import Any
 
+import numpy as np
+
+from . import power
 from .table import Run, Test
 
+_READINGS = 100_000  # of a power track at most, so that a viewer can open it
 _MICROSECONDS = {"ns": 1e-3, "us": 1.0}
 
 
@@ -52,9 +57,39 @@ def chrome(run: Run) -> str:
             name = f"token {i}" if test.phase == "decode" else f"{test.tokens} tokens"
             events.append(_event(name, at * scale, (at + units) * scale, process, 2, {run.unit: units}))
             at += units
+    events += _power(run, len(run.tests) + 1)
     events.sort(key=lambda e: (e.get("ts", -1), -e.get("dur", 0)))
     about = {"unit": run.unit, "source": run.source, "microseconds drawn for a unit": scale}
     return json.dumps({"traceEvents": events, "displayTimeUnit": "ns", "otherData": about})
+
+
+def _power(run: Run, process: int) -> list[dict[str, Any]]:
+    """The windows of a sensor in their own time, microseconds of the board, and under them its readings as counters."""
+    energy = power.energy(run)
+    if energy is None or not energy.windows:
+        return []
+    events = [_name("process_name", f"power (sensor, {energy.how})", process)]
+    events.append(_name("thread_name", "windows", process, 1))
+    for m in energy.windows:
+        w = m.window
+        about = {"joules": m.joules if m.joules == m.joules else None, "tokens": w.tokens}
+        events.append(_event(f"{w.test} #{w.rep}", w.begin, w.end, process, 1, about))
+    if energy.trace is not None:
+        part = energy.trace
+        seen = (part.t >= 0) & (part.t * 1e6 <= max(m.window.end for m in energy.windows) + 1e5)
+        times, watts, volts = part.t[seen] * 1e6, part.watts[seen], part.v[seen]
+        step = max(-(-len(times) // _READINGS), 1)
+        whole = len(times) // step * step
+        # a viewer's point is the mean of what it stands for
+        means = [np.round(x[:whole].reshape(-1, step).mean(axis=1), 9) for x in (times, watts, volts)]
+        for t, w_, v in zip(*means, strict=True):
+            events.append(_counter("power (W)", t, {"W": float(w_)}, process))
+            events.append(_counter("supply (V)", t, {"V": float(v)}, process))
+    return events
+
+
+def _counter(name: str, at: float, values: dict[str, float], process: int) -> dict[str, Any]:
+    return {"ph": "C", "name": name, "ts": 1 + float(at), "pid": process, "args": values}
 
 
 def _name(kind: str, name: str, process: int, thread: int = 0) -> dict[str, Any]:

@@ -1,0 +1,137 @@
+"""A supply as a sensor saw it, and files of it that loggers write."""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .errors import BadInput
+
+Array = NDArray[np.float64]
+
+_UNITS = {
+    "time": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9},
+    "current": {"A": 1.0, "mA": 1e-3, "uA": 1e-6, "µA": 1e-6, "nA": 1e-9},
+    "voltage": {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "µV": 1e-6},
+}
+_NAMES = {
+    "time": re.compile(r"time|^t$|second", re.I),
+    "current": re.compile(r"current|amp|^i$", re.I),
+    "voltage": re.compile(r"volt|^v$|^u$", re.I),
+}
+# a unit in brackets at the end of a heading, or behind an underscore: Current(uA), "Main current (A)", time_s
+_UNIT = re.compile(r"[(\[]\s*([a-zA-Zµ]{1,2})\s*[)\]]\s*$|_([a-zA-Zµ]{1,2})$")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A sensor's view of a supply: seconds, amperes, volts; saturated: readings at the sensor's end."""
+
+    t: Array
+    a: Array
+    v: Array
+    saturated: int = 0
+    name: str = ""
+
+    @property
+    def watts(self) -> Array:
+        return self.a * self.v
+
+    @property
+    def rate(self) -> float:
+        """Readings a second."""
+        return 1 / float(np.median(np.diff(self.t)))
+
+    def between(self, begin: float, end: float) -> "Trace":
+        """The readings of a stretch of time, and at its ends what lies between two."""
+        first, last = np.searchsorted(self.t, (begin, end), "right")
+        if last > first and self.t[last - 1] == end:
+            last -= 1
+        edges = np.array([begin, end])
+
+        def cut(y: Array) -> Array:
+            near = slice(max(first - 1, 0), last + 1)
+            low, high = np.interp(edges, self.t[near], y[near])
+            return np.concatenate(([low], y[first:last], [high]))
+
+        return replace(self, t=np.concatenate(([begin], self.t[first:last], [end])), a=cut(self.a), v=cut(self.v))
+
+
+def joules(trace: Trace, begin: float, end: float) -> float:
+    """Trapezoids under the power."""
+    part = trace.between(begin, end)
+    watts = part.watts
+    return float(np.diff(part.t) @ (watts[1:] + watts[:-1])) / 2
+
+
+def read_csv(path: Path, volts: float | None = None) -> Trace:
+    """A logger's export: columns of time, current and voltage by their headings, or in this order without any.
+
+    volts: the supply where the file has no voltage. Raises BadInput for what is no such file."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            head = [line.strip() for _, line in zip(range(50), file, strict=False)]
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from None
+    lines = [(i, line.lstrip("# ")) for i, line in enumerate(head) if line.lstrip("# ")]
+    data = next((k for k, (i, line) in enumerate(lines) if _is_numbers(line) and not head[i].startswith("#")), None)
+    if data is None:
+        raise BadInput(f"{path} is no table of numbers: a logger's CSV with time and current is wanted")
+    first = lines[data][1]
+    separator = next(s for s in (";", "\t", ",") if s in first)
+    decimal = "," if separator != "," and "," in first and "." not in first else "."
+    headings = _cells(lines[data - 1][1], separator) if data else []
+    width = len(_cells(first, separator))
+    columns = _columns(headings, width, path)
+    try:
+        frame = pd.read_csv(
+            path, sep=separator, header=None, skiprows=lines[data][0], decimal=decimal, comment="#",
+            usecols=[i for i, _ in columns.values()], dtype=float, encoding_errors="replace",
+        )  # fmt: skip
+    except (ValueError, pd.errors.ParserError) as error:
+        raise BadInput(f"{path}: {str(error).splitlines()[0]}") from None
+    frame = frame.dropna()
+    found = {name: frame[i].to_numpy(dtype=float) * scale for name, (i, scale) in columns.items()}
+    if "voltage" not in found:
+        if volts is None:
+            raise BadInput(f"{path} has no voltage: say what the supply was (--volts 3.3)")
+        found["voltage"] = np.full(len(frame), volts)
+    if len(frame) < 2 or not (np.diff(found["time"]) > 0).all():
+        raise BadInput(f"{path}: time does not run forward in it")
+    return Trace(found["time"], found["current"], found["voltage"], name=path.name)
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return [cell.strip().strip('"').strip() for cell in line.split(separator)]
+
+
+def _is_numbers(line: str) -> bool:
+    for separator in (";", "\t", ","):
+        if separator in line:
+            return all(re.fullmatch(r"[-+\d.,eE]+", cell) for cell in _cells(line, separator)[:2])
+    return False
+
+
+def _columns(headings: list[str], width: int, path: Path) -> dict[str, tuple[int, float]]:
+    """Where each quantity stands, and what its unit is in seconds, amperes or volts."""
+    if not any(re.search(r"[a-zA-Z]", h) for h in headings):
+        return {name: (i, 1.0) for i, name in enumerate(("time", "current", "voltage")[:width])}
+    found: dict[str, tuple[int, float]] = {}
+    for i, heading in enumerate(headings[:width]):
+        match = _UNIT.search(heading)
+        unit = (match[1] or match[2]) if match else None
+        bare = heading[: match.start()].strip() if match else heading
+        for name, pattern in _NAMES.items():
+            if name in found or not pattern.search(bare):
+                continue
+            if unit is not None and unit not in _UNITS[name]:
+                raise BadInput(f"{path}: '{heading}' is in a unit that is not known")
+            found[name] = i, _UNITS[name][unit] if unit else 1.0
+            break
+    for name in ("time", "current"):
+        if name not in found:
+            raise BadInput(f"{path}: no column is headed {name}: there are {', '.join(headings)}")
+    return found

@@ -1,0 +1,176 @@
+"""Sensors elsewhere: files of loggers, and markers in the load that give their clock away."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from ina_model import CHIPS  # noqa: F401  (the model is sent to boards)
+from models import make_model
+from on_board import ON_BOARDS, board
+from test_power import MODEL, PROFILE
+from tinyprof_bridge import align, files, power, report, supply, table
+from tinyprof_bridge.errors import BadInput
+from tinyprof_bridge.schema import Marker
+
+BITS, PATTERN, STEP = 7, 0b1110010, 0.02
+
+
+def marker(name, begin):
+    end = begin + round(BITS * STEP * 1e6)
+    return Marker(tp=1, run="x", seq=0, kind="marker", name=name, begin=begin, end=end, bits=BITS, pattern=PATTERN)
+
+
+def staircase(steps, rate, seconds, offset=0.0, scale=1.0, noise=0.0, seed=1):
+    """Mean current of a load between readings, on a clock that runs by scale and began at offset.
+
+    steps: (seconds, amperes from then on), of the load's clock."""
+    at = np.array([s for s, _ in steps]) * scale + offset
+    level = np.array([a for _, a in steps])
+    charge = np.concatenate(([0.0], np.cumsum(np.diff(at) * level[:-1])))
+    edges = np.arange(round(seconds * rate) + 1) / rate
+    whole = (
+        np.interp(edges, at, charge)
+        + np.maximum(edges - at[-1], 0) * level[-1]
+        - np.maximum(at[0] - edges, 0) * level[0]
+    )
+    current = np.diff(whole) * rate + np.random.default_rng(seed).normal(0, noise, len(edges) - 1)
+    t = (edges[1:] + edges[:-1]) / 2
+    return supply.Trace(t, current, np.full(len(t), 3.3), name="logger")
+
+
+def marked(begins, length):
+    steps = [(0.0, 0.02)]
+    for begin in begins:
+        steps += [(begin + i * STEP, 0.06 if PATTERN >> (BITS - 1 - i) & 1 else 0.02) for i in range(BITS)]
+        steps.append((begin + BITS * STEP, 0.02))
+    for i in range(20):  # work that is no marker
+        steps += [(begins[0] + 1 + 0.08 * i, 0.07), (begins[0] + 1.05 + 0.08 * i, 0.02)]
+    return sorted(steps)
+
+
+@pytest.mark.parametrize("rate", (200, 1000, 10000, 100000))
+@pytest.mark.parametrize("offset,skew", [(0.7312345, 0), (1.23456, 80e-6), (0.5, -2e-3)])
+@pytest.mark.parametrize("noise", (0.0, 0.004))
+def test_within_one_sample(rate, offset, skew, noise):
+    trace = staircase(marked([0.5, 4.0], 5), rate, 8, offset, 1 + skew, noise)
+    found = align.align(trace, [marker("begin", 500000), marker("end", 4000000)])
+    off = [abs(found.at(t) - (offset + (1 + skew) * t)) for t in (0.5, 2.0, 4.0)]
+    assert max(off) < 1 / rate or max(off) < found.error  # fine rasters: noise decides
+    assert max(off) < 1.5 * found.error and found.error < max(1.5 / rate, 1e-4)
+    assert found.scale == pytest.approx(1 + skew, abs=3 * found.error / 3.5)
+
+
+def test_one_marker_is_enough():
+    trace = staircase(marked([0.5], 5), 1000, 8, 0.25)
+    assert abs(align.align(trace, [marker("begin", 500000)]).at(0.5) - 0.75) < 0.001
+
+
+@pytest.mark.parametrize("rate,why", [(1000, "is not in what the sensor saw"), (20, "too few to see steps")])
+def test_no_marker(rate, why):
+    trace = staircase([(0, 0.02), (2, 0.06), (2.5, 0.02)], rate, 8, noise=0.001)
+    with pytest.raises(align.NotFound, match=why):
+        align.align(trace, [marker("begin", 500000), marker("end", 4000000)])
+
+
+HEADS = {
+    "PPK2": ("Timestamp(ms),Current(uA)\n", "{0},{1}\n", 1e3, 1e6),
+    "PPK2 with pins": ("Timestamp(ms),Current(uA),D0-D7\n", "{0},{1},01010101\n", 1e3, 1e6),
+    "Otii": ('"Timestamp (s)","Main current (A)","Main voltage (V)"\n', "{0},{1},3.3\n", 1, 1),
+    "Joulescope": ("# comment, of two words\n#time (s),current (A),voltage (V)\n", "{0},{1},3.3\n", 1, 1),
+    "by underscores": ("time_us\tcurrent_mA\tvoltage_mV\n", "{0}\t{1}\t3300\n", 1e6, 1e3),
+    "decimal commas": ("Time (s);Current (mA);Voltage (V)\n", "{0};{1};3,3\n", 1, 1e3),
+    "without headings": ("", "{0},{1},3.3\n", 1, 1),
+}
+
+
+@pytest.mark.parametrize("form", HEADS)
+def test_loggers(form, tmp_path):
+    head, row, second, ampere = HEADS[form]
+    rows = [row.format(f"{k * 1e-3 * second:.6f}", f"{(0.02 + 1e-5 * k) * ampere:.6f}") for k in range(100)]
+    if form == "decimal commas":
+        rows = [r.replace(".", ",") for r in rows]
+    (tmp_path / "x.csv").write_text(head + "".join(rows))
+    trace = supply.read_csv(tmp_path / "x.csv", 3.3 if "PPK2" in form else None)
+    assert len(trace.t) == 100 and trace.rate == pytest.approx(1000)
+    assert trace.a == pytest.approx(0.02 + 1e-5 * np.arange(100)) and trace.v == pytest.approx(3.3)
+    assert supply.joules(trace, 0.01, 0.09) == pytest.approx(3.3 * 0.08 * 0.0205)
+
+
+@pytest.mark.parametrize(
+    "text,why",
+    [
+        ("", "no table of numbers"),
+        ("hello\nworld\n", "no table of numbers"),
+        ("Timestamp(ms),Current(uA)\n0,1\n1,2\n", "--volts"),
+        ("time,voltage\n0,1\n1,2\n", "no column is headed current"),
+        ("Timestamp(h),Current(A)\n0,1\n1,2\n", "a unit that is not known"),
+        ("time,current,voltage\n1,1,3\n0,1,3\n", "does not run forward"),
+        ("time,current,voltage\n1,1,3\nx,1,3\n", "x"),
+    ],
+)
+def test_files_that_are_none(text, why, tmp_path):
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(BadInput, match=re.escape(why)):
+        supply.read_csv(tmp_path / "x.csv")
+    with pytest.raises(BadInput, match="cannot read"):
+        supply.read_csv(tmp_path / "y.csv")
+
+
+@pytest.fixture(scope="module", params=ON_BOARDS)
+def watched(request, tmp_path_factory):
+    """A run without a sensor of its own, saved, and what a PPK2 saw of it."""
+    folder = tmp_path_factory.mktemp("align")
+    model = make_model(folder / "m.gguf", type_="Q4_0", context=32)
+    with board(request.param, model) as b:
+        code = PROFILE.replace("power.Meter(driver", "power.Meter(None") + "\nprint('STEPS', activity.steps)\n"
+        code = code.format(
+            chip="ina219", source=b.source, mohm=0, noise=0, fault="pass", max_ma=400,
+            options={"warmup": 1, "reps": 10, "idle_ms": 200},
+        )  # fmt: skip
+        lines = b.run(MODEL + code)
+    (steps,) = (json.loads(x[6:].replace("(", "[").replace(")", "]")) for x in lines.splitlines() if x[:5] == "STEPS")
+    trace = staircase([(t * 1e-6, ua * 1e-6) for t, _, ua in steps], 10000, 8, 1.2345, 1 + 40e-6, 0.002)
+    file = folder / "ppk2.csv"
+    file.write_text(
+        "Timestamp(ms),Current(uA)\n"
+        + "".join(f"{t * 1e3:.3f},{a * 1e6:.3f}\n" for t, a in zip(trace.t, trace.a, strict=True))
+    )
+    (folder / "run.jsonl").write_text("\n".join(x for x in lines.splitlines() if x.startswith('{"tp"')))
+    return folder / "run.jsonl", file
+
+
+def test_energy_of_a_logger(watched):
+    run = table.load(watched[0])
+    assert power.energy(run) is None
+    run.supply = supply.read_csv(watched[1], 3.3)
+    energy = power.energy(run)
+    assert energy.findings == [] and 0 < energy.alignment < 1e-3
+    frame = power.figures(run, energy).set_index("test")
+    assert frame.loc["tg8", "joules"] == pytest.approx(3.3 * 0.060 * 0.025, rel=0.01)
+    assert frame.loc["pp8", "joules"] == pytest.approx(3.3 * 0.080 * 0.005, rel=0.01)
+    assert energy.idle == pytest.approx(3.3 * 0.020, rel=0.01)
+
+
+def test_report_and_trace_show_it(watched, tmp_path):
+    run = table.load(watched[0])
+    run.supply = supply.read_csv(watched[1], 3.3)
+    text = report.markdown(run)
+    assert "ppk2.csv at 10,000 Hz; idle 66" in text and "aligned by markers within" in text
+    assert re.search(r"\| tg8 \| 4.9\d mJ \|", text), text
+    assert json.loads(report.as_json(run))["power"]["valid"]
+    written = files.write(run, files.Wanted(None, None, tmp_path, tmp_path / "t.json", None))
+    assert tmp_path / "energy.csv" in written
+    events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    counters = [e for e in events if e["ph"] == "C" and e["name"] == "power (W)"]
+    windows = [e for e in events if e["ph"] == "X" and e["name"].startswith("tg8 #")]
+    assert len(windows) == 10 and len(counters) > 1000
+    inside = [c["args"]["W"] for c in counters if windows[0]["ts"] < c["ts"] < windows[0]["ts"] + windows[0]["dur"]]
+    assert np.mean(inside) == pytest.approx(3.3 * 0.06, rel=0.02)
+
+
+def test_another_file_is_told_from_this_run(watched):
+    run = table.load(watched[0])
+    run.supply = staircase([(0, 0.02), (2, 0.06), (2.5, 0.02)], 1000, 8, noise=0.001)
+    assert "the marker is not in what the sensor saw" in power.energy(run).findings[0]
+    assert "POWER NOT VALID" in report.markdown(run)
