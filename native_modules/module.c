@@ -13,7 +13,7 @@
 #include "kernels/tp_math.h"
 
 // Raised whenever the Python package and this module could misunderstand each other.
-#define TP_ABI (4)
+#define TP_ABI (5)
 
 static void *get_buffer(mp_obj_t obj, size_t min_len, int flags) {
     mp_buffer_info_t info;
@@ -83,6 +83,19 @@ static mp_obj_t tinyprof_spin(mp_obj_t ctl_in, mp_obj_t turns) {
     return mp_obj_new_int_from_uint(tp_counter_between(before, after, ctl[TP_CTL_MODULUS]));
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_spin_obj, tinyprof_spin);
+
+// sweep(ctl, data): counts spent reading all of data, but for the last bytes that do not fill TP_SWEEP.
+static mp_obj_t tinyprof_sweep(mp_obj_t ctl_in, mp_obj_t data) {
+    const uint32_t *ctl = get_buffer(ctl_in, TP_CTL_TOKENS * 4, MP_BUFFER_READ);
+    mp_buffer_info_t info;
+    mp_get_buffer_raise(data, &info, MP_BUFFER_READ);
+    uint32_t steps = info.len / TP_SWEEP;
+    uint32_t before = tp_counter_read(ctl[TP_CTL_COUNTER], ctl[TP_CTL_ADDRESS]);
+    tp_sweep(info.buf, steps);
+    uint32_t after = tp_counter_read(ctl[TP_CTL_COUNTER], ctl[TP_CTL_ADDRESS]);
+    return mp_obj_new_int_from_uint(tp_counter_between(before, after, ctl[TP_CTL_MODULUS]));
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_sweep_obj, tinyprof_sweep);
 
 // row_bytes(type, cols): bytes of a row of weights, 0 where type and cols do not fit.
 static mp_obj_t tinyprof_row_bytes(mp_obj_t type, mp_obj_t cols) {
@@ -217,6 +230,7 @@ mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *a
     mp_store_global(MP_QSTR_stamp, MP_OBJ_FROM_PTR(&tinyprof_stamp_obj));
     mp_store_global(MP_QSTR_lap, MP_OBJ_FROM_PTR(&tinyprof_lap_obj));
     mp_store_global(MP_QSTR_spin, MP_OBJ_FROM_PTR(&tinyprof_spin_obj));
+    mp_store_global(MP_QSTR_sweep, MP_OBJ_FROM_PTR(&tinyprof_sweep_obj));
     mp_store_global(MP_QSTR_row_bytes, MP_OBJ_FROM_PTR(&tinyprof_row_bytes_obj));
     mp_store_global(MP_QSTR_q8_bytes, MP_OBJ_FROM_PTR(&tinyprof_q8_bytes_obj));
     mp_store_global(MP_QSTR_scan, MP_OBJ_FROM_PTR(&tinyprof_scan_obj));
@@ -239,6 +253,7 @@ static const mp_rom_map_elem_t tinyprof_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_stamp), MP_ROM_PTR(&tinyprof_stamp_obj) },
     { MP_ROM_QSTR(MP_QSTR_lap), MP_ROM_PTR(&tinyprof_lap_obj) },
     { MP_ROM_QSTR(MP_QSTR_spin), MP_ROM_PTR(&tinyprof_spin_obj) },
+    { MP_ROM_QSTR(MP_QSTR_sweep), MP_ROM_PTR(&tinyprof_sweep_obj) },
     { MP_ROM_QSTR(MP_QSTR_row_bytes), MP_ROM_PTR(&tinyprof_row_bytes_obj) },
     { MP_ROM_QSTR(MP_QSTR_q8_bytes), MP_ROM_PTR(&tinyprof_q8_bytes_obj) },
     { MP_ROM_QSTR(MP_QSTR_scan), MP_ROM_PTR(&tinyprof_scan_obj) },

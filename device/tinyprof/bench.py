@@ -6,6 +6,7 @@ from array import array
 import _tinyprof
 
 from . import counters, ops
+from .roof import BLOCKS
 
 # fp16 scales: ordinary ones, zero, the least subnormal, the greatest finite, both signs
 _ORDINARY = (0x2C9A, 0x1F31, 0xA7C3, 0x2410)
@@ -22,23 +23,6 @@ def _noise(seed, size):
     return bytearray((bytes(stretch) * (size // len(stretch) + 1))[:size])
 
 
-# Bytes of a block, and where its fp16 scales lie.
-_BLOCKS = {
-    "Q4_0": (18, (0,)),
-    "Q4_1": (20, (0, 2)),
-    "Q5_0": (22, (0,)),
-    "Q5_1": (24, (0, 2)),
-    "Q8_0": (34, (0,)),
-    "Q2_K": (84, (80, 82)),
-    "Q3_K": (110, (108,)),
-    "Q4_K": (144, (0, 2)),
-    "Q5_K": (176, (0, 2)),
-    "Q6_K": (210, (208,)),
-    "TQ1_0": (54, (52,)),
-    "TQ2_0": (66, (64,)),
-}
-
-
 def _weights(type_, rows, cols, seed, extreme):
     """A matrix of random blocks; extreme: of the greatest and least values, with odd scales."""
     w = _noise(seed, rows * _tinyprof.row_bytes(type_, cols))
@@ -46,8 +30,8 @@ def _weights(type_, rows, cols, seed, extreme):
         for i in range(len(w)):
             w[i] = _MAX[w[i] % len(_MAX)]
     name = ops.TYPES[type_]
-    if name in _BLOCKS:
-        size, offsets = _BLOCKS[name]
+    if name in BLOCKS:
+        size, offsets = BLOCKS[name]
         scales = _EXTREME if extreme else _ORDINARY
         for i, at in enumerate(range(0, len(w), size)):
             for offset in offsets:

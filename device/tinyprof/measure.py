@@ -137,6 +137,7 @@ class _Profile:
 
             judge(model, text, self.records)
         self._memory()
+        self._roof()
 
     def _begin(self, r, warmup, meta):
         model, arch, write = self.model, self.model.arch, self.records.write
@@ -278,6 +279,15 @@ class _Profile:
             off.append(self._decode(length, 0, None))
         self.records.write("overhead", tokens=length, on=on, off=off)
         self.summary.overhead = (sorted(on)[r // 2] - sorted(off)[r // 2], sorted(off)[r // 2])
+
+    def _roof(self):
+        """Ceilings, for explanations; what was measured stands without them."""
+        try:
+            from .roof import measure
+
+            measure(self.model, self.counter, self.records)
+        except MemoryError as e:
+            self.records.write("roof", what="skipped", reason="no RAM to measure ceilings: %s" % e)
 
     def _model_ram(self):
         model = self.model

@@ -5,7 +5,7 @@ from array import array
 import _tinyprof
 from micropython import const
 
-ABI = const(4)
+ABI = const(5)
 WORDS = const(12)
 
 EMBED = const(1)

@@ -75,6 +75,11 @@ class Stream:
             digest.update(piece)
         return digest.digest()
 
+    def read_first(self, piece):
+        """Fills piece with the begin of the file."""
+        self.file.seek(0)
+        self._read(piece)
+
     def _read(self, piece):
         if self.file.readinto(piece) != len(piece):
             raise ModelError("cannot read the model file any more")

@@ -60,6 +60,8 @@ class Progress:
                 self._now("judging the model by the text")
             case "cost" if record.at == 0:
                 self._warm_up()
+            case "memory":
+                self._now("measuring the ceilings")
             case "samples" if record.at == 0 and self._bar is not None:
                 self._bar.advance(self._bar.task_ids[0])
 

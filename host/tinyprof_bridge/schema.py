@@ -253,6 +253,32 @@ class Memory(Record):
     allocated_in_region: int
 
 
+class Roof(Record):
+    """A ceiling of the board, measured behind the tests with all of it hot.
+
+    product: v are units of products of rows[0] and of rows[1] rows with n tokens; quantize, embed: of n tokens;
+    portable: of the portable kernel with rows[1] rows; hot: units of the plan's records from 'at' on, alone,
+    n tokens from position pos on (0: not measured); read: units of reading bytes from a place; call: units of an
+    operator that does nothing; skipped: what there was no RAM for."""
+
+    kind: Literal["roof"]
+    what: Literal["product", "hot", "read", "call", "skipped"]
+    type: str = ""
+    cols: Count = 0
+    n: Count = 1
+    rows: list[Count] = []
+    units: Count = 0
+    quantize: Count = 0
+    embed: Count = 0
+    portable: Count | None = None
+    pos: Count = 0
+    at: Count = 0
+    v: list[Count] = []
+    place: Literal["", "hot", "ram", "mapped", "storage", "copy"] = ""
+    bytes: Count = 0
+    reason: str = ""
+
+
 class End(Record):
     """records: how many the board wrote, this one counted."""
 
@@ -281,6 +307,7 @@ AnyRecord = Annotated[
     | Loss
     | Perplexity
     | Memory
+    | Roof
     | End,
     Field(discriminator="kind"),
 ]

@@ -25,6 +25,7 @@ from .schema import (
     Overhead,
     Perplexity,
     Power,
+    Roof,
     Sensor,
     Window,
 )
@@ -33,6 +34,7 @@ from .wire import Stream
 
 # units of a counter in one second; instructions and unknown ticks have no seconds
 _PER_SECOND = {"ns": 1e9, "us": 1e6}
+HEAD = ("output_norm", "output_q8", "output", "argmax")  # roles that prefill runs for its last token alone
 _NAMED = 10  # gaps between records that are named
 
 
@@ -82,6 +84,7 @@ class Run:
     perplexity: Perplexity | None = None
     supply: Trace | None = None  # of a sensor elsewhere
     memory: Memory | None = None
+    roof: list[Roof] = field(default_factory=list)
     end: End | None = None
 
     def feed(self, line: bytes) -> AnyRecord | None:
@@ -129,6 +132,8 @@ class Run:
                 self.readings.setdefault((record.test, record.rep), []).append(record)
             case Memory():
                 self.memory = record
+            case Roof():
+                self.roof.append(record)
             case End():
                 self.end = record
 
@@ -273,17 +278,25 @@ def kv_bytes(type_: str, head_dim: int) -> int:
     return 4 + (head_dim + 3 & ~3) if type_ == "Q8_0" else head_dim * (2 if type_ == "F16" else 4)
 
 
+def batches(run: Run, op: Op, test: Test) -> list[int]:
+    """How many tokens each call of a record takes, over one repetition of a test."""
+    n = test.tokens
+    if test.phase == "decode" or run.model is None:
+        return [1] * n
+    if op.role in HEAD:
+        return [1]
+    batch = run.model.batch
+    return [batch] * (n // batch) + ([n % batch] if n % batch else [])
+
+
 def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
     """(MACs, bytes, calls) of a record over one repetition of a test, from shapes alone.
 
     Bytes: weights once a call, activations read and written, keys and values once a token."""
     if run.model is None or op.type not in quants.TYPES:
         return 0, 0, 0
-    n, batch = test.tokens, run.model.batch if test.phase == "prefill" else 1
-    head = op.role in ("output_norm", "output_q8", "output", "argmax")
-    calls = 1 if head and test.phase == "prefill" else math.ceil(n / batch)
-    if head:
-        n = calls
+    groups = batches(run, op, test)
+    n, calls = sum(groups), len(groups)
     if op.op == "matmul":
         weights = op.rows * quants.row_bytes(op.type, op.cols)
         return op.rows * op.cols * n, weights * calls + (op.p2 + op.rows * 4) * n, calls

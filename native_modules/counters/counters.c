@@ -52,3 +52,32 @@ void tp_counter_spin(uint32_t turns) {
     }
     #endif
 }
+
+#if defined(__arm__) && !(defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE)
+void tp_sweep(const uint8_t *from, uint32_t steps) {
+    if (steps != 0) {
+        __asm volatile (
+            ".syntax unified\n1:\n"
+            "ldmia %0!, {r3, r4, r5, r6}\nldmia %0!, {r3, r4, r5, r6}\n"
+            "ldmia %0!, {r3, r4, r5, r6}\nldmia %0!, {r3, r4, r5, r6}\n"
+            "subs %1, #1\nbne 1b"
+            : "+l" (from), "+l" (steps) : : "r3", "r4", "r5", "r6", "cc", "memory");
+    }
+}
+#else
+#if defined(__arm__) || defined(__SSE2__)
+typedef uint32_t tp_widest_t __attribute__((vector_size(16), aligned(4)));
+#else
+typedef uint32_t tp_widest_t;
+#endif
+
+void tp_sweep(const uint8_t *from, uint32_t steps) {
+    const volatile tp_widest_t *p = (const volatile tp_widest_t *)from;
+    for (; steps != 0; --steps) {
+        for (uint32_t i = 0; i < TP_SWEEP / sizeof(*p); ++i) {
+            (void)p[i];
+        }
+        p += TP_SWEEP / sizeof(*p);
+    }
+}
+#endif

@@ -34,4 +34,9 @@ uint32_t tp_counter_read(uint32_t kind, uintptr_t address);
 // counter can be checked and its rate found.
 void tp_counter_spin(uint32_t turns);
 
+#define TP_SWEEP (64) // bytes that a step of tp_sweep reads
+
+// Reads steps * TP_SWEEP bytes from a multiple of four on, with the widest loads that the core has.
+void tp_sweep(const uint8_t *from, uint32_t steps);
+
 #endif

@@ -1,0 +1,225 @@
+"""Ceilings of this board, measured: what a product, an operator and a byte cost where all is hot or near.
+
+Runs behind the tests, in the model's own arena and KV cache, whose content is lost."""
+
+import gc
+from array import array
+
+import _tinyprof
+from micropython import const
+
+from . import llama, ops
+from .records import CHUNK
+
+_ROWS = const(16)  # of a product; half of them are measured too, so that a row's cost is told from a call's
+_HOT = const(8192)  # bytes of weights that stay in any cache: fewer rows where rows are long
+_FAR = const(65536)  # bytes that are swept: more than a small cache holds
+_COPY = const(4096)  # copied: this and half of it, so that a byte's cost is told from a call's
+_NEAR = const(16)  # a position of the KV cache, up to which all of it is hot
+
+# Bytes of a block, and where its fp16 scales lie.
+BLOCKS = {
+    "Q4_0": (18, (0,)),
+    "Q4_1": (20, (0, 2)),
+    "Q5_0": (22, (0,)),
+    "Q5_1": (24, (0, 2)),
+    "Q8_0": (34, (0,)),
+    "Q2_K": (84, (80, 82)),
+    "Q3_K": (110, (108,)),
+    "Q4_K": (144, (0, 2)),
+    "Q5_K": (176, (0, 2)),
+    "Q6_K": (210, (208,)),
+    "TQ1_0": (54, (52,)),
+    "TQ2_0": (66, (64,)),
+}
+
+
+def measure(model, counter, records):
+    """Writes roof records. What does not fit the RAM is said to be left out."""
+    roof = _Roof(model, counter, records)
+    for part in (roof.calls, roof.hot, roof.reading, roof.products):
+        gc.collect()
+        try:
+            part()
+        except MemoryError as e:
+            records.write("roof", what="skipped", reason="%s: %s" % (part.__name__, e))
+    llama.fill_freqs(model.arch, model.arena)
+    model.pos = 0
+
+
+class _Roof:
+    def __init__(self, model, counter, records):
+        self.model = model
+        self.counter = counter
+        self.records = records
+        plan = model.arch.plan
+        matmuls = [plan.describe(i) for i in range(plan.count) if plan.words[i * ops.WORDS] & 0xFF == ops.MATMUL]
+        self.cols = sorted({m[5] for m in matmuls})
+        self.types = {m[3] for m in matmuls}
+        # an instruction counter counts the same each time, and knows nothing of caches
+        self.repetitions = 1 if counter.source == "emulated-icount" else 3
+        self.again = 1 if self.repetitions == 1 else 1 + self.repetitions
+        self.batches = (1, model.arch.batch) if model.arch.batch > 1 else (1,)
+
+    def _write(self, what, **fields):
+        self.records.write("roof", what=what, **fields)
+
+    def calls(self):
+        """An operator that has nothing to do: entering it, leaving it, one read of the counter."""
+        plan = array("I", (ops.ADD, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+        self._write("call", units=self._run(plan, 1, ops.control(), bytearray(16), bytearray(16))[0])
+
+    def _run(self, plan, count, ctl, arena, weights):
+        """Units of each record, once all is hot: the least of the repetitions."""
+        self.counter.select(ctl)
+        if self.repetitions > 1:
+            _tinyprof.run(plan, 0, count, ctl, arena, arena, weights, None)
+        least = [1 << 62] * count
+        for _ in range(self.repetitions):
+            acc = array("Q", bytes(8 * count))
+            _tinyprof.run(plan, 0, count, ctl, arena, arena, weights, acc)
+            least = [min(a, b) for a, b in zip(least, acc)]
+        return [self.counter.units(v) for v in least]
+
+    def hot(self):
+        """The operators of the first layer and outside of the layers but for products, each right after itself."""
+        model, arch = self.model, self.model.arch
+        words, ctl = arch.plan.words, model.ctl
+        weights = model.stream.buffer if model.stream else model.data
+        acc = array("Q", bytes(8 * arch.plan.count))
+        middle = arch.body  # the end of the first layer
+        while words[(middle - 1) * ops.WORDS + 10] >> 8 > 1:
+            middle -= 1
+        for n in self.batches:
+            for pos in (0, min(_NEAR, arch.context - n)):
+                ctl[ops.POS] = pos
+                ctl[ops.N] = n
+                for i in range(n):
+                    ctl[ops.TOKENS + i] = 0
+                for i in range(arch.plan.count):
+                    wanted = words[i * ops.WORDS] & 0xFF != ops.MATMUL and words[i * ops.WORDS + 10] >> 8 <= 1
+                    least = 0
+                    for again in range(self.again if wanted else 0):
+                        acc[i] = 0
+                        _tinyprof.run(words, i, 1, ctl, model.arena, model.kv, weights, acc)
+                        least = min(least, acc[i]) if again > 1 else acc[i]
+                    acc[i] = least
+                for first, last in ((0, middle), (arch.body, arch.plan.count)):
+                    units = [self.counter.units(v) for v in acc[first:last]]
+                    for at in range(0, len(units), CHUNK):
+                        self._write("hot", n=n, pos=pos, at=first + at, v=units[at : at + CHUNK])
+
+    def _sweep(self, place, data):
+        data = memoryview(data)[: min(len(data), _FAR) & ~63]
+        ticks = min(_tinyprof.sweep(self.model.ctl, data) for _ in range(self.again))
+        if len(data):
+            self._write("read", place=place, bytes=len(data), units=self.counter.units(ticks))
+
+    def reading(self):
+        """Reading what is hot, RAM, where the weights lie, and through the filesystem; and copying into RAM."""
+        model, counter = self.model, self.counter
+        counter.select(model.ctl)
+        self._sweep("hot", memoryview(model.arena)[:_COPY])
+        self._sweep("ram", model.kv if len(model.kv) > len(model.arena) else model.arena)
+        if model.stream:
+            piece = model.stream.buffer
+            units = self._stamped(model.stream.read_first, piece)
+            self._write("read", place="storage", bytes=len(piece), units=units)
+            return
+        if model.placement == "mapped":
+            self._sweep("mapped", model.data)
+        size = min(_COPY, len(model.data)) & ~1
+        room = bytearray(size)
+        few = self._stamped(self._copy, memoryview(room)[: size // 2], model.data[: size // 2])
+        many = self._stamped(self._copy, memoryview(room), model.data[:size])
+        self._write("read", place="copy", bytes=size // 2, units=max(many - few, 0))
+
+    def _copy(self, to, source):
+        to[:] = source
+
+    def _stamped(self, do, *arguments):
+        """Units of calling do, the least of the repetitions."""
+        ctl, stamps = self.model.ctl, array("I", bytes(8))
+        least = 0
+        for again in range(self.again):
+            _tinyprof.stamp(ctl, stamps, 0)
+            do(*arguments)
+            _tinyprof.stamp(ctl, stamps, 1)
+            spent = self.counter.between(stamps[0], stamps[1])
+            least = min(least, spent) if again > 1 else spent
+        return least
+
+    def products(self):
+        """Each type that this build has, those of the model first, with the model's rows."""
+        for type_ in sorted(ops.TYPES, key=lambda t: (ops.TYPES[t] not in self.types, t)):
+            for cols in self.cols:
+                row = _tinyprof.row_bytes(type_, cols)
+                for n in self.batches if row else ():
+                    gc.collect()
+                    try:
+                        self._product(type_, cols, n, row)
+                    except MemoryError:
+                        free = gc.mem_free() if hasattr(gc, "mem_free") else 0
+                        self._write(
+                            "skipped",
+                            reason="%s with rows of %d, %d tokens: %d bytes of RAM are free"
+                            % (ops.TYPES[type_], cols, n, free),
+                        )
+
+    def _product(self, type_, cols, n, row):
+        name = ops.TYPES[type_]
+        rows = _ROWS if _ROWS * row <= _HOT else _ROWS // 2
+        weights = _weights(type_, rows, row)
+        scan = _tinyprof.scan(weights, 0, type_, rows, cols)
+        quantized = type_ not in (ops.F32, ops.F16)
+        # the inputs as floats, for the kernel, and for the portable one; then the results
+        size = ops.q8_bytes(cols, type_) if quantized else 0
+        own = n * cols * 4 + 15 & ~15
+        other = own + n * size + 15 & ~15
+        y = other + (n * ops.q8_bytes(cols) if quantized else 0) + 15 & ~15
+        arena = bytearray(y + n * rows * 4)
+        arena[: n * cols * 4] = bytes(array("f", (0.5, -1.0, 0.25, 0.75))) * (n * cols // 4)
+        a, b = (own, other) if quantized else (0, 0)
+        compare = n == 1 and name in self.types
+        plan = array("I")
+        for op, flags, dst, src, count in (
+            (ops.QUANTIZE if quantized else ops.ADD, 0, own, 0, 1),
+            (ops.MATMUL, 0, y, a, rows // 2),
+            (ops.MATMUL, 0, y, a, rows),
+            (ops.EMBED, 0, 0, 0, rows),
+            (ops.QUANTIZE if quantized else ops.ADD, ops.PORTABLE, other, 0, 1),
+            (ops.MATMUL, ops.PORTABLE, y, b, rows),
+        ):
+            width = 0 if op == ops.ADD else cols
+            plan.extend(array("I", (op | type_ << 8 | flags << 16, dst, src, ops.WEIGHTS, count, width)))
+            plan.extend(array("I", (0, 0, size, scan, 0, 0)))
+        ctl = ops.control(n)
+        ctl[ops.N] = n
+        units = self._run(plan, 6 if compare else 4, ctl, arena, weights)
+        self._write(
+            "product",
+            type=name,
+            cols=cols,
+            n=n,
+            rows=[rows // 2, rows],
+            v=units[1:3],
+            quantize=units[0] if quantized else 0,
+            embed=units[3],
+            portable=units[5] if compare else None,
+        )
+
+
+def _weights(type_, rows, row):
+    """A matrix of one block, or row, over and over: cost does not depend on what the numbers are."""
+    name = ops.TYPES[type_]
+    size, scales = BLOCKS.get(name, (4, ()))
+    if name in ("TP2", "TPT"):
+        size = 2 * row
+    elif name == "TP3":
+        size = row
+    block = bytearray(b"\x35\xa6\x17\x3c" * (size // 4 + 1))[:size]
+    for at in scales:
+        block[at : at + 2] = b"\x10\x24"
+    if name in ("TP2", "TPT", "TP3"):
+        block[:8] = b"\x00\x00\x20\x3c\x00\x00\x20\x3c"
+    return bytes(block) * (rows * row // size)
