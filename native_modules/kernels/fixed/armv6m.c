@@ -6,9 +6,9 @@
 
 const char tp_kernels_variant[] = "armv6m";
 
-#define TP_ROWS (4)
+#define TP_ROWS(type) ((type) == TP_Q4_0 || (type) == TP_TP3 ? 2 : 4)
 #define TP_ALIGNED (1)
-#define TP_ROTATES (0)
+#define TP_PAIRS (TP_PAIRS_BOTH_WAYS)
 #define TP_Q8_WORDS (TP_BLOCK / 4) // bytes as they are
 #include "scalar.h"
 
@@ -45,10 +45,7 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
     "mov lr, r0\n" \
     "ldr r1, [r0, #4]\n" \
     "ldr r2, [r0, #8]\n" \
-    "ldr r4, [r0, #20]\n" \
     "adds r2, r1, r2\n" \
-    "lsls r4, r4, #1\n" \
-    "str r4, [r0, #20]\n" \
     "movs r3, #15\n" \
     "lsls r4, r3, #16\n" \
     "orrs r3, r4\n" \
@@ -475,9 +472,6 @@ static void tp3_rows(tp_rows_t *rows) {
         PUSH
         "sub sp, #24\n"
         "str r0, [sp, #20]\n"
-        "ldr r1, [r0, #20]\n"
-        "lsls r1, r1, #1\n"
-        "str r1, [r0, #20]\n"
         "ldr r1, [r0, #8]\n"
         "str r1, [sp, #16]\n"
         "movs r1, #1\n"

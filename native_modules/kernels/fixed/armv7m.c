@@ -14,9 +14,9 @@
 
 const char tp_kernels_variant[] = "armv7m";
 
-#define TP_ROWS (2)
+#define TP_ROWS(type) (2)
 #define TP_ALIGNED (0)
-#define TP_ROTATES (1)
+#define TP_PAIRS (TP_PAIRS_ROTATED)
 #define TP_Q8_WORDS (18) // what a sum begins with, and 16 pairs
 #include "scalar.h"
 

@@ -38,6 +38,22 @@ static inline uint32_t tp_clz(uint32_t x) {
     #endif
 }
 
+// tp_clz of what is likely to have about as many zeros as the last, guess: 31 at most.
+static inline uint32_t tp_clz_near(uint32_t x, uint32_t guess) {
+    #if defined(__ARM_FEATURE_CLZ) || defined(__x86_64__)
+    (void)guess;
+    return tp_clz(x);
+    #else
+    while (x >> (31 - guess) > 1) {
+        --guess;
+    }
+    while (x >> (31 - guess) == 0) {
+        ++guess;
+    }
+    return guess;
+    #endif
+}
+
 // The size of a float with 16 bits of it; subnormal counts as 0.
 static inline tp_factor_t tp_factor(uint32_t bits) {
     uint32_t e = bits >> 23 & 255;

@@ -5,9 +5,9 @@
 
 const char tp_kernels_variant[] = "scalar";
 
-#define TP_ROWS (2)
+#define TP_ROWS(type) (2)
 #define TP_ALIGNED (1)
-#define TP_ROTATES (1)
+#define TP_PAIRS (TP_PAIRS_ROTATED)
 #define TP_Q8_WORDS (1 + TP_BLOCK) // what a sum begins with, and words: not every core loads signed bytes
 #include "scalar.h"
 
@@ -68,7 +68,7 @@ static int32_t q8_0_row(const uint8_t *block, const tp_rows_t *rows) {
 static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
     (void)shift;
     const uint8_t *w = rows->w;
-    for (uint32_t r = 0; r < TP_ROWS * rows->groups; ++r, w += rows->stride) {
+    for (uint32_t r = 0; r < TP_ROWS(type) * rows->groups; ++r, w += rows->stride) {
         rows->sums[r] = type == TP_Q4_0 ? q4_0_row(w, pairs, rows) : q8_0_row(w, rows);
     }
 }
@@ -118,7 +118,7 @@ static int32_t tp3_row(const uint8_t *block, const int8_t *scales, const tp_rows
 }
 
 static void tp_own_rows(uint32_t type, tp_rows_t *rows) {
-    for (uint32_t r = 0; r < TP_ROWS * rows->groups;) {
+    for (uint32_t r = 0; r < TP_ROWS(type) * rows->groups;) {
         size_t at = (type == TP_TP3 ? r : r / 2) * rows->stride;
         const int8_t *scales = (const int8_t *)rows->scales + at;
         if (type == TP_TP3) {
