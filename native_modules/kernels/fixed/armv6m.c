@@ -7,6 +7,7 @@
 const char tp_kernels_variant[] = "armv6m";
 
 #define TP_ROWS(type) ((type) == TP_Q4_0 || (type) == TP_TP3 ? 2 : 4)
+#define TP_Q4_K_ROWS (2)
 #define TP_ALIGNED (1)
 #define TP_PAIRS (TP_PAIRS_BOTH_WAYS)
 #define TP_Q8_WORDS (TP_BLOCK / 4) // bytes as they are
@@ -553,12 +554,13 @@ static void tp3_rows(tp_rows_t *rows) {
 // r0 x, r1 r2 rows, r3 mask, r4 activations, r5 r6 weights, r8 to r11 sums, r12 where sums go; [sp]
 // times that are left.
 __attribute__((naked, noinline))
-static void q4_k_products(uint32_t *sums, const uint8_t *w0, const uint8_t *w1, const uint32_t *x) {
+static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const uint32_t *x) {
     __asm volatile (
         PUSH
         "sub sp, #4\n"
         "mov r12, r0\n"
         "mov r0, r3\n"
+        "adds r2, r1, r2\n"
         "movs r3, #4\n"
         "str r3, [sp]\n"
         "movs r3, #15\n"

@@ -6,6 +6,7 @@
 const char tp_kernels_variant[] = "rv32";
 
 #define TP_ROWS(type) ((type) == TP_Q4_0 || (type) == TP_TP3 ? 4 : 8)
+#define TP_Q4_K_ROWS (4)
 #define TP_ALIGNED (1) // a core may trap on words elsewhere
 #define TP_PAIRS (TP_PAIRS_TWO_MASKS)
 #define TP_Q8_WORDS (TP_BLOCK)
@@ -344,15 +345,15 @@ static void q8_0_rows(tp_rows_t *rows) {
     "lw a1, " x "(a0)\n" \
     PAIR_PIECE("a2", "a7", "t4", "s4") PAIR_PIECE("a3", "a7", "t6", "s4") \
     PAIR_PIECE("a4", "a7", "s2", "s4") PAIR_PIECE("a5", "a7", "s4", "s4")
-#define PAIR_SHIFT "srli a2, a2, 4\nsrli a3, a3, 4\nsrli a4, a4, 4\nsrli a5, a5, 4\n"
+#define WORDS_SHIFT "srli a2, a2, 4\nsrli a3, a3, 4\nsrli a4, a4, 4\nsrli a5, a5, 4\n"
 // Eight columns; at: bytes in the blocks, x: in the activations.
 #define PAIR_8(at, x, FIRST_A, FIRST_B) \
     "lw a1, 48(sp)\n" \
     "lw a2, " at "(s0)\nlw a3, " at "(s1)\nlw a4, " at "(t0)\nlw a5, " at "(t1)\n" \
     "xor a2, a2, a1\nxor a3, a3, a1\nxor a4, a4, a1\nxor a5, a5, a1\n" \
-    FIRST_A(x) FIRST_B("4+" x) PAIR_SHIFT \
-    PAIR_A("8+" x) PAIR_B("12+" x) PAIR_SHIFT \
-    PAIR_A("16+" x) PAIR_B("20+" x) PAIR_SHIFT \
+    FIRST_A(x) FIRST_B("4+" x) WORDS_SHIFT \
+    PAIR_A("8+" x) PAIR_B("12+" x) WORDS_SHIFT \
+    PAIR_A("16+" x) PAIR_B("20+" x) WORDS_SHIFT \
     PAIR_A("24+" x) PAIR_B("28+" x)
 
 // Two dot products meet their scales, a1 bytes from their pair; add: what a4 is added to.
@@ -528,47 +529,54 @@ static void tp3_rows(tp_rows_t *rows) {
         );
 }
 
-// A word of two rows in t0 and t1; at: bytes in the rows, x: in the activations.
+// Q4_K, four rows: a0 where sums go, a1 activations, a2 to a5 weights, s0 x, s1 t0 t1 a7 rows, t2 of a
+// weight, t3 mask, t4 times that are left; s2 to s9 sums.
+#define Q4_K_ROW(w, sum) \
+    "and t2, " w ", t3\n" \
+    "mul t2, t2, a1\n" \
+    "add " sum ", " sum ", t2\n"
+#define Q4_K_A(x) \
+    "lw a1, " x "(s0)\n" \
+    Q4_K_ROW("a2", "s2") Q4_K_ROW("a3", "s4") Q4_K_ROW("a4", "s6") Q4_K_ROW("a5", "s8")
+#define Q4_K_B(x) \
+    "lw a1, " x "(s0)\n" \
+    Q4_K_ROW("a2", "s3") Q4_K_ROW("a3", "s5") Q4_K_ROW("a4", "s7") Q4_K_ROW("a5", "s9")
+// A word of each row; at: bytes in the rows, x: in the activations.
 #define Q4_K_8(at, x) \
-    "lw t0, " at "(a1)\n" \
-    "lw t1, " at "(a2)\n" \
-    "lw t2, " x "(a3)\n" \
-    "and t3, t0, a7\nmul t3, t3, t2\nadd s0, s0, t3\n" \
-    "and t3, t1, a7\nmul t3, t3, t2\nadd s2, s2, t3\n" \
-    "lw t2, 4+" x "(a3)\n" \
-    WEIGHT0(RIGHT_4, "s1", "s1") \
-    WEIGHT1(RIGHT_4, "s3", "s3") \
-    "lw t2, 8+" x "(a3)\n" \
-    WEIGHT0(RIGHT_8, "s0", "s0") \
-    WEIGHT1(RIGHT_8, "s2", "s2") \
-    "lw t2, 12+" x "(a3)\n" \
-    WEIGHT0(RIGHT_12, "s1", "s1") \
-    WEIGHT1(RIGHT_12, "s3", "s3")
+    "lw a2, " at "(s1)\nlw a3, " at "(t0)\nlw a4, " at "(t1)\nlw a5, " at "(a7)\n" \
+    Q4_K_A(x) WORDS_SHIFT \
+    Q4_K_B("4+" x) WORDS_SHIFT \
+    Q4_K_A("8+" x) WORDS_SHIFT \
+    Q4_K_B("12+" x)
 
-// a0 where sums go, a1 a2 rows, a3 x, a4 end of row, a7 mask, s0 to s3 sums.
 __attribute__((naked, noinline))
-static void q4_k_products(uint32_t *sums, const uint8_t *w0, const uint8_t *w1, const uint32_t *x) {
+static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const uint32_t *x) {
     __asm volatile (
-        "addi sp, sp, -16\n"
-        "sw s0, 0(sp)\nsw s1, 4(sp)\nsw s2, 8(sp)\nsw s3, 12(sp)\n"
-        "li a7, 0x000f000f\n"
-        "addi a4, a1, 128\n"
+        SAVE
+        "mv s0, a3\n"
+        "mv s1, a1\n"
+        "add t0, s1, a2\n"
+        "add t1, t0, a2\n"
+        "add a7, t1, a2\n"
+        "li t3, 0x000f000f\n"
+        "li t4, 4\n"
         "1:\n"
-        "lw s0, 0(a3)\n"
-        "lw s1, 4(a3)\n"
-        "mv s2, s0\n"
-        "mv s3, s1\n"
+        "lw s2, 0(s0)\n"
+        "lw s3, 4(s0)\n"
+        "mv s4, s2\nmv s5, s3\nmv s6, s2\nmv s7, s3\nmv s8, s2\nmv s9, s3\n"
         Q4_K_8("0", "8") Q4_K_8("4", "24") Q4_K_8("8", "40") Q4_K_8("12", "56")
         Q4_K_8("16", "72") Q4_K_8("20", "88") Q4_K_8("24", "104") Q4_K_8("28", "120")
-        "sw s0, 0(a0)\nsw s1, 4(a0)\nsw s2, 8(a0)\nsw s3, 12(a0)\n"
-        "addi a0, a0, 16\n"
-        "addi a1, a1, 32\n"
-        "addi a2, a2, 32\n"
-        "addi a3, a3, 136\n"
-        "bne a1, a4, 1b\n"
-        "lw s0, 0(sp)\nlw s1, 4(sp)\nlw s2, 8(sp)\nlw s3, 12(sp)\n"
-        "addi sp, sp, 16\n"
-        "ret\n"
+        "sw s2, 0(a0)\nsw s3, 4(a0)\nsw s4, 8(a0)\nsw s5, 12(a0)\n"
+        "sw s6, 16(a0)\nsw s7, 20(a0)\nsw s8, 24(a0)\nsw s9, 28(a0)\n"
+        "addi a0, a0, 32\n"
+        "addi s1, s1, 32\n"
+        "addi t0, t0, 32\n"
+        "addi t1, t1, 32\n"
+        "addi a7, a7, 32\n"
+        "addi s0, s0, 136\n"
+        "addi t4, t4, -1\n"
+        "bnez t4, 1b\n"
+        RETURN
         );
 }
 

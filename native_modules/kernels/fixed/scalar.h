@@ -1,6 +1,6 @@
 // For 32-bit cores without SIMD: all of a variant but the rows. The file of an instruction set
-// defines TP_ROWS (of a type, at most TP_MOST_ROWS), TP_ALIGNED, TP_PAIRS and TP_Q8_WORDS, includes this and defines tp_rows,
-// tp_own_rows and q4_k_products.
+// defines TP_ROWS (of a type, at most TP_MOST_ROWS), TP_Q4_K_ROWS, TP_ALIGNED, TP_PAIRS and TP_Q8_WORDS,
+// includes this and defines tp_rows, tp_own_rows and q4_k_products.
 //
 // Q4_0: one multiplication takes two products. With two weights in the halves of a word, w and W
 // (0 to 15: their offset of 8 stays), and X * 65536 + x as the activations' word,
@@ -20,7 +20,7 @@
 // Our own types likewise. TP3: five masks of three bits on each word, and a last pair put together of
 // the spare bits. TP2 and TPT: with b's top bits turned back, masks of 0x000c000c bring out four times
 // a code of either row, columns i and i + 4 of a word of eight: of row a after a shift by 4 i - 2, of
-// row b after a rotation by 16 + 4 (i - 1), for i = 0 by 12. A core that cannot rotate (TP_ROTATES)
+// row b after a rotation by 16 + 4 (i - 1), for i = 0 by 12. A core that cannot rotate (TP_PAIRS)
 // takes b's halves as they lie, for i = 1 to 3 the wrong way round, and meets them with activations
 // the other way round. The dot product comes out twice (TP2) or four times (TPT) as great; the shift
 // at the end of the group makes up for that. A block's last word is 0 within a group, else 0x100 and
