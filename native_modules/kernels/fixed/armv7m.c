@@ -17,6 +17,7 @@ const char tp_kernels_variant[] = "armv7m";
 #define TP_ROWS(type) (2)
 #define TP_Q4_K_ROWS (2)
 #define TP_ALIGNED (0)
+#define TP_LESS (0)
 #define TP_PAIRS (TP_PAIRS_ROTATED)
 #define TP_Q8_WORDS (18) // what a sum begins with, and 16 pairs
 #include "scalar.h"

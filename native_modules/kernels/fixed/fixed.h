@@ -38,16 +38,18 @@ static inline uint32_t tp_clz(uint32_t x) {
     #endif
 }
 
-// tp_clz of what is likely to have about as many zeros as the last, guess: 31 at most.
-static inline uint32_t tp_clz_near(uint32_t x, uint32_t guess) {
+// Where the highest bit of x lies, which is likely to be near guess, 0 to 31. x is not 0.
+static inline uint32_t tp_highest_bit(uint32_t x, uint32_t guess) {
     #if defined(__ARM_FEATURE_CLZ) || defined(__x86_64__)
     (void)guess;
-    return tp_clz(x);
+    return 31 - tp_clz(x);
     #else
-    while (x >> (31 - guess) > 1) {
-        --guess;
+    uint32_t rest = x >> guess;
+    while (rest == 0) {
+        rest = x >> --guess;
     }
-    while (x >> (31 - guess) == 0) {
+    while (rest > 1) {
+        rest >>= 1;
         ++guess;
     }
     return guess;

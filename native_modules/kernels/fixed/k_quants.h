@@ -117,7 +117,7 @@ static void q4_k_rows(const tp_product_t *p, const uint32_t *x, uint32_t t, int3
         for (uint32_t b = 0; b < p->cols; b += 256, block += 144, at += k_words(TP_Q4_K)) {
             uint32_t products[8 * TP_Q4_K_ROWS];
             q4_k_products(products, block + 16, step, at);
-            for (uint32_t i = 0; i < count; ++i) {
+            for (uint32_t i = 0; i < TP_Q4_K_ROWS; ++i) {
                 row[i] = q4_k_add(row[i], format, block + i * step, products + 2 * i, at, t);
             }
         }

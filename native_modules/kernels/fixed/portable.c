@@ -17,8 +17,8 @@ static void own_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale)
     size_t size = tp_own(p->type, p->cols).size;
     const uint8_t *w = p->w;
     // of a result without a factor; the leading bit of a mantissa adds one
-    int32_t base = scale.s.e + 16 - 15 + 31 + 16 - 1;
-    uint32_t z = 8;
+    int32_t base = scale.s.e + 16 - 15 + 16 - 1;
+    uint32_t top = 20;
     for (uint32_t i = 0; i < p->rows; w += size) {
         const uint32_t *factor = (const uint32_t *)(const void *)w;
         for (uint32_t end = i + unit; i < end; ++i) {
@@ -29,11 +29,11 @@ static void own_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale)
                 continue;
             }
             uint32_t s = (uint32_t)v ^ bits, magnitude = v < 0 ? 0u - (uint32_t)v : (uint32_t)v;
-            z = tp_clz_near(magnitude, z);
+            top = tp_highest_bit(magnitude, top);
             uint32_t f = (bits << 8 | SIGN) >> 16;
             f = f * scale.s.m >> 16; // 15 bits or 16
-            uint32_t m = ((magnitude << z) >> 16) * f;
-            int32_t e = (int32_t)exponent + base - (int32_t)z;
+            uint32_t m = ((magnitude << (31 - top)) >> 16) * f;
+            int32_t e = (int32_t)exponent + base + (int32_t)top;
             while (m < 1u << 31) {
                 m <<= 1;
                 --e;
@@ -59,7 +59,7 @@ void tp_rows_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale) {
         return;
     }
     // the leading bit of a mantissa adds one to the exponent
-    uint32_t base = (uint32_t)(e - 1) << 23, factor = scale.s.m, z = 8;
+    uint32_t base = (uint32_t)(e - 32) << 23, factor = scale.s.m, top = 20;
     for (uint32_t i = 0; i < rows; ++i) {
         int32_t v = sums[i];
         if (v == 0) {
@@ -71,14 +71,13 @@ void tp_rows_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale) {
             size = 0u - size;
             bits += SIGN;
         }
-        z = tp_clz_near(size, z);
-        uint32_t m = ((size << z) >> 16) * factor;
-        bits -= z << 23;
+        top = tp_highest_bit(size, top);
+        uint32_t m = ((size << (31 - top)) >> 16) * factor, exponent = top;
         if (m < 1u << 31) {
-            bits -= 1u << 23;
+            --exponent;
             m <<= 1;
         }
-        y[i] = tp_from_bits(bits + (m >> 8));
+        y[i] = tp_from_bits(bits + (exponent << 23) + (m >> 8));
     }
 }
 

@@ -8,6 +8,7 @@ const char tp_kernels_variant[] = "rv32";
 #define TP_ROWS(type) ((type) == TP_Q4_0 || (type) == TP_TP3 ? 4 : 8)
 #define TP_Q4_K_ROWS (4)
 #define TP_ALIGNED (1) // a core may trap on words elsewhere
+#define TP_LESS (0)
 #define TP_PAIRS (TP_PAIRS_TWO_MASKS)
 #define TP_Q8_WORDS (TP_BLOCK)
 #include "scalar.h"

@@ -8,6 +8,7 @@ const char tp_kernels_variant[] = "scalar";
 #define TP_ROWS(type) (2)
 #define TP_Q4_K_ROWS (2)
 #define TP_ALIGNED (1)
+#define TP_LESS (0)
 #define TP_PAIRS (TP_PAIRS_ROTATED)
 #define TP_Q8_WORDS (1 + TP_BLOCK) // what a sum begins with, and words: not every core loads signed bytes
 #include "scalar.h"

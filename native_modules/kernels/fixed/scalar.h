@@ -1,6 +1,6 @@
 // For 32-bit cores without SIMD: all of a variant but the rows. The file of an instruction set
-// defines TP_ROWS (of a type, at most TP_MOST_ROWS), TP_Q4_K_ROWS, TP_ALIGNED, TP_PAIRS and TP_Q8_WORDS,
-// includes this and defines tp_rows, tp_own_rows and q4_k_products.
+// defines TP_ROWS (of a type, at most TP_MOST_ROWS), TP_Q4_K_ROWS, TP_ALIGNED, TP_PAIRS, TP_Q8_WORDS
+// and TP_LESS (what is taken off the shifts of blocks, 0 or 1), includes this and defines tp_rows, tp_own_rows and q4_k_products.
 //
 // Q4_0: one multiplication takes two products. With two weights in the halves of a word, w and W
 // (0 to 15: their offset of 8 stays), and X * 65536 + x as the activations' word,
@@ -165,7 +165,7 @@ static uint32_t set_shifts(uint32_t *x, uint32_t words, const uint32_t *end, uin
     uint32_t greatest = 0;
     for (x += words - 1; x < end; x += words) {
         uint32_t shift = t + (*x >> 8 & 0xff);
-        *x = (*x & 0xff00u) | shift | (x + 1 == end ? 0x80000000u : 0);
+        *x = (*x & 0xff00u) | (shift - TP_LESS) | (x + 1 == end ? 0x80000000u : 0);
         greatest = shift > greatest ? shift : greatest;
     }
     return greatest;
