@@ -6,9 +6,11 @@
 
 const char tp_kernels_variant[] = "armv6m";
 
-#define TP_ROWS (4)
+#define TP_ROWS(type) ((type) == TP_Q4_0 || (type) == TP_TP3 ? 2 : 4)
+#define TP_Q4_K_ROWS (2)
 #define TP_ALIGNED (1)
-#define TP_ROTATES (0)
+#define TP_LESS (1)
+#define TP_PAIRS (TP_PAIRS_BOTH_WAYS)
 #define TP_Q8_WORDS (TP_BLOCK / 4) // bytes as they are
 #include "scalar.h"
 
@@ -39,26 +41,22 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
     "pop {r4-r7, pc}\n"
 
 // Q4_0, rows in twos: r0 x, r1 r2 rows, r3 mask, r4 activations, r5 r6 weights; r8 r9 dot products,
-// r10 r11 sums of rows, r12 mask, lr tp_rows_t.
+// r10 r11 sums of rows, lr tp_rows_t.
 #define Q4_ENTER \
     PUSH \
     "mov lr, r0\n" \
     "ldr r1, [r0, #4]\n" \
     "ldr r2, [r0, #8]\n" \
-    "ldr r4, [r0, #20]\n" \
     "adds r2, r1, r2\n" \
-    "lsls r4, r4, #1\n" \
-    "str r4, [r0, #20]\n" \
     "movs r3, #15\n" \
     "lsls r4, r3, #16\n" \
     "orrs r3, r4\n" \
-    "mov r12, r3\n" \
     "0:\n" \
     "mov r0, lr\n" \
     "ldr r0, [r0, #12]\n" \
-    "movs r3, #0\n" \
-    "mov r10, r3\n" \
-    "mov r11, r3\n" \
+    "movs r4, #0\n" \
+    "mov r10, r4\n" \
+    "mov r11, r4\n" \
     "1:\n"
 
 // After a block that may be the last: x and rows go on by so many bytes.
@@ -70,18 +68,18 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
     "blt 6f\n" \
     "b 1b\n" \
     "6:\n" \
-    "mov r3, lr\n" \
-    "ldr r4, [r3]\n" \
+    "mov r7, lr\n" \
+    "ldr r4, [r7]\n" \
     "mov r5, r10\n" \
     "mov r6, r11\n" \
     "stmia r4!, {r5, r6}\n" \
-    "str r4, [r3]\n" \
-    "ldr r5, [r3, #8]\n" \
+    "str r4, [r7]\n" \
+    "ldr r5, [r7, #8]\n" \
     "mov r1, r2\n" \
     "adds r2, r2, r5\n" \
-    "ldr r4, [r3, #20]\n" \
+    "ldr r4, [r7, #20]\n" \
     "subs r4, #1\n" \
-    "str r4, [r3, #20]\n" \
+    "str r4, [r7, #20]\n" \
     "beq 6f\n" \
     "b 0b\n" \
     "6:\n" \
@@ -121,44 +119,48 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
 
 #define Q4_BEGIN \
     "ldmia r0!, {r4}\n" \
-    "mov r3, r12\n" \
     "mov r8, r4\n" \
     "mov r9, r4\n"
 
-// scale (a register that is lost) times the dot product in value, halved: r3 is 1024, e and m free
-// registers, of which m holds the result; shift: what brings the block's shift into value.
-#define SCALE(scale, value, e, m, shift) \
-    "lsls " m ", " scale ", #22\n" \
-    "lsrs " m ", " m ", #22\n" \
-    "lsls " e ", " scale ", #17\n" \
-    "lsrs " e ", " e ", #27\n" \
-    "bne 2f\n" \
-    "movs " e ", #1\n" \
-    "b 3f\n" \
-    "2:\n" \
-    "orrs " m ", r3\n" \
+// scale (signed, becomes the result) times the dot product in value, halved as often as the exponent is
+// below the shift; e, t: free registers; shift: what brings the block's shift, less 1, and where.
+#define SCALE(scale, value, e, t, bring, shift) \
+    "asrs " e ", " scale ", #10\n" \
+    "bgt 4f\n" \
+    "beq 3f\n" \
+    "rsbs " value ", " value ", #0\n" \
+    "subs " e ", #1\n" \
+    "lsls " t ", " e ", #10\n" \
+    "subs " scale ", " scale ", " t "\n" \
+    "adds " e ", #32\n" \
+    "bpl 5f\n" \
+    "lsls " scale ", " scale ", #22\n" \
+    "lsrs " scale ", " scale ", #22\n" \
     "3:\n" \
-    "muls " m ", " value ", " m "\n" \
-    "lsrs " scale ", " scale ", #16\n" \
-    "bcc 4f\n" \
-    "rsbs " m ", " m ", #0\n" \
+    "movs " e ", #0\n" \
+    "b 5f\n" \
     "4:\n" \
-    shift \
-    "subs " value ", " value ", " e "\n" \
-    "asrs " m ", " value "\n"
+    "subs " e ", #1\n" \
+    "lsls " t ", " e ", #10\n" \
+    "subs " scale ", " scale ", " t "\n" \
+    "5:\n" \
+    "muls " scale ", " value ", " scale "\n" \
+    bring \
+    "subs " e ", " shift ", " e "\n" \
+    "asrs " scale ", " e "\n"
 
-#define Q4_SCALE(row, at, dot, sum) \
-    "ldrh r4, [" row ", #" at "]\n" \
+#define Q4_SCALE(row, dot, sum) \
+    "ldrsh r4, [" row ", r7]\n" \
     "mov r7, " dot "\n" \
     "asrs r7, r7, #16\n" \
-    SCALE("r4", "r7", "r5", "r6", "ldr r7, [r0]\n") \
-    "add " sum ", r6\n"
+    SCALE("r4", "r7", "r5", "r6", "ldr r6, [r0]\n", "r6") \
+    "add " sum ", r4\n"
 
 #define Q4_SCALES(at) \
-    "movs r3, #1\n" \
-    "lsls r3, r3, #10\n" \
-    Q4_SCALE("r1", at, "r8", "r10") \
-    Q4_SCALE("r2", at, "r9", "r11")
+    "movs r7, #" at "\n" \
+    Q4_SCALE("r1", "r8", "r10") \
+    "movs r7, #" at "\n" \
+    Q4_SCALE("r2", "r9", "r11")
 
 __attribute__((naked, noinline))
 static void q4_0_pairs(tp_rows_t *rows) {
@@ -187,7 +189,7 @@ static void q4_0_blocks(tp_rows_t *rows) {
 }
 
 // Q8_0, four rows: r0 offset in the rows and in x, r1 x, r2 to r5 rows, r6 activation; r8 to r11 dot
-// products, r12 where sums of rows are, lr tp_rows_t.
+// products; at a block's end r12 x and lr offset. [sp] sums of rows, [sp, #16] rows, [sp, #32] tp_rows_t.
 #define Q8_ROW(row, add) \
     "ldrsb r7, [" row ", r0]\n" \
     "muls r7, r6, r7\n" \
@@ -201,73 +203,81 @@ static void q4_0_blocks(tp_rows_t *rows) {
     "adds r0, #1\n"
 #define Q8_4 Q8_COLUMN("add") Q8_COLUMN("add") Q8_COLUMN("add") Q8_COLUMN("add")
 
-// [sp] holds x and the rows, r1 is where sums are, r6 the block's shift.
-#define Q8_SCALE(row, dot, sum) \
-    "ldr r2, [sp, #" row "]\n" \
+// r0 t, r1 the block's shift.
+#define Q8_SCALE(scale, dot) \
     "mov r7, " dot "\n" \
-    "ldrh r2, [r2, r0]\n" \
-    SCALE("r2", "r7", "r4", "r5", "mov r7, r6\n") \
-    "ldr r7, [r1, #" sum "]\n" \
-    "adds r7, r7, r5\n" \
-    "str r7, [r1, #" sum "]\n"
+    SCALE(scale, "r7", "r6", "r0", "", "r1")
 
 __attribute__((naked, noinline))
 static void q8_0_rows(tp_rows_t *rows) {
     __asm volatile (
         PUSH
-        "mov lr, r0\n"
         "ldr r2, [r0, #4]\n"
         "ldr r5, [r0, #8]\n"
         "adds r3, r2, r5\n"
         "adds r4, r3, r5\n"
         "adds r5, r4, r5\n"
         "0:\n"
-        "mov r1, lr\n"
-        "ldr r0, [r1]\n"
-        "mov r12, r0\n"
+        "push {r0}\n"
+        "push {r2-r5}\n"
+        "ldr r1, [r0, #12]\n"
         "movs r6, #0\n"
-        "str r6, [r0]\n"
-        "str r6, [r0, #4]\n"
-        "str r6, [r0, #8]\n"
-        "str r6, [r0, #12]\n"
-        "ldr r1, [r1, #12]\n"
+        "sub sp, #16\n"
+        "str r6, [sp]\nstr r6, [sp, #4]\nstr r6, [sp, #8]\nstr r6, [sp, #12]\n"
         "subs r1, #2\n"
         "movs r0, #2\n"
         "1:\n"
         Q8_COLUMN("mov")
         Q8_COLUMN("add") Q8_COLUMN("add") Q8_COLUMN("add")
         Q8_4 Q8_4 Q8_4 Q8_4 Q8_4 Q8_4 Q8_4
-        "push {r1-r5}\n"
-        "ldr r6, [r1, r0]\n"
-        "movs r3, #1\n"
-        "lsls r3, r3, #10\n"
-        "mov r1, r12\n"
+        "mov r12, r1\n"
+        "mov lr, r0\n"
+        "ldr r1, [r1, r0]\n"
         "subs r0, #34\n"
-        Q8_SCALE("4", "r8", "0")
-        Q8_SCALE("8", "r9", "4")
-        Q8_SCALE("12", "r10", "8")
-        Q8_SCALE("16", "r11", "12")
-        "pop {r1-r5}\n"
-        "adds r0, #36\n"
+        "ldrsh r2, [r2, r0]\n"
+        "ldrsh r3, [r3, r0]\n"
+        "ldrsh r4, [r4, r0]\n"
+        "ldrsh r5, [r5, r0]\n"
+        Q8_SCALE("r2", "r8")
+        Q8_SCALE("r3", "r9")
+        Q8_SCALE("r4", "r10")
+        Q8_SCALE("r5", "r11")
+        "mov r8, r1\n"
+        "pop {r0, r1, r6, r7}\n"
+        "adds r2, r2, r0\n"
+        "adds r3, r3, r1\n"
+        "adds r4, r4, r6\n"
+        "adds r5, r5, r7\n"
+        "push {r2-r5}\n"
+        "add r7, sp, #16\n"
+        "ldmia r7!, {r2-r5}\n"
+        "mov r1, r12\n"
+        "mov r0, lr\n"
         "adds r1, #2\n"
+        "mov r6, r8\n"
+        "adds r0, #2\n"
         "cmp r6, #0\n"
         "blt 6f\n"
         "b 1b\n"
         "6:\n"
         // from the end of the last row on
-        "mov r1, lr\n"
         "subs r0, #2\n"
-        "adds r2, r5, r0\n"
-        "ldr r6, [r1, #8]\n"
+        "adds r5, r5, r0\n"
+        "mov r12, r5\n"
+        "pop {r4-r7}\n"
+        "add sp, #16\n"
+        "pop {r0}\n"
+        "ldr r1, [r0]\n"
+        "stmia r1!, {r4-r7}\n"
+        "str r1, [r0]\n"
+        "ldr r6, [r0, #8]\n"
+        "mov r2, r12\n"
         "adds r3, r2, r6\n"
         "adds r4, r3, r6\n"
         "adds r5, r4, r6\n"
-        "ldr r6, [r1]\n"
-        "adds r6, #16\n"
-        "str r6, [r1]\n"
-        "ldr r6, [r1, #20]\n"
+        "ldr r6, [r0, #20]\n"
         "subs r6, #1\n"
-        "str r6, [r1, #20]\n"
+        "str r6, [r0, #20]\n"
         "beq 6f\n"
         "b 0b\n"
         "6:\n"
@@ -475,9 +485,6 @@ static void tp3_rows(tp_rows_t *rows) {
         PUSH
         "sub sp, #24\n"
         "str r0, [sp, #20]\n"
-        "ldr r1, [r0, #20]\n"
-        "lsls r1, r1, #1\n"
-        "str r1, [r0, #20]\n"
         "ldr r1, [r0, #8]\n"
         "str r1, [sp, #16]\n"
         "movs r1, #1\n"
@@ -559,12 +566,13 @@ static void tp3_rows(tp_rows_t *rows) {
 // r0 x, r1 r2 rows, r3 mask, r4 activations, r5 r6 weights, r8 to r11 sums, r12 where sums go; [sp]
 // times that are left.
 __attribute__((naked, noinline))
-static void q4_k_products(uint32_t *sums, const uint8_t *w0, const uint8_t *w1, const uint32_t *x) {
+static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const uint32_t *x) {
     __asm volatile (
         PUSH
         "sub sp, #4\n"
         "mov r12, r0\n"
         "mov r0, r3\n"
+        "adds r2, r1, r2\n"
         "movs r3, #4\n"
         "str r3, [sp]\n"
         "movs r3, #15\n"

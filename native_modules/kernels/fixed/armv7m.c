@@ -14,9 +14,11 @@
 
 const char tp_kernels_variant[] = "armv7m";
 
-#define TP_ROWS (2)
+#define TP_ROWS(type) (2)
+#define TP_Q4_K_ROWS (2)
 #define TP_ALIGNED (0)
-#define TP_ROTATES (1)
+#define TP_LESS (0)
+#define TP_PAIRS (TP_PAIRS_ROTATED)
 #define TP_Q8_WORDS (18) // what a sum begins with, and 16 pairs
 #include "scalar.h"
 
@@ -362,12 +364,13 @@ static void tp3_rows(tp_rows_t *rows) {
 // r0 mask, r1 r2 rows, r3 x, r4 to r7 activations, r8 to r11 sums, r12 lr weights; [sp] where sums go,
 // [sp, #4] times that are left.
 __attribute__((naked, noinline))
-static void q4_k_products(uint32_t *sums, const uint8_t *w0, const uint8_t *w1, const uint32_t *x) {
+static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const uint32_t *x) {
     __asm volatile (
         ".syntax unified\n"
         "push {r2-r11, lr}\n"
         "movs r4, #4\n"
         "strd r0, r4, [sp]\n"
+        "add r2, r1\n"
         "mov r0, #0x000f000f\n"
         "1:\n"
         "ldmia r3!, {r8, r9}\n"

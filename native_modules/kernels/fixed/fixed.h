@@ -38,6 +38,24 @@ static inline uint32_t tp_clz(uint32_t x) {
     #endif
 }
 
+// Where the highest bit of x lies, which is likely to be near guess, 0 to 31. x is not 0.
+static inline uint32_t tp_highest_bit(uint32_t x, uint32_t guess) {
+    #if defined(__ARM_FEATURE_CLZ) || defined(__x86_64__)
+    (void)guess;
+    return 31 - tp_clz(x);
+    #else
+    uint32_t rest = x >> guess;
+    while (rest == 0) {
+        rest = x >> --guess;
+    }
+    while (rest > 1) {
+        rest >>= 1;
+        ++guess;
+    }
+    return guess;
+    #endif
+}
+
 // The size of a float with 16 bits of it; subnormal counts as 0.
 static inline tp_factor_t tp_factor(uint32_t bits) {
     uint32_t e = bits >> 23 & 255;

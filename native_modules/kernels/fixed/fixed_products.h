@@ -33,8 +33,9 @@ static inline tp_row_scale_t tp_row_scale(const tp_product_t *p, const void *x) 
     return scale;
 }
 
-// y[i] = tp_times(sums[i], scale.s, scale.e), for our own types times the row's factor; sums may be y.
-void tp_rows_to_floats(const tp_product_t *p, float *y, const int32_t *sums, tp_row_scale_t scale);
+// Where the integer sums lie in y: y[i] = tp_times(sum, scale.s, scale.e), for our own types times the
+// row's factor.
+void tp_rows_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale);
 
 // sum + dot * d in units of 2^(t - 25); d: fp16, shift: t and the halvings of the activations.
 static inline int32_t tp_add_scaled(int32_t sum, int32_t dot, uint32_t d, uint32_t shift) {

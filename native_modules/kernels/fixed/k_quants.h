@@ -4,8 +4,8 @@
 // Four masks on a word of Q4_K bring out pairs of two blocks of 32, each with a sum of its own. Of
 // Q6_K the four low bits and the two high ones have sums of their own, for 16 values each. The
 // activations of 256 columns are, for each pair of blocks of 32 (Q4_K) or block of 16 (Q6_K), what
-// its sums begin with and the words that meet the weights; then one word with how often the scale is
-// halved.
+// its sums begin with and the words that meet the weights; for Q4_K -8 times the sum of each block of
+// 32; then one word with how often the scale is halved.
 #ifndef TP_K_QUANTS_H
 #define TP_K_QUANTS_H
 
@@ -16,7 +16,7 @@ static inline int is_k(uint32_t type) {
 }
 
 static inline uint32_t k_words(uint32_t type) {
-    return type == TP_Q4_K ? 4 * 34 + 1 : 16 * 9 + 1;
+    return type == TP_Q4_K ? 4 * 34 + 8 + 1 : 16 * 9 + 1;
 }
 
 // What a sum of products begins with: 8 is taken off each weight, and what gathers below stays above 0.
@@ -33,6 +33,7 @@ static void put_k(uint32_t type, uint32_t *x, uint32_t part, const int8_t *q, tp
     if (type == TP_Q4_K) {
         uint32_t *to = x + part / 2 * 34 + part % 2;
         to[0] = k_begin(q, TP_BLOCK);
+        x[4 * 34 + part] = (uint32_t)((int32_t)to[0] >> 16);
         for (uint32_t j = 0; j < TP_BLOCK; j += 4, to += 4) {
             to[2] = crosswise(q[j], q[j + 2]);
             to[4] = crosswise(q[j + 1], q[j + 3]);
@@ -70,9 +71,9 @@ static inline uint32_t load_word(const uint8_t *p) {
     #endif
 }
 
-// The sums over a block of two rows, four words for each pair of blocks of 32: of the first row, then
-// of the second. w0, w1: from the weights on. x: of the block.
-static void q4_k_products(uint32_t *sums, const uint8_t *w0, const uint8_t *w1, const uint32_t *x);
+// The sums over a block of TP_Q4_K_ROWS rows, for each pair of blocks of 32 two words of the first row,
+// then of the next. w: from the first row's weights on. x: of the block.
+static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const uint32_t *x);
 
 // The sum over a row so far and a block. sums: of q4_k_products, for this row.
 static inline int32_t q4_k_add(int32_t sum, const tp_format_t *format, const uint8_t *block, const uint32_t *sums,
@@ -80,8 +81,9 @@ static inline int32_t q4_k_add(int32_t sum, const tp_format_t *format, const uin
     uint32_t s = load_aligned(block + 4), m = load_aligned(block + 8), high = load_aligned(block + 12);
     uint32_t scales = s & 0x3f3f3f3fu, mins = m & 0x3f3f3f3fu;
     int32_t dots = 0, low = 0; // low: 8 times what mins are to be multiplied with
-    for (uint32_t i = 0; i < 4; ++i, x += 34, sums += 4) {
-        int32_t first = upper(x[0]), second = upper(x[1]);
+    x += 4 * 34;
+    for (uint32_t i = 0; i < 4; ++i, x += 2, sums += 2 * TP_Q4_K_ROWS) {
+        int32_t first = (int32_t)x[0], second = (int32_t)x[1];
         dots += (upper(sums[0]) - first) * (int32_t)(scales & 255);
         dots += (upper(sums[1]) - second) * (int32_t)(scales >> 8 & 255);
         low += first * (int32_t)(mins & 255) + second * (int32_t)(mins >> 8 & 255);
@@ -99,22 +101,28 @@ static inline int32_t q4_k_add(int32_t sum, const tp_format_t *format, const uin
 
 static void q4_k_rows(const tp_product_t *p, const uint32_t *x, uint32_t t, int32_t *sums) {
     const tp_format_t *format = tp_format(TP_Q4_K);
-    size_t stride = tp_row_bytes(TP_Q4_K, p->cols);
-    const uint8_t *w = p->w;
-    for (uint32_t r = 0; r < p->rows; r += 2, w += 2 * stride) {
-        size_t next = r + 1 < p->rows ? stride : 0; // of two rows the last may be the same
-        const uint8_t *block = w;
-        const uint32_t *at = x;
-        int32_t first = 0, second = 0;
-        for (uint32_t b = 0; b < p->cols; b += 256, block += 144, at += k_words(TP_Q4_K)) {
-            uint32_t products[16];
-            q4_k_products(products, block + 16, block + next + 16, at);
-            first = q4_k_add(first, format, block, products, at, t);
-            second = q4_k_add(second, format, block + next, products + 2, at, t);
+    size_t stride = tp_row_bytes(TP_Q4_K, p->cols), step = stride;
+    uint32_t count = TP_Q4_K_ROWS;
+    if (p->rows < TP_Q4_K_ROWS) { // one row as all
+        step = 0;
+        count = 1;
+    }
+    for (uint32_t r = 0; r < p->rows; r += count) {
+        if (p->rows - r < count) {
+            r = p->rows - count; // some of the last rows are done twice
         }
-        sums[r] = first;
-        if (next != 0) {
-            sums[r + 1] = second;
+        const uint8_t *block = p->w + r * stride;
+        const uint32_t *at = x;
+        int32_t row[TP_Q4_K_ROWS] = { 0 };
+        for (uint32_t b = 0; b < p->cols; b += 256, block += 144, at += k_words(TP_Q4_K)) {
+            uint32_t products[8 * TP_Q4_K_ROWS];
+            q4_k_products(products, block + 16, step, at);
+            for (uint32_t i = 0; i < TP_Q4_K_ROWS; ++i) {
+                row[i] = q4_k_add(row[i], format, block + i * step, products + 2 * i, at, t);
+            }
+        }
+        for (uint32_t i = 0; i < count; ++i) {
+            sums[r + i] = row[i];
         }
     }
 }

@@ -8,42 +8,47 @@
 
 #if defined(TP_PATH_FIXED)
 
+#define SIGN (1u << 31)
+
 // y[i] = tp_times(sums[i], scale.s times the row's factor, 0) for our own types.
-static void own_to_floats(const tp_product_t *p, float *y, const int32_t *sums, tp_row_scale_t scale) {
+static void own_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale) {
+    const int32_t *sums = (const int32_t *)(const void *)y;
     uint32_t unit = p->type == TP_TP3 ? 1 : 2; // rows that lie together
     size_t size = tp_own(p->type, p->cols).size;
     const uint8_t *w = p->w;
     // of a result without a factor; the leading bit of a mantissa adds one
-    int32_t base = scale.s.e + 16 - 15 + 31 + 16 - 1;
+    int32_t base = scale.s.e + 16 - 15 + 16 - 1;
+    uint32_t top = 20;
     for (uint32_t i = 0; i < p->rows; w += size) {
-        for (uint32_t end = i + unit, at = 0; i < end; ++i, at += 4) {
-            uint32_t bits = *(const uint32_t *)(const void *)(w + at), exponent = bits >> 23 & 255;
-            int32_t v = sums[i], e = (int32_t)exponent + base;
+        const uint32_t *factor = (const uint32_t *)(const void *)w;
+        for (uint32_t end = i + unit; i < end; ++i) {
+            uint32_t bits = *factor++, exponent = bits << 1 >> 24;
+            int32_t v = sums[i];
             if (v == 0 || scale.s.m == 0 || exponent == 0) {
                 y[i] = 0.0f;
                 continue;
             }
-            int32_t sign = v >> 31;
-            uint32_t magnitude = (uint32_t)((v ^ sign) - sign), z = tp_clz(magnitude);
-            uint32_t f = (bits << 8 | 0x80000000u) >> 16;
+            uint32_t s = (uint32_t)v ^ bits, magnitude = v < 0 ? 0u - (uint32_t)v : (uint32_t)v;
+            top = tp_highest_bit(magnitude, top);
+            uint32_t f = (bits << 8 | SIGN) >> 16;
             f = f * scale.s.m >> 16; // 15 bits or 16
-            uint32_t m = ((magnitude << z) >> 16) * f;
-            e -= (int32_t)z;
+            uint32_t m = ((magnitude << (31 - top)) >> 16) * f;
+            int32_t e = (int32_t)exponent + base + (int32_t)top;
             while (m < 1u << 31) {
                 m <<= 1;
                 --e;
             }
-            uint32_t s = (uint32_t)v ^ bits;
-            y[i] = (uint32_t)e < 254 ? tp_from_bits((s & 0x80000000u) + ((uint32_t)e << 23) + (m >> 8))
+            y[i] = (uint32_t)e < 254 ? tp_from_bits((s & SIGN) + ((uint32_t)e << 23) + (m >> 8))
                 : tp_pack(s, m, e + 1 - 127 - 31);
         }
     }
 }
 
-void tp_rows_to_floats(const tp_product_t *p, float *y, const int32_t *sums, tp_row_scale_t scale) {
+void tp_rows_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale) {
+    const int32_t *sums = (const int32_t *)(const void *)y;
     uint32_t rows = p->rows;
     if (tp_format(p->type)->bytes == 0) {
-        own_to_floats(p, y, sums, scale);
+        own_to_floats(p, y, scale);
         return;
     }
     int32_t e = scale.s.e + scale.e + 127 + 31 + 16;
@@ -53,21 +58,26 @@ void tp_rows_to_floats(const tp_product_t *p, float *y, const int32_t *sums, tp_
         }
         return;
     }
+    // the leading bit of a mantissa adds one to the exponent
+    uint32_t base = (uint32_t)(e - 32) << 23, factor = scale.s.m, top = 20;
     for (uint32_t i = 0; i < rows; ++i) {
         int32_t v = sums[i];
         if (v == 0) {
             y[i] = 0.0f;
             continue;
         }
-        int32_t sign = v >> 31;
-        uint32_t size = (uint32_t)((v ^ sign) - sign), z = tp_clz(size);
-        uint32_t m = ((size << z) >> 16) * scale.s.m;
-        if (m < 1u << 31) {
-            m <<= 1;
-            ++z;
+        uint32_t size = (uint32_t)v, bits = base;
+        if (v < 0) {
+            size = 0u - size;
+            bits += SIGN;
         }
-        // the leading bit of m adds one to the exponent
-        y[i] = tp_from_bits(((uint32_t)sign & 0x80000000u) + (((uint32_t)e - 1 - z) << 23) + (m >> 8));
+        top = tp_highest_bit(size, top);
+        uint32_t m = ((size << (31 - top)) >> 16) * factor, exponent = top;
+        if (m < 1u << 31) {
+            --exponent;
+            m <<= 1;
+        }
+        y[i] = tp_from_bits(bits + (exponent << 23) + (m >> 8));
     }
 }
 
@@ -144,7 +154,7 @@ void tp_matmul_portable(const tp_product_t *p) {
         for (uint32_t r = 0; r < p->rows; ++r) {
             sums[r] = dot_blocks(p, r, (const int8_t *)xt + Q_AT, scale.t);
         }
-        tp_rows_to_floats(p, y, sums, scale);
+        tp_rows_to_floats(p, y, scale);
     }
 }
 

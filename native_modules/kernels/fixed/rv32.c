@@ -5,9 +5,11 @@
 
 const char tp_kernels_variant[] = "rv32";
 
-#define TP_ROWS (4)
+#define TP_ROWS(type) ((type) == TP_Q4_0 || (type) == TP_TP3 ? 4 : 8)
+#define TP_Q4_K_ROWS (4)
 #define TP_ALIGNED (1) // a core may trap on words elsewhere
-#define TP_ROTATES (0)
+#define TP_LESS (0)
+#define TP_PAIRS (TP_PAIRS_TWO_MASKS)
 #define TP_Q8_WORDS (TP_BLOCK)
 #include "scalar.h"
 
@@ -25,15 +27,15 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
 //   a0 tp_rows_t, a1 to a3 and a5 rows 0 to 3, a4 end of x, a6 x, a7 mask; s0 to s3 dot products, s4
 //   to s7 sums of rows, s8 to s11 activations, t0 t1 weights, t2 t3 of a scale, t4 shift, t5 stride.
 #define SAVE \
-    "addi sp, sp, -64\n" \
+    "addi sp, sp, -80\n" \
     "sw s0, 0(sp)\nsw s1, 4(sp)\nsw s2, 8(sp)\nsw s3, 12(sp)\nsw s4, 16(sp)\nsw s5, 20(sp)\n" \
     "sw s6, 24(sp)\nsw s7, 28(sp)\nsw s8, 32(sp)\nsw s9, 36(sp)\nsw s10, 40(sp)\nsw s11, 44(sp)\n" \
-    "sw ra, 48(sp)\n"
+    "sw ra, 64(sp)\n"
 #define RETURN \
     "lw s0, 0(sp)\nlw s1, 4(sp)\nlw s2, 8(sp)\nlw s3, 12(sp)\nlw s4, 16(sp)\nlw s5, 20(sp)\n" \
     "lw s6, 24(sp)\nlw s7, 28(sp)\nlw s8, 32(sp)\nlw s9, 36(sp)\nlw s10, 40(sp)\nlw s11, 44(sp)\n" \
-    "lw ra, 48(sp)\n" \
-    "addi sp, sp, 64\n" \
+    "lw ra, 64(sp)\n" \
+    "addi sp, sp, 80\n" \
     "ret\n"
 
 #define ENTER \
@@ -188,37 +190,89 @@ static void q4_0_blocks(tp_rows_t *rows) {
         );
 }
 
-#define Q8_ROW(row, at, x, sum) \
-    "lb t0, " at "(" row ")\n" \
-    "mul t0, t0, " x "\n" \
-    "add " sum ", " sum ", t0\n"
-#define Q8_COLUMN(at, x) \
-    Q8_ROW("a1", at, x, "s0") \
-    Q8_ROW("a2", at, x, "s1") \
-    Q8_ROW("a3", at, x, "s2") \
-    Q8_ROW("a5", at, x, "s3")
-#define Q8_4(x, at) \
-    X(x) \
-    Q8_COLUMN("2+" at, "s8") \
-    Q8_COLUMN("3+" at, "s9") \
-    Q8_COLUMN("4+" at, "s10") \
-    Q8_COLUMN("5+" at, "s11")
+// Q8_0, eight rows: a0 x, a1 activation, a2 to a7, t1 and t2 rows; s0 to s7 dot products, s8 to s11 and
+// t3 to t6 sums of rows, ra shift; 52(sp) tp_rows_t.
+#define Q8_EACH(DO) \
+    DO("a2", "s0") DO("a3", "s1") DO("a4", "s2") DO("a5", "s3") \
+    DO("a6", "s4") DO("a7", "s5") DO("t1", "s6") DO("t2", "s7")
+#define Q8_COLUMN(c, DO) \
+    "lw a1, 4*(" c ")(a0)\n" \
+    ".set column, 2+" c "\n" \
+    Q8_EACH(DO)
+#define Q8_SET(row, dot) \
+    "lb t0, column(" row ")\n" \
+    "mul " dot ", t0, a1\n"
+#define Q8_ADD(row, dot) \
+    "lb t0, column(" row ")\n" \
+    "mul t0, t0, a1\n" \
+    "add " dot ", " dot ", t0\n"
+#define Q8_4(c) Q8_COLUMN(c, Q8_ADD) Q8_COLUMN("1+" c, Q8_ADD) Q8_COLUMN("2+" c, Q8_ADD) Q8_COLUMN("3+" c, Q8_ADD)
+#define Q8_STEP(row, dot) "addi " row ", " row ", 34\n"
+
+// As SCALE; one branch sorts out all but positive scales with a leading bit.
+#define Q8_SCALE(row, dot, sum) \
+    "lh t0, 0(" row ")\n" \
+    "andi a1, t0, 1023\n" \
+    "srai t0, t0, 10\n" \
+    "ori a1, a1, 1024\n" \
+    "blez t0, 2f\n" \
+    ".subsection 1\n" \
+    "2:\n" \
+    "beqz t0, 4f\n" \
+    "neg a1, a1\n" \
+    "addi t0, t0, 32\n" \
+    "bnez t0, 3f\n" \
+    "addi a1, a1, 2047\n" \
+    "addi a1, a1, 1\n" \
+    "4:\n" \
+    "addi a1, a1, -1024\n" \
+    "li t0, 1\n" \
+    "j 3f\n" \
+    ".previous\n" \
+    "3:\n" \
+    "sub t0, ra, t0\n" \
+    "mul a1, a1, " dot "\n" \
+    "sra a1, a1, t0\n" \
+    "add " sum ", " sum ", a1\n"
 
 __attribute__((naked, noinline))
 static void q8_0_rows(tp_rows_t *rows) {
     __asm volatile (
-        ENTER
+        SAVE
+        "sw a0, 52(sp)\n"
+        "lw t2, 4(a0)\n"
+        "0:\n"
+        "lw t0, 52(sp)\n"
+        "mv a2, t2\n"
+        "lw a1, 8(t0)\n"
+        "lw a0, 12(t0)\n"
+        "add a3, a2, a1\nadd a4, a3, a1\nadd a5, a4, a1\nadd a6, a5, a1\n"
+        "add a7, a6, a1\nadd t1, a7, a1\nadd t2, t1, a1\n"
+        "li s8, 0\nli s9, 0\nli s10, 0\nli s11, 0\nli t3, 0\nli t4, 0\nli t5, 0\nli t6, 0\n"
         "1:\n"
-        "li s0, 0\nli s1, 0\nli s2, 0\nli s3, 0\n"
-        Q8_4("0", "0") Q8_4("16", "4") Q8_4("32", "8") Q8_4("48", "12")
-        Q8_4("64", "16") Q8_4("80", "20") Q8_4("96", "24") Q8_4("112", "28")
-        "lbu t4, 128(a6)\n"
-        SCALE("a1", "0", "s0", "", "s4")
-        SCALE("a2", "0", "s1", "", "s5")
-        SCALE("a3", "0", "s2", "", "s6")
-        SCALE("a5", "0", "s3", "", "s7")
-        STEP("132", "34")
-        LEAVE
+        Q8_COLUMN("0", Q8_SET)
+        Q8_COLUMN("1", Q8_ADD) Q8_COLUMN("2", Q8_ADD) Q8_COLUMN("3", Q8_ADD)
+        Q8_4("4") Q8_4("8") Q8_4("12") Q8_4("16") Q8_4("20") Q8_4("24") Q8_4("28")
+        "lw ra, 128(a0)\n"
+        "addi a0, a0, 132\n"
+        Q8_SCALE("a2", "s0", "s8") Q8_SCALE("a3", "s1", "s9")
+        Q8_SCALE("a4", "s2", "s10") Q8_SCALE("a5", "s3", "s11")
+        Q8_SCALE("a6", "s4", "t3") Q8_SCALE("a7", "s5", "t4")
+        Q8_SCALE("t1", "s6", "t5") Q8_SCALE("t2", "s7", "t6")
+        Q8_EACH(Q8_STEP)
+        "bgez ra, 1b\n"
+        // a row's end is the next one's begin
+        "lw a0, 52(sp)\n"
+        "lw a1, 0(a0)\n"
+        "lw t0, 20(a0)\n"
+        "sw s8, 0(a1)\nsw s9, 4(a1)\nsw s10, 8(a1)\nsw s11, 12(a1)\n"
+        "sw t3, 16(a1)\nsw t4, 20(a1)\nsw t5, 24(a1)\nsw t6, 28(a1)\n"
+        "addi a1, a1, 32\n"
+        "addi t0, t0, -1\n"
+        "sw a1, 0(a0)\n"
+        "sw t0, 20(a0)\n"
+        "bnez t0, 0b\n"
+        RETURN
         );
 }
 
@@ -266,92 +320,132 @@ static void q8_0_rows(tp_rows_t *rows) {
 #define RIGHT_10(w) "srli t3, " w ", 10\n"
 #define RIGHT_12(w) "srli t3, " w ", 12\n"
 
-// Eight columns of two pairs; at: bytes in their blocks, x: in the activations.
-#define PAIR_8(at, x, from1, from2, from3) \
-    "lw t0, " at "(a1)\n" \
-    "lw t1, " at "(a2)\n" \
-    "lw t2, " x "(a6)\n" \
-    "xor t0, t0, a4\n" \
-    "xor t1, t1, a4\n" \
-    WEIGHT0(RIGHT_12, "s1", from1) \
-    WEIGHT1(LEFT_2, "s2", from2) \
-    WEIGHT1(RIGHT_12, "s3", from3) \
-    WEIGHT0(LEFT_2, "s0", "s0") \
-    "lw t2, 4+" x "(a6)\n" \
-    WEIGHT0(RIGHT_2, "s0", "s0") \
-    WEIGHT1(RIGHT_2, "s2", "s2") \
-    "lw t2, 8+" x "(a6)\n" \
-    "and t3, t0, a7\n" \
-    "mul t3, t3, t2\n" \
-    "add s1, s1, t3\n" \
-    "and t3, t1, a7\n" \
-    "mul t3, t3, t2\n" \
-    "add s3, s3, t3\n" \
-    "lw t2, 12+" x "(a6)\n" \
-    WEIGHT0(RIGHT_6, "s0", "s0") \
-    WEIGHT1(RIGHT_6, "s2", "s2") \
-    "lw t2, 16+" x "(a6)\n" \
-    WEIGHT0(RIGHT_4, "s1", "s1") \
-    WEIGHT1(RIGHT_4, "s3", "s3") \
-    "lw t2, 20+" x "(a6)\n" \
-    WEIGHT0(RIGHT_10, "s0", "s0") \
-    WEIGHT1(RIGHT_10, "s2", "s2") \
-    "lw t2, 24+" x "(a6)\n" \
-    WEIGHT0(RIGHT_8, "s1", "s1") \
-    WEIGHT1(RIGHT_8, "s3", "s3")
+// Pairs in fours: a0 x, a1 activations, a2 to a5 weights, s0 s1 t0 t1 pairs, t2 of a weight, a6 a7
+// masks; t3 to t6, ra, s2 to s4 dot products; s5 to s11 and 56(sp) sums of groups; 48(sp) what turns
+// bits, 52(sp) tp_rows_t, 60(sp) the last pair.
+// A word is shifted by 4 three times; each time one mask brings out a code of row a, another four times
+// one of row b. Activations of a are stored four times as great.
+#define PAIR_PIECE(w, mask, sum, from) \
+    "and t2, " w ", " mask "\n" \
+    "mul t2, t2, a1\n" \
+    "add " sum ", " from ", t2\n"
+#define PAIR_A(x) \
+    "lw a1, " x "(a0)\n" \
+    PAIR_PIECE("a2", "a6", "t3", "t3") PAIR_PIECE("a3", "a6", "t5", "t5") \
+    PAIR_PIECE("a4", "a6", "ra", "ra") PAIR_PIECE("a5", "a6", "s3", "s3")
+#define PAIR_B(x) \
+    "lw a1, " x "(a0)\n" \
+    PAIR_PIECE("a2", "a7", "t4", "t4") PAIR_PIECE("a3", "a7", "t6", "t6") \
+    PAIR_PIECE("a4", "a7", "s2", "s2") PAIR_PIECE("a5", "a7", "s4", "s4")
+// The first of a block; s4 holds what all sums begin with.
+#define PAIR_A_FIRST(x) \
+    "lw a1, " x "(a0)\n" \
+    PAIR_PIECE("a2", "a6", "t3", "s4") PAIR_PIECE("a3", "a6", "t5", "s4") \
+    PAIR_PIECE("a4", "a6", "ra", "s4") PAIR_PIECE("a5", "a6", "s3", "s4")
+#define PAIR_B_FIRST(x) \
+    "lw a1, " x "(a0)\n" \
+    PAIR_PIECE("a2", "a7", "t4", "s4") PAIR_PIECE("a3", "a7", "t6", "s4") \
+    PAIR_PIECE("a4", "a7", "s2", "s4") PAIR_PIECE("a5", "a7", "s4", "s4")
+#define WORDS_SHIFT "srli a2, a2, 4\nsrli a3, a3, 4\nsrli a4, a4, 4\nsrli a5, a5, 4\n"
+// Eight columns; at: bytes in the blocks, x: in the activations.
+#define PAIR_8(at, x, FIRST_A, FIRST_B) \
+    "lw a1, 48(sp)\n" \
+    "lw a2, " at "(s0)\nlw a3, " at "(s1)\nlw a4, " at "(t0)\nlw a5, " at "(t1)\n" \
+    "xor a2, a2, a1\nxor a3, a3, a1\nxor a4, a4, a1\nxor a5, a5, a1\n" \
+    FIRST_A(x) FIRST_B("4+" x) WORDS_SHIFT \
+    PAIR_A("8+" x) PAIR_B("12+" x) WORDS_SHIFT \
+    PAIR_A("16+" x) PAIR_B("20+" x) WORDS_SHIFT \
+    PAIR_A("24+" x) PAIR_B("28+" x)
+
+// Two dot products meet their scales, a1 bytes from their pair; add: what a4 is added to.
+#define PAIR_SCALES(pair, a, b, group, add) \
+    "add a4, " pair ", a1\n" \
+    "lb a3, 0(a4)\n" \
+    "lb a4, 1(a4)\n" \
+    "srai " a ", " a ", 16\n" \
+    "srai " b ", " b ", 16\n" \
+    "mul a3, a3, " a "\n" \
+    "mul a4, a4, " b "\n" \
+    "add " group ", " group ", a3\n" \
+    add
+
+// The sum of a group meets that of the row.
+#define PAIR_GROUP(group, at) \
+    "sra " group ", " group ", a1\n" \
+    "lw a4, " at "(a3)\n" \
+    "add a4, a4, " group "\n" \
+    "sw a4, " at "(a3)\n" \
+    "li " group ", 0\n"
+
+__attribute__((naked, noinline))
+static void pair_rows(tp_rows_t *rows) {
+    __asm volatile (
+        SAVE
+        "li a6, 0x00030003\n"
+        "slli a7, a6, 2\n"
+        "li a1, 0x88888888\n"
+        "sw a1, 48(sp)\n"
+        "sw a0, 52(sp)\n"
+        "lw s0, 4(a0)\n"
+        "j 2f\n"
+        // the four pairs after these
+        "0:\n"
+        "lw s0, 60(sp)\n"
+        "add s0, s0, a1\n"
+        "2:\n"
+        "lw a1, 8(a0)\n"
+        "lw a3, 0(a0)\n"
+        "add s1, s0, a1\n"
+        "add t0, s1, a1\n"
+        "add t1, t0, a1\n"
+        "sw t1, 60(sp)\n"
+        "lw a0, 12(a0)\n"
+        "li s5, 0\nli s6, 0\nli s7, 0\nli s8, 0\nli s9, 0\nli s10, 0\nli s11, 0\n"
+        "sw zero, 56(sp)\n"
+        "sw zero, 0(a3)\nsw zero, 4(a3)\nsw zero, 8(a3)\nsw zero, 12(a3)\n"
+        "sw zero, 16(a3)\nsw zero, 20(a3)\nsw zero, 24(a3)\nsw zero, 28(a3)\n"
+        "1:\n"
+        "lw s4, 0(a0)\n"
+        PAIR_8("0", "4", PAIR_A_FIRST, PAIR_B_FIRST)
+        PAIR_8("4", "36", PAIR_A, PAIR_B)
+        PAIR_8("8", "68", PAIR_A, PAIR_B)
+        PAIR_8("12", "100", PAIR_A, PAIR_B)
+        "lw a1, 132(a0)\n"
+        PAIR_SCALES("s0", "t3", "t4", "s5", "add s6, s6, a4\n")
+        PAIR_SCALES("s1", "t5", "t6", "s7", "add s8, s8, a4\n")
+        PAIR_SCALES("t0", "ra", "s2", "s9", "add s10, s10, a4\n")
+        PAIR_SCALES("t1", "s3", "s4", "s11", "lw a5, 56(sp)\nadd a5, a5, a4\nsw a5, 56(sp)\n")
+        "lw a1, 136(a0)\n"
+        "addi s0, s0, 16\n"
+        "addi s1, s1, 16\n"
+        "addi t0, t0, 16\n"
+        "addi t1, t1, 16\n"
+        "addi a0, a0, 140\n"
+        "beqz a1, 1b\n"
+        "lw a2, 52(sp)\n"
+        "lw a3, 0(a2)\n"
+        PAIR_GROUP("s5", "0") PAIR_GROUP("s6", "4") PAIR_GROUP("s7", "8") PAIR_GROUP("s8", "12")
+        PAIR_GROUP("s9", "16") PAIR_GROUP("s10", "20") PAIR_GROUP("s11", "24")
+        "sw zero, 56(sp)\n"
+        PAIR_GROUP("a5", "28")
+        "bgtz a1, 1b\n"
+        "addi a3, a3, 32\n"
+        "sw a3, 0(a2)\n"
+        "lw a3, 20(a2)\n"
+        "lw a1, 8(a2)\n"
+        "mv a0, a2\n"
+        "addi a3, a3, -1\n"
+        "sw a3, 20(a2)\n"
+        "bnez a3, 0b\n"
+        RETURN
+        );
+}
 
 // A dot product that meets its scale.
 #define OWN_SCALE(dot, group) \
     "srai " dot ", " dot ", 16\n" \
     "mul t3, t3, " dot "\n" \
     "add " group ", " group ", t3\n"
-
-__attribute__((naked, noinline))
-static void pair_rows(tp_rows_t *rows) {
-    __asm volatile (
-        SAVE
-        "li a7, 0x000c000c\n"
-        "li a4, 0x88888888\n"
-        "lw a1, 4(a0)\n"
-        "lw t5, 8(a0)\n"
-        "lw a3, 24(a0)\n"
-        "add a2, a1, t5\n"
-        "add a5, a3, t5\n"
-        "j 2f\n"
-        // the two pairs after these
-        "0:\n"
-        "lw t0, 24(a0)\n"
-        "lw t1, 4(a0)\n"
-        "lw t5, 8(a0)\n"
-        "sub t0, t0, t1\n" // from blocks to scales
-        "lw t6, 52(sp)\n"
-        "add a1, t6, t5\n"
-        "add a2, a1, t5\n"
-        "add a3, a1, t0\n"
-        "add a5, a2, t0\n"
-        "2:\n"
-        "sw a2, 52(sp)\n"
-        "lw a6, 12(a0)\n"
-        OWN_ROW
-        "1:\n"
-        "lw s0, 0(a6)\n"
-        PAIR_8("0", "4", "s0", "s0", "s0")
-        PAIR_8("4", "32", "s1", "s2", "s3")
-        PAIR_8("8", "60", "s1", "s2", "s3")
-        PAIR_8("12", "88", "s1", "s2", "s3")
-        "lb t3, 0(a3)\n" OWN_SCALE("s0", "s4")
-        "lb t3, 1(a3)\n" OWN_SCALE("s1", "s5")
-        "lb t3, 0(a5)\n" OWN_SCALE("s2", "s6")
-        "lb t3, 1(a5)\n" OWN_SCALE("s3", "s7")
-        "lw t4, 116(a6)\n"
-        "addi a1, a1, 16\n"
-        "addi a2, a2, 16\n"
-        "addi a3, a3, 2\n"
-        "addi a5, a5, 2\n"
-        "addi a6, a6, 120\n"
-        OWN_GROUP
-        );
-}
 
 // Two columns of four rows in t0, t1, t5 and ra.
 #define TP3_2(x, shift, from0, from1, from2, from3) \
@@ -436,54 +530,61 @@ static void tp3_rows(tp_rows_t *rows) {
         );
 }
 
-// A word of two rows in t0 and t1; at: bytes in the rows, x: in the activations.
+// Q4_K, four rows: a0 where sums go, a1 activations, a2 to a5 weights, s0 x, s1 t0 t1 a7 rows, t2 of a
+// weight, t3 mask, t4 times that are left; s2 to s9 sums.
+#define Q4_K_ROW(w, sum) \
+    "and t2, " w ", t3\n" \
+    "mul t2, t2, a1\n" \
+    "add " sum ", " sum ", t2\n"
+#define Q4_K_A(x) \
+    "lw a1, " x "(s0)\n" \
+    Q4_K_ROW("a2", "s2") Q4_K_ROW("a3", "s4") Q4_K_ROW("a4", "s6") Q4_K_ROW("a5", "s8")
+#define Q4_K_B(x) \
+    "lw a1, " x "(s0)\n" \
+    Q4_K_ROW("a2", "s3") Q4_K_ROW("a3", "s5") Q4_K_ROW("a4", "s7") Q4_K_ROW("a5", "s9")
+// A word of each row; at: bytes in the rows, x: in the activations.
 #define Q4_K_8(at, x) \
-    "lw t0, " at "(a1)\n" \
-    "lw t1, " at "(a2)\n" \
-    "lw t2, " x "(a3)\n" \
-    "and t3, t0, a7\nmul t3, t3, t2\nadd s0, s0, t3\n" \
-    "and t3, t1, a7\nmul t3, t3, t2\nadd s2, s2, t3\n" \
-    "lw t2, 4+" x "(a3)\n" \
-    WEIGHT0(RIGHT_4, "s1", "s1") \
-    WEIGHT1(RIGHT_4, "s3", "s3") \
-    "lw t2, 8+" x "(a3)\n" \
-    WEIGHT0(RIGHT_8, "s0", "s0") \
-    WEIGHT1(RIGHT_8, "s2", "s2") \
-    "lw t2, 12+" x "(a3)\n" \
-    WEIGHT0(RIGHT_12, "s1", "s1") \
-    WEIGHT1(RIGHT_12, "s3", "s3")
+    "lw a2, " at "(s1)\nlw a3, " at "(t0)\nlw a4, " at "(t1)\nlw a5, " at "(a7)\n" \
+    Q4_K_A(x) WORDS_SHIFT \
+    Q4_K_B("4+" x) WORDS_SHIFT \
+    Q4_K_A("8+" x) WORDS_SHIFT \
+    Q4_K_B("12+" x)
 
-// a0 where sums go, a1 a2 rows, a3 x, a4 end of row, a7 mask, s0 to s3 sums.
 __attribute__((naked, noinline))
-static void q4_k_products(uint32_t *sums, const uint8_t *w0, const uint8_t *w1, const uint32_t *x) {
+static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const uint32_t *x) {
     __asm volatile (
-        "addi sp, sp, -16\n"
-        "sw s0, 0(sp)\nsw s1, 4(sp)\nsw s2, 8(sp)\nsw s3, 12(sp)\n"
-        "li a7, 0x000f000f\n"
-        "addi a4, a1, 128\n"
+        SAVE
+        "mv s0, a3\n"
+        "mv s1, a1\n"
+        "add t0, s1, a2\n"
+        "add t1, t0, a2\n"
+        "add a7, t1, a2\n"
+        "li t3, 0x000f000f\n"
+        "li t4, 4\n"
         "1:\n"
-        "lw s0, 0(a3)\n"
-        "lw s1, 4(a3)\n"
-        "mv s2, s0\n"
-        "mv s3, s1\n"
+        "lw s2, 0(s0)\n"
+        "lw s3, 4(s0)\n"
+        "mv s4, s2\nmv s5, s3\nmv s6, s2\nmv s7, s3\nmv s8, s2\nmv s9, s3\n"
         Q4_K_8("0", "8") Q4_K_8("4", "24") Q4_K_8("8", "40") Q4_K_8("12", "56")
         Q4_K_8("16", "72") Q4_K_8("20", "88") Q4_K_8("24", "104") Q4_K_8("28", "120")
-        "sw s0, 0(a0)\nsw s1, 4(a0)\nsw s2, 8(a0)\nsw s3, 12(a0)\n"
-        "addi a0, a0, 16\n"
-        "addi a1, a1, 32\n"
-        "addi a2, a2, 32\n"
-        "addi a3, a3, 136\n"
-        "bne a1, a4, 1b\n"
-        "lw s0, 0(sp)\nlw s1, 4(sp)\nlw s2, 8(sp)\nlw s3, 12(sp)\n"
-        "addi sp, sp, 16\n"
-        "ret\n"
+        "sw s2, 0(a0)\nsw s3, 4(a0)\nsw s4, 8(a0)\nsw s5, 12(a0)\n"
+        "sw s6, 16(a0)\nsw s7, 20(a0)\nsw s8, 24(a0)\nsw s9, 28(a0)\n"
+        "addi a0, a0, 32\n"
+        "addi s1, s1, 32\n"
+        "addi t0, t0, 32\n"
+        "addi t1, t1, 32\n"
+        "addi a7, a7, 32\n"
+        "addi s0, s0, 136\n"
+        "addi t4, t4, -1\n"
+        "bnez t4, 1b\n"
+        RETURN
         );
 }
 
 // In plain C, for shifts that the instruction does not take.
 static void plain_rows(uint32_t type, int pairs, const tp_rows_t *rows) {
     uint32_t block_bytes = tp_row_bytes(type, TP_BLOCK);
-    for (uint32_t r = 0; r < TP_ROWS * rows->groups; ++r) {
+    for (uint32_t r = 0; r < TP_ROWS(type) * rows->groups; ++r) {
         const uint8_t *block = rows->w + r * rows->stride;
         uint32_t first = (uint32_t)pairs;
         int32_t sum = 0;

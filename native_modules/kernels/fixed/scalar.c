@@ -5,9 +5,11 @@
 
 const char tp_kernels_variant[] = "scalar";
 
-#define TP_ROWS (2)
+#define TP_ROWS(type) (2)
+#define TP_Q4_K_ROWS (2)
 #define TP_ALIGNED (1)
-#define TP_ROTATES (1)
+#define TP_LESS (0)
+#define TP_PAIRS (TP_PAIRS_ROTATED)
 #define TP_Q8_WORDS (1 + TP_BLOCK) // what a sum begins with, and words: not every core loads signed bytes
 #include "scalar.h"
 
@@ -68,7 +70,7 @@ static int32_t q8_0_row(const uint8_t *block, const tp_rows_t *rows) {
 static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
     (void)shift;
     const uint8_t *w = rows->w;
-    for (uint32_t r = 0; r < TP_ROWS * rows->groups; ++r, w += rows->stride) {
+    for (uint32_t r = 0; r < TP_ROWS(type) * rows->groups; ++r, w += rows->stride) {
         rows->sums[r] = type == TP_Q4_0 ? q4_0_row(w, pairs, rows) : q8_0_row(w, rows);
     }
 }
@@ -118,7 +120,7 @@ static int32_t tp3_row(const uint8_t *block, const int8_t *scales, const tp_rows
 }
 
 static void tp_own_rows(uint32_t type, tp_rows_t *rows) {
-    for (uint32_t r = 0; r < TP_ROWS * rows->groups;) {
+    for (uint32_t r = 0; r < TP_ROWS(type) * rows->groups;) {
         size_t at = (type == TP_TP3 ? r : r / 2) * rows->stride;
         const int8_t *scales = (const int8_t *)rows->scales + at;
         if (type == TP_TP3) {
@@ -130,16 +132,17 @@ static void tp_own_rows(uint32_t type, tp_rows_t *rows) {
     }
 }
 
-static void q4_k_products(uint32_t *sums, const uint8_t *w0, const uint8_t *w1, const uint32_t *x) {
+static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const uint32_t *x) {
+    const uint8_t *next = w + stride;
     for (uint32_t i = 0; i < 4; ++i, sums += 4) {
         uint32_t first = x[0], second = x[1], a = first, b = second, c = first, d = second;
         x += 2;
-        for (uint32_t j = 0; j < 32; j += 4, w0 += 4, w1 += 4, x += 4) {
-            uint32_t v = load_aligned(w0), w = load_aligned(w1), mask = 0x000f000fu;
+        for (uint32_t j = 0; j < 32; j += 4, w += 4, next += 4, x += 4) {
+            uint32_t v = load_aligned(w), u = load_aligned(next), mask = 0x000f000fu;
             a += (v & mask) * x[0] + (v >> 8 & mask) * x[2];
             b += (v >> 4 & mask) * x[1] + (v >> 12 & mask) * x[3];
-            c += (w & mask) * x[0] + (w >> 8 & mask) * x[2];
-            d += (w >> 4 & mask) * x[1] + (w >> 12 & mask) * x[3];
+            c += (u & mask) * x[0] + (u >> 8 & mask) * x[2];
+            d += (u >> 4 & mask) * x[1] + (u >> 12 & mask) * x[3];
         }
         sums[0] = a;
         sums[1] = b;

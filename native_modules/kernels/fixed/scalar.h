@@ -1,6 +1,6 @@
 // For 32-bit cores without SIMD: all of a variant but the rows. The file of an instruction set
-// defines TP_ROWS, TP_ALIGNED, TP_ROTATES and TP_Q8_WORDS, includes this and defines tp_rows,
-// tp_own_rows and q4_k_products.
+// defines TP_ROWS (of a type, at most TP_MOST_ROWS), TP_Q4_K_ROWS, TP_ALIGNED, TP_PAIRS, TP_Q8_WORDS
+// and TP_LESS (what is taken off the shifts of blocks, 0 or 1), includes this and defines tp_rows, tp_own_rows and q4_k_products.
 //
 // Q4_0: one multiplication takes two products. With two weights in the halves of a word, w and W
 // (0 to 15: their offset of 8 stays), and X * 65536 + x as the activations' word,
@@ -20,7 +20,7 @@
 // Our own types likewise. TP3: five masks of three bits on each word, and a last pair put together of
 // the spare bits. TP2 and TPT: with b's top bits turned back, masks of 0x000c000c bring out four times
 // a code of either row, columns i and i + 4 of a word of eight: of row a after a shift by 4 i - 2, of
-// row b after a rotation by 16 + 4 (i - 1), for i = 0 by 12. A core that cannot rotate (TP_ROTATES)
+// row b after a rotation by 16 + 4 (i - 1), for i = 0 by 12. A core that cannot rotate (TP_PAIRS)
 // takes b's halves as they lie, for i = 1 to 3 the wrong way round, and meets them with activations
 // the other way round. The dot product comes out twice (TP2) or four times (TPT) as great; the shift
 // at the end of the group makes up for that. A block's last word is 0 within a group, else 0x100 and
@@ -29,6 +29,13 @@
 #define TP_SCALAR_H
 
 #include "fixed_products.h"
+
+#define TP_MOST_ROWS (8)
+
+// How activations of TP2 and TPT lie (TP_PAIRS), as words of a block.
+#define TP_PAIRS_ROTATED (18)
+#define TP_PAIRS_BOTH_WAYS (30)
+#define TP_PAIRS_TWO_MASKS (35)
 
 // What one token has to do with TP_ROWS times groups rows, stride bytes apart. The order of members is
 // known to assembly, which may change them.
@@ -65,7 +72,7 @@ static inline uint32_t crosswise(int32_t x, int32_t y) {
 #include "k_quants.h"
 
 static inline uint32_t block_words(uint32_t type) {
-    return type == TP_Q8_0 ? TP_Q8_WORDS + 1 : is_pair(type) && !TP_ROTATES ? 30 : 18;
+    return type == TP_Q8_0 ? TP_Q8_WORDS + 1 : is_pair(type) ? TP_PAIRS : 18;
 }
 
 static inline int in_pairs(uint32_t cols) {
@@ -94,9 +101,15 @@ static void put_own(uint32_t type, uint32_t *to, const int8_t *q) {
         return;
     }
     for (uint32_t j = 0; j < TP_BLOCK / 2; ++j) {
-        uint32_t at = j / 4 * 8 + j % 4;
-        *to++ = crosswise(q[at], q[at + 4]);
-        if (!TP_ROTATES && j % 4 != 0) {
+        uint32_t i = j % 4, at = j / 4 * 8 + i;
+        uint32_t straight = crosswise(q[at], q[at + 4]);
+        if (TP_PAIRS == TP_PAIRS_TWO_MASKS) {
+            *to++ = 4 * straight;
+            *to++ = i < 3 ? crosswise(q[at + 5], q[at + 1]) : crosswise(q[at - 3], q[at + 1]);
+            continue;
+        }
+        *to++ = straight;
+        if (TP_PAIRS == TP_PAIRS_BOTH_WAYS && i != 0) {
             *to++ = crosswise(q[at + 4], q[at]);
         }
     }
@@ -113,6 +126,11 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
     uint32_t *to = (uint32_t *)x + t * (tp_isa_x_bytes(type, cols) / 4) + 1 + b * block_words(type);
     if (is_own(type)) {
         put_own(type, to, q);
+        if (TP_PAIRS == TP_PAIRS_TWO_MASKS && is_pair(type)) {
+            // from the block to its scales
+            tp_own_t own = tp_own(type, cols);
+            to[block_words(type) - 2] = (uint32_t)(own.scales + 2 * b) - (uint32_t)(own.blocks + 16 * b);
+        }
         uint32_t shift = (uint32_t)scale + (type == TP_TP2 ? 1 : type == TP_TPT ? 2 : 0);
         int last = b + 1 == cols / TP_BLOCK, end = last || (b + 1) % (TP_MAX_GROUP / TP_BLOCK) == 0;
         to[block_words(type) - 1] = end ? shift | 0x100u | (last ? 0x80000000u : 0) : 0;
@@ -147,7 +165,7 @@ static uint32_t set_shifts(uint32_t *x, uint32_t words, const uint32_t *end, uin
     uint32_t greatest = 0;
     for (x += words - 1; x < end; x += words) {
         uint32_t shift = t + (*x >> 8 & 0xff);
-        *x = (*x & 0xff00u) | shift | (x + 1 == end ? 0x80000000u : 0);
+        *x = (*x & 0xff00u) | (shift - TP_LESS) | (x + 1 == end ? 0x80000000u : 0);
         greatest = shift > greatest ? shift : greatest;
     }
     return greatest;
@@ -157,6 +175,7 @@ static uint32_t set_shifts(uint32_t *x, uint32_t words, const uint32_t *end, uin
 static void token(const tp_product_t *p, uint32_t *x, uint32_t t, int32_t *sums) {
     uint32_t type = p->type, cols = p->cols, unit = is_pair(type) ? 2 : 1; // rows that lie together
     uint32_t words = tp_isa_x_bytes(type, cols) / 4;
+    uint32_t together = TP_ROWS(type);
     size_t stride = unit * tp_row_bytes(type, cols);
     tp_own_t own = { 0, 0, 0 };
     uint32_t shift = 0;
@@ -167,11 +186,14 @@ static void token(const tp_product_t *p, uint32_t *x, uint32_t t, int32_t *sums)
     }
     int pairs = in_pairs(cols);
     for (uint32_t r = 0; r < p->rows;) {
+        if (p->rows - r < together && p->rows >= together) {
+            r = p->rows - together; // some of the last rows are done twice
+        }
         const uint8_t *w = p->w + r / unit * stride;
-        int32_t same[TP_ROWS]; // left over rows: one as all of a group
-        uint32_t groups = (p->rows - r) / TP_ROWS;
+        int32_t same[TP_MOST_ROWS]; // few rows: one as all of a group
+        uint32_t groups = (p->rows - r) / together;
         tp_rows_t rows = { sums + r, w + own.blocks, stride, x + 1, x + words, groups, w + own.scales };
-        r += groups * TP_ROWS;
+        r += groups * together;
         if (groups == 0) {
             rows.sums = same;
             rows.stride = 0;
@@ -200,7 +222,7 @@ void tp_isa_matmul(const tp_product_t *p) {
         } else {
             token(p, x, scale.t, sums);
         }
-        tp_rows_to_floats(p, y, sums, scale);
+        tp_rows_to_floats(p, y, scale);
     }
 }
 
