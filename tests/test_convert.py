@@ -238,7 +238,7 @@ def token(i, piece, score=0.0, length=None):
         (lambda d: d[:-1], "cut short"),
         (lambda d: d + b"\0", "cut short or no llama2.c checkpoint"),
         (lambda d: b"GGUF" + d[4:], "has its tokenizer in it: leave --tokenizer out"),
-        (lambda d: b"PK\x03\x04" + d[4:], "a PyTorch file; export the model with llama2.c's"),
+        (lambda d: b"PK\x03\x04" + d[4:], "damaged archive"),
         (lambda d: struct.pack("<I", 0x616B3432) + d[4:], "version 80 is not known; export the model with"),
         (header(dim=0), "dim is 0; export the model"),
         (header(hidden=-1), "hidden_dim is -1"),

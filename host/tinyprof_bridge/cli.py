@@ -212,9 +212,13 @@ def compare(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="a GGUF file, a Hugging Face folder or a llama2.c checkpoint")],
+    source: Annotated[
+        Path, typer.Argument(help="a GGUF file, a Hugging Face folder, a llama2.c or PyTorch checkpoint")
+    ],
     out: Annotated[Path, typer.Option("-o", help="the GGUF file to write")],
-    tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.bin of a llama2.c checkpoint")] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="of a checkpoint that has none: tokenizer.bin, .model, .json")
+    ] = None,
     type_: Annotated[
         str, typer.Option("--type", help="Q4_0, Q8_0, Q4_K_M, TP3 …: docs/models.md has all; keep: as they are (GGUF)")
     ] = "Q4_0",

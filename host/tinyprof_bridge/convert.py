@@ -18,7 +18,7 @@ import numpy.typing as npt
 from gguf import GGUFWriter, RopeScalingType
 from gguf.constants import GGML_QUANT_VERSION
 
-from . import gguf_files, huggingface, llama2c, quants
+from . import gguf_files, huggingface, llama2c, pytorch_files, quants
 from .errors import BadInput, RunFailed
 from .source import SLAB, Floats, Shape, Sizes, Source, Tensor, Vocabulary, file_size
 
@@ -95,8 +95,8 @@ def read(source: Path, tokenizer: Path | None) -> Source:
         if tokenizer is not None:
             raise BadInput(f"{source}: has its tokenizer in it: leave --tokenizer out")
         return gguf_files.read(source)
-    if head == b"PK\x03\x04":
-        raise BadInput(f"{source}: not a llama2.c checkpoint: it looks like a PyTorch file; {llama2c.EXPORT_HINT}")
+    if head == pytorch_files.MAGIC:
+        return pytorch_files.read(source, tokenizer)
     return llama2c.read(source, tokenizer)
 
 

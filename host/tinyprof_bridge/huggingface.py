@@ -11,7 +11,7 @@ from .errors import BadInput, plain
 from .source import MOST, Sizes, Source, Tensor, read_limited
 
 CONFIG_LIMIT = 1 << 20
-ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
+ONE_FILE, INDEX, PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 SUPPORTED = ("llama", "mistral")
 # What boards' plans lack, by model_type.
 LACKING = {
@@ -74,13 +74,21 @@ def read(folder: Path) -> Source:
     files = weight_files(folder)
     tensors: dict[str, Tensor] = {}
     for file in files:
-        for name, tensor in safetensor_files.read(file).items():
+        for name, tensor in _tensors(file).items():
             if name in tensors:
                 raise BadInput(f"{file}: tensor {plain(name)[:128]!r} is in another file too")
             tensors[name] = tensor
     found = naming.to_gguf(folder, sizes, tensors, config.tie_word_embeddings)
     vocabulary, notes = tokenizers_in.read(folder, sizes.vocab_size, config.bos_token_id, config.eos)
     return Source(folder, sizes, vocabulary, found, digest_of(files), notes=tuple(notes))
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    if file.name == PICKLED:
+        from . import pytorch_files
+
+        return pytorch_files.load(file)[0]
+    return safetensor_files.read(file)
 
 
 def read_config(path: Path) -> Config:
@@ -139,6 +147,8 @@ def sizes_of(path: Path, config: Config) -> Sizes:
 def weight_files(folder: Path) -> list[Path]:
     if (folder / ONE_FILE).exists():
         return [folder / ONE_FILE]
+    if not (folder / INDEX).exists() and (folder / PICKLED).exists():
+        return [folder / PICKLED]
     if not (folder / INDEX).exists():
         raise BadInput(f"{folder}: has neither {ONE_FILE} nor {INDEX}")
     listed = tokenizers_in.parse(folder / INDEX, 64 << 20).get("weight_map")

@@ -38,6 +38,12 @@ def read(folder: Path, vocab: int, bos: int | None, eos: int | None) -> tuple[Vo
     return filled(folder, found, vocab), notes
 
 
+def from_file(path: Path, vocab: int) -> tuple[Vocabulary, list[str]]:
+    """As read, of one file: tokenizer.model or tokenizer.json."""
+    found, notes = bpe(path) if path.suffix == ".json" else (sentencepiece(path), [])
+    return filled(path, found, vocab), notes
+
+
 def parse(path: Path, limit: int) -> dict[str, Any]:
     """An object in JSON."""
     try:

@@ -1,0 +1,168 @@
+"""Reads PyTorch's checkpoints: the state_dict of a llama-shaped module, as torch.save writes it since 1.6.
+
+torch.load runs with weights_only, and only after the pickle was found to name nothing but tensors: even what that
+allows may take memory without end."""
+
+import pickletools
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from . import huggingface, llama2c, naming, tokenizers_in
+from .errors import BadInput, plain
+from .source import MOST, Floats, Sizes, Source, Tensor, file_size, sha256
+
+MAGIC = b"PK\x03\x04"
+PICKLE_LIMIT = 16 << 20
+CONTAINERS = ("model", "state_dict", "model_state_dict")  # keys under which checkpoints keep the module
+TYPES = ("FloatStorage", "HalfStorage", "BFloat16Storage", "DoubleStorage")
+HARMLESS = {
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_parameter",
+    "torch Size",
+    *(f"torch {name}" for name in (*TYPES, "LongStorage", "IntStorage", "BoolStorage")),
+}
+
+
+def read(path: Path, tokenizer: Path | None) -> Source:
+    """Raises BadInput for what is no such file, or no llama."""
+    tensors, settings = load(path)
+    beside = path.with_name("config.json")
+    if beside.exists() and "n_heads" not in settings:
+        config = huggingface.read_config(beside)
+        sizes, tied = huggingface.sizes_of(beside, config), config.tie_word_embeddings
+    else:
+        params = path.with_name("params.json")
+        if params.exists():
+            settings = tokenizers_in.parse(params, 1 << 20) | settings
+        sizes = _sizes(path, tensors, settings)
+        tied = not any(naming.gguf_name(name) == "output.weight" for name in tensors)
+    found = naming.to_gguf(path, sizes, tensors, tied)
+    if tokenizer is None:
+        vocabulary, notes = tokenizers_in.read(path.parent, sizes.vocab_size, None, None)
+    elif tokenizer.suffix in (".model", ".json"):
+        vocabulary, notes = tokenizers_in.from_file(tokenizer, sizes.vocab_size)
+    else:
+        vocabulary, notes = llama2c.read_tokenizer(tokenizer, sizes.vocab_size), []
+    return Source(path, sizes, vocabulary, found, sha256(path), notes=tuple(notes))
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The module's tensors by name, and settings (model_args) that lie beside them."""
+    try:
+        import torch
+    except ImportError:
+        raise BadInput(f"{path}: torch is missing: pip install torch, or save the model as safetensors") from None
+    _check(path)
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds, for a file that is not to be trusted
+        first = plain((str(error) or type(error).__name__).splitlines()[0])
+        raise BadInput(f"{path}: damaged, or no state_dict: {first[:200]}") from None
+    if not isinstance(loaded, dict):
+        raise BadInput(f"{path}: holds no state_dict; save model.state_dict()")
+    module = next((loaded[key] for key in CONTAINERS if isinstance(loaded.get(key), dict)), loaded)
+    settings = loaded.get("model_args", {}) if module is not loaded else {}
+    tensors = {}
+    for name, value in module.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise BadInput(f"{path}: {plain(str(name))[:128]!r} is no tensor; save model.state_dict()")
+        if naming.is_table(name):
+            settings = _from_table(name, tuple(value.shape)) | (settings if isinstance(settings, dict) else {})
+            continue
+        plainly = value.dim() and value.layout == torch.strided and value.is_contiguous() and not value.is_quantized
+        if not (plainly and value.dtype.is_floating_point and value.numel() and value.device.type == "cpu"):
+            raise BadInput(f"{path}: {plain(name)[:128]!r} is no plain tensor of floats")
+        tensors[name] = Tensor(tuple(value.shape), _Rows(value).floats)
+    if not tensors:
+        raise BadInput(f"{path}: holds no tensors; save model.state_dict()")
+    return tensors, settings if isinstance(settings, dict) else {}
+
+
+class _Rows:
+    def __init__(self, tensor: Any) -> None:
+        self.tensor = tensor.detach().reshape(-1, tensor.shape[-1])
+
+    def floats(self, first: int, count: int) -> Floats:
+        values: Floats = self.tensor[first : first + count].float().numpy()
+        return values
+
+
+def _check(path: Path) -> None:
+    """That the archive is as torch.save writes it, and its pickle names nothing but tensors."""
+    try:
+        size = file_size(path)
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            if len({m.filename for m in members}) < len(members):
+                raise BadInput(f"{path}: a damaged archive: a name is there twice")
+            if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > size:
+                raise BadInput(f"{path}: an archive that torch.save did not write: its parts are compressed or overlap")
+            pickles = [m for m in members if m.filename.endswith(".pkl")]
+            if len(pickles) != 1 or pickles[0].file_size > PICKLE_LIMIT:
+                raise BadInput(f"{path}: an archive without one small data.pkl: save model.state_dict()")
+            data = archive.read(pickles[0])
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
+        raise BadInput(f"{path}: a damaged archive: {plain(str(error))[:200]}; copy it again") from None
+    try:
+        for code, argument, _ in pickletools.genops(data):
+            if code.name in ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"):
+                raise BadInput(f"{path}: its pickle makes objects; save model.state_dict()")
+            if code.name == "GLOBAL" and argument not in HARMLESS:
+                named = plain(str(argument).replace(" ", "."))[:64]
+                raise BadInput(f"{path}: its pickle asks for {named}, which is no tensor; save model.state_dict()")
+    except BadInput:
+        raise
+    except Exception as error:  # pickletools has no error of its own
+        raise BadInput(f"{path}: a damaged pickle: {plain(str(error))[:100]}") from None
+
+
+def _from_table(name: str, shape: tuple[int, ...]) -> dict[str, int]:
+    """What a table of RoPE tells: half a head's values, and of cosines also the positions."""
+    found = {"head_dim": 2 * shape[-1]} if shape and "freqs_cis" not in name else {}
+    return found | ({"max_seq_len": shape[0]} if len(shape) == 2 else {})
+
+
+def _number(path: Path, settings: dict[str, Any], keys: tuple[str, ...], default: Any = None) -> Any:
+    for key in keys:
+        value = settings.get(key)
+        if value is None or value == -1:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST:
+            raise BadInput(f"{path}: {key} is {plain(str(value))[:32]}: no usable number")
+        return value
+    return default
+
+
+def _sizes(path: Path, tensors: dict[str, Tensor], settings: dict[str, Any]) -> Sizes:
+    """From the tensors' shapes and what settings say of heads and context."""
+    shapes = {known: t.shape for name, t in tensors.items() if (known := naming.gguf_name(name))}
+    wanted = ("token_embd.weight", "blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.ffn_gate.weight")
+    for name in wanted:
+        if len(shapes.get(name, ())) != 2:
+            raise BadInput(f"{path}: no llama: tensor {name} is missing, or no matrix")
+    (vocab, dim), (kv_dim, _), (hidden, _) = (shapes[name] for name in (wanted[0], *wanted[2:]))
+    head_dim = _number(path, settings, ("head_dim",))
+    heads = _number(path, settings, ("n_heads",), head_dim and dim // int(head_dim))
+    if not heads or dim % heads:
+        raise BadInput(f"{path}: does not say how many heads it has: put its config.json or params.json beside it")
+    heads = int(heads)
+    sizes = Sizes(
+        dim=dim,
+        hidden_dim=hidden,
+        n_layers=1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("blk.")),
+        n_heads=heads,
+        n_kv_heads=max(kv_dim // (dim // heads), 1),
+        vocab_size=vocab,
+        context=int(_number(path, settings, ("max_seq_len",), 2048)),
+        rope_base=float(_number(path, settings, ("rope_theta",), 10000.0)),
+        eps=float(_number(path, settings, ("norm_eps",), 1e-5)),
+    )
+    if fault := sizes.fault():
+        raise BadInput(f"{path}: {fault}")
+    if settings.get("use_scaled_rope"):
+        raise BadInput(f"{path}: not supported: rope scaling 'llama3'")
+    return sizes
