@@ -23,8 +23,10 @@ import numpy.typing as npt
 from gguf import GGUFWriter
 from gguf.constants import GGML_QUANT_VERSION, TokenType
 
-from . import quants
+from . import quants, recipe
 from .errors import BadInput, RunFailed
+from .recipe import Recipe
+from .rounding import Rounding
 
 Floats = npt.NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -104,19 +106,29 @@ class Vocabulary:
     types: list[TokenType]
 
 
-def convert(checkpoint: Path, tokenizer: Path, out: Path, type_: str, name: str | None = None) -> Summary:
+def convert(
+    checkpoint: Path,
+    tokenizer: Path,
+    out: Path,
+    type_: str,
+    name: str | None = None,
+    mix: Recipe | None = None,
+    rounding: Rounding | None = None,
+) -> Summary:
     """Write `checkpoint` and `tokenizer` as the GGUF file `out`.
 
     type_: for matrices, one of quants.TYPES or quants.MIXES; norms stay F32, and a matrix that does
     not fit the type gets its fallback.
     name: the model's name in the file; the checkpoint's name if not given.
+    mix: other types for some matrices; rounding: of all, to the nearest if not given.
     Raises BadInput for input that cannot be used and RunFailed if writing fails; `out` is then
     as it was before.
     """
     if type_ not in quants.TYPES and type_ not in quants.MIXES:
         raise BadInput(f"type {type_} is not known: use one of {', '.join([*quants.TYPES, *quants.MIXES])}")
     header = read_header(checkpoint)
-    check_row_length(checkpoint, header, type_)
+    mix, rounding = mix or {}, rounding or Rounding()
+    check_row_length(checkpoint, header, type_, mix)
     vocabulary = read_tokenizer(tokenizer, header.vocab_size)
     check_out(out, checkpoint, tokenizer)
     tensors, digest = read_tensors(checkpoint, header)
@@ -124,12 +136,12 @@ def convert(checkpoint: Path, tokenizer: Path, out: Path, type_: str, name: str 
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     writer = GGUFWriter(partial, "llama")
     try:
-        hidden_dim = padded(header.hidden_dim, type_)
-        add_model(writer, header, hidden_dim, type_, printable(name or checkpoint.stem))
+        hidden_dim = padded(header, type_, mix)
+        add_model(writer, header, hidden_dim, type_, mix, printable(name or checkpoint.stem))
         add_vocabulary(writer, vocabulary)
         writer.add_string("tinyprof.source.file", printable(checkpoint.name))
         writer.add_string("tinyprof.source.sha256", digest)
-        write_tensors(writer, checkpoint, tensors, hidden_dim, type_)
+        write_tensors(writer, checkpoint, tensors, hidden_dim, type_, mix, rounding)
         writer.close()
         size = partial.stat().st_size
         os.replace(partial, out)
@@ -140,7 +152,7 @@ def convert(checkpoint: Path, tokenizer: Path, out: Path, type_: str, name: str 
             writer.close()
         partial.unlink(missing_ok=True)
     shapes = {name: padded_shape(name, tensor.shape, hidden_dim) for name, tensor in tensors.items()}
-    types = Counter(stored_type(name, shape, header.n_layers, type_) for name, shape in shapes.items())
+    types = Counter(stored_type(name, shape, header.n_layers, type_, mix) for name, shape in shapes.items())
     return Summary(header.parameters(), size, header.hidden_dim, hidden_dim, dict(types))
 
 
@@ -281,12 +293,18 @@ def restore(path: Path, i: int, text: str) -> tuple[str, TokenType]:
     return text.replace(" ", "▁"), TokenType.NORMAL
 
 
-def check_row_length(path: Path, header: Header, type_: str) -> None:
+def check_row_length(path: Path, header: Header, type_: str, mix: Recipe) -> None:
     """All rows but ffn_down's are dim long, and only ffn_down's can be padded."""
-    try:
-        stored_type("blk.0.attn_q.weight", (header.dim, header.dim), header.n_layers, type_)
-    except ValueError as error:
-        raise BadInput(f"{path}: token_embd.weight: {error}; use F16 or F32") from None
+    matrices = ["token_embd.weight", *([] if header.shared_output else ["output.weight"])]
+    kinds = [kind for kind, shape in header.layer().items() if len(shape) == 2]
+    matrices += [f"blk.{i}.{kind}.weight" for i in range(header.n_layers) for kind in kinds]
+    recipe.check(mix, matrices)
+    for name in matrices:
+        try:
+            if not name.endswith(".ffn_down.weight"):
+                stored_type(name, (header.dim, header.dim), header.n_layers, type_, mix)
+        except ValueError as error:
+            raise BadInput(f"{path}: {name}: {error}; use F16 or F32") from None
 
 
 def check_out(out: Path, *inputs: Path) -> None:
@@ -298,10 +316,11 @@ def check_out(out: Path, *inputs: Path) -> None:
         raise BadInput(f"{out}: is an input too; give another name")
 
 
-def padded(hidden_dim: int, type_: str) -> int:
+def padded(header: Header, type_: str, mix: Recipe) -> int:
     """Feed-forward length in the file: whole blocks, as it is the row length of ffn_down."""
-    block = 1 if type_ in ("F32", "F16") else 32
-    return -(-hidden_dim // block) * block
+    types = {recipe.type_of(mix, f"blk.{i}.ffn_down.weight") or type_ for i in range(header.n_layers)}
+    block = 1 if types <= {"F32", "F16"} else 32
+    return -(-header.hidden_dim // block) * block
 
 
 def padded_shape(name: str, shape: Shape, hidden_dim: int) -> Shape:
@@ -316,18 +335,19 @@ def padded_shape(name: str, shape: Shape, hidden_dim: int) -> Shape:
     return shape
 
 
-def stored_type(name: str, shape: Shape, layers: int, type_: str) -> str:
+def stored_type(name: str, shape: Shape, layers: int, type_: str, mix: Recipe) -> str:
     """The type of one tensor. Raises ValueError if its rows fit none."""
-    return quants.fitting(quants.chosen(name, layers, type_), *shape) if len(shape) == 2 else "F32"
+    wanted = recipe.type_of(mix, name) or quants.chosen(name, layers, type_)
+    return quants.fitting(wanted, *shape) if len(shape) == 2 else "F32"
 
 
-def add_model(writer: GGUFWriter, header: Header, hidden_dim: int, type_: str, name: str) -> None:
+def add_model(writer: GGUFWriter, header: Header, hidden_dim: int, type_: str, mix: Recipe, name: str) -> None:
     writer.add_name(name)
     writer.add_custom_alignment(32)
     file_type = quants.MIXES[type_][1] if type_ in quants.MIXES else quants.TYPES[type_].file_type
     if file_type is not None:
         writer.add_file_type(file_type)
-    if type_ not in ("F32", "F16"):
+    if mix or type_ not in ("F32", "F16"):
         writer.add_quantization_version(GGML_QUANT_VERSION)
     writer.add_vocab_size(header.vocab_size)
     writer.add_context_length(header.seq_len)
@@ -353,11 +373,19 @@ def add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
     writer.add_add_space_prefix(True)
 
 
-def write_tensors(writer: GGUFWriter, source: Path, tensors: dict[str, Floats], hidden_dim: int, type_: str) -> None:
+def write_tensors(
+    writer: GGUFWriter,
+    source: Path,
+    tensors: dict[str, Floats],
+    hidden_dim: int,
+    type_: str,
+    mix: Recipe,
+    rounding: Rounding,
+) -> None:
     """Write header, metadata and tensors; one tensor at a time is in memory."""
     layers = sum(name.endswith(".attn_q.weight") for name in tensors)
     shapes = {name: padded_shape(name, t.shape, hidden_dim) for name, t in tensors.items()}
-    stored = {name: stored_type(name, shape, layers, type_) for name, shape in shapes.items()}
+    stored = {name: stored_type(name, shape, layers, type_, mix) for name, shape in shapes.items()}
     for name, shape in shapes.items():
         size = prod(shape[:-1]) * quants.row_bytes(stored[name], shape[-1])
         writer.add_tensor_info(name, shape, np.dtype(np.float32), size, raw_dtype=quants.raw_type(stored[name]))
@@ -366,7 +394,7 @@ def write_tensors(writer: GGUFWriter, source: Path, tensors: dict[str, Floats], 
     writer.write_ti_data_to_file()
     for name, tensor in tensors.items():
         check_values(source, name, tensor, stored[name])
-        writer.write_tensor_data(encode(tensor, shapes[name], stored[name]))
+        writer.write_tensor_data(encode(name, tensor, shapes[name], stored[name], rounding))
         check_written(writer)
 
 
@@ -387,12 +415,12 @@ def check_values(source: Path, name: str, tensor: Floats, type_: str) -> None:
         raise BadInput(f"{source}: {name} has weights too large for {type_}; use F32")
 
 
-def encode(tensor: Floats, shape: Shape, type_: str) -> npt.NDArray[np.generic]:
+def encode(name: str, tensor: Floats, shape: Shape, type_: str, rounding: Rounding) -> npt.NDArray[np.generic]:
     """The tensor, padded with zeros to `shape`; block types as bytes (rows, bytes of a row)."""
     if shape != tensor.shape:
         missing = [(0, to - have) for have, to in zip(tensor.shape, shape, strict=True)]
         tensor = np.pad(tensor, missing)
-    return quants.quantize(tensor.reshape(-1, shape[-1]), type_)
+    return rounding.quantize(name, tensor.reshape(-1, shape[-1]), type_)
 
 
 def file_size(path: Path) -> int:
