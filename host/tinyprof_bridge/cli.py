@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -223,11 +224,28 @@ def convert(
         str, typer.Option("--type", help="Q4_0, Q8_0, Q4_K_M, TP3 …: docs/models.md has all; keep: as they are (GGUF)")
     ] = "Q4_0",
     name: Annotated[str | None, typer.Option(help="name to write into the file")] = None,
+    recipe: Annotated[Path | None, typer.Option(help='TOML or JSON of "pattern" = "type" for some matrices')] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="TEXT", help="round so that what the model makes of this text changes least")
+    ] = None,
+    method: Annotated[str, typer.Option(help="of rounding with --calibration: gptq, imatrix or nearest")] = "gptq",
+    tokens: Annotated[int, typer.Option(help="tokens of the calibration text to take at most")] = 16384,
 ) -> None:
     """Make a GGUF file from another format, or of other types."""
+    from . import calibrate, rounding
+    from . import recipe as recipes
     from .convert import convert as run_convert
 
-    summary = run_convert(source, tokenizer, out, type_.upper(), name)
+    if method not in rounding.METHODS or tokens < 1:
+        raise BadInput(f"--method takes {', '.join(rounding.METHODS)}, --tokens a positive number")
+    mix = recipes.read(recipe) if recipe else None
+    how = rounding.Rounding()
+    if calibration and method != "nearest":
+        with tempfile.TemporaryDirectory() as scratch:
+            exact = Path(scratch) / "f32.gguf"
+            run_convert(source, tokenizer, exact, "F32")
+            how = rounding.Rounding(method, calibrate.moments(exact, calibration, tokens))
+    summary = run_convert(source, tokenizer, out, type_.upper(), name, mix, how)
     print(f"{out}: {summary.parameters:,} parameters, {summary.bytes:,} bytes", end="")
     if summary.padded_to != summary.padded_from:
         print(f"; hidden size padded with zeros from {summary.padded_from} to {summary.padded_to}", end="")
@@ -293,8 +311,6 @@ def emulate(
     bare: Annotated[bool, typer.Option(help="start with empty flash")] = False,
 ) -> None:
     """Start an emulated board with package and model in its flash, and keep it running."""
-    import tempfile
-
     from . import deploy
 
     if board not in boards.EMULATED:

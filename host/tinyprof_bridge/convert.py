@@ -18,8 +18,10 @@ import numpy.typing as npt
 from gguf import GGUFWriter, RopeScalingType
 from gguf.constants import GGML_QUANT_VERSION
 
-from . import gguf_files, huggingface, llama2c, pytorch_files, quants
+from . import gguf_files, huggingface, llama2c, pytorch_files, quants, recipe
 from .errors import BadInput, RunFailed
+from .recipe import Recipe
+from .rounding import Rounding
 from .source import SLAB, Floats, Shape, Sizes, Source, Tensor, Vocabulary, file_size
 
 KEEP = "KEEP"
@@ -37,35 +39,47 @@ class Summary:
     notes: tuple[str, ...] = ()
 
 
-def convert(source: Path, tokenizer: Path | None, out: Path, type_: str, name: str | None = None) -> Summary:
+def convert(
+    source: Path,
+    tokenizer: Path | None,
+    out: Path,
+    type_: str,
+    name: str | None = None,
+    mix: Recipe | None = None,
+    rounding: Rounding | None = None,
+) -> Summary:
     """Write the model `source` as the GGUF file `out`.
 
     tokenizer: of a source that has none in it.
     type_: for matrices, one of quants.TYPES or quants.MIXES; norms stay F32, and a matrix that does
     not fit the type gets its fallback. KEEP: types and bytes as they are.
     name: the model's name in the file; the source's name if not given.
+    mix: other types for some matrices; rounding: of all, to the nearest if not given.
     Raises BadInput for input that cannot be used and RunFailed if writing fails; `out` is then
     as it was before.
     """
     if type_ not in (*quants.TYPES, *quants.MIXES, KEEP):
         known = ", ".join([*quants.TYPES, *quants.MIXES, KEEP.lower()])
         raise BadInput(f"type {type_} is not known: use one of {known}")
+    mix, rounding = mix or {}, rounding or Rounding()
+    if type_ == KEEP and mix:
+        raise BadInput("a recipe and --type keep: give one of them")
     model = read(source, tokenizer)
     if type_ == KEEP:
         check_kept(model)
     else:
-        check_row_length(model, type_)
+        check_row_length(model, type_, mix)
     check_out(out, source, *([tokenizer] if tokenizer else []))
 
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     writer = GGUFWriter(partial, "llama")
     try:
-        hidden_dim = padded(model.sizes.hidden_dim, type_)
-        add_model(writer, model, hidden_dim, type_, printable(name or model.name or source.stem or source.name))
+        hidden_dim = padded(model.sizes, type_, mix)
+        add_model(writer, model, hidden_dim, type_, mix, printable(name or model.name or source.stem or source.name))
         add_vocabulary(writer, model.vocabulary)
         writer.add_string("tinyprof.source.file", printable(source.name))
         writer.add_string("tinyprof.source.sha256", model.digest)
-        stored = write_tensors(writer, model, hidden_dim, type_)
+        stored = write_tensors(writer, model, hidden_dim, type_, mix, rounding)
         writer.close()
         size = partial.stat().st_size
         os.replace(partial, out)
@@ -108,12 +122,16 @@ def check_kept(model: Source) -> None:
             raise BadInput(f"{model.path}: no board has kernels for the type of {name}: give --type")
 
 
-def check_row_length(model: Source, type_: str) -> None:
+def check_row_length(model: Source, type_: str, mix: Recipe) -> None:
     """All rows but ffn_down's are dim long, and only ffn_down's can be padded."""
-    try:
-        stored_type("blk.0.attn_q.weight", (model.sizes.dim, model.sizes.dim), model.sizes.n_layers, type_)
-    except ValueError as error:
-        raise BadInput(f"{model.path}: token_embd.weight: {error}; use F16 or F32") from None
+    matrices = [name for name, tensor in model.tensors.items() if len(tensor.shape) == 2]
+    recipe.check(mix, matrices)
+    for name in matrices:
+        try:
+            if not name.endswith(".ffn_down.weight"):
+                stored_type(name, (model.sizes.dim, model.sizes.dim), model.sizes.n_layers, type_, mix)
+        except ValueError as error:
+            raise BadInput(f"{model.path}: {name}: {error}; use F16 or F32") from None
 
 
 def check_out(out: Path, *inputs: Path) -> None:
@@ -125,10 +143,11 @@ def check_out(out: Path, *inputs: Path) -> None:
         raise BadInput(f"{out}: is an input too; give another name")
 
 
-def padded(hidden_dim: int, type_: str) -> int:
+def padded(sizes: Sizes, type_: str, mix: Recipe) -> int:
     """Feed-forward length in the file: whole blocks, as it is the row length of ffn_down."""
-    block = 1 if type_ in ("F32", "F16", KEEP) else 32
-    return -(-hidden_dim // block) * block
+    types = {recipe.type_of(mix, f"blk.{i}.ffn_down.weight") or type_ for i in range(sizes.n_layers)}
+    block = 1 if types <= {"F32", "F16", KEEP} else 32
+    return -(-sizes.hidden_dim // block) * block
 
 
 def padded_shape(name: str, shape: Shape, hidden_dim: int) -> Shape:
@@ -143,12 +162,13 @@ def padded_shape(name: str, shape: Shape, hidden_dim: int) -> Shape:
     return shape
 
 
-def stored_type(name: str, shape: Shape, layers: int, type_: str) -> str:
+def stored_type(name: str, shape: Shape, layers: int, type_: str, mix: Recipe) -> str:
     """The type of one tensor. Raises ValueError if its rows fit none."""
-    return quants.fitting(quants.chosen(name, layers, type_), *shape) if len(shape) == 2 else "F32"
+    wanted = recipe.type_of(mix, name) or quants.chosen(name, layers, type_)
+    return quants.fitting(wanted, *shape) if len(shape) == 2 else "F32"
 
 
-def add_model(writer: GGUFWriter, model: Source, hidden_dim: int, type_: str, name: str) -> None:
+def add_model(writer: GGUFWriter, model: Source, hidden_dim: int, type_: str, mix: Recipe, name: str) -> None:
     sizes = model.sizes
     writer.add_name(name)
     for key, value in model.about.items():
@@ -159,7 +179,7 @@ def add_model(writer: GGUFWriter, model: Source, hidden_dim: int, type_: str, na
         file_type = quants.MIXES[type_][1] if type_ in quants.MIXES else quants.TYPES[type_].file_type
     if file_type is not None:
         writer.add_file_type(file_type)
-    if type_ not in ("F32", "F16"):
+    if mix or type_ not in ("F32", "F16"):
         writer.add_quantization_version(GGML_QUANT_VERSION)
     add_sizes(writer, sizes, hidden_dim)
 
@@ -192,12 +212,14 @@ def add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
     writer.add_add_space_prefix(vocabulary.add_space)
 
 
-def write_tensors(writer: GGUFWriter, model: Source, hidden_dim: int, type_: str) -> dict[str, str]:
+def write_tensors(
+    writer: GGUFWriter, model: Source, hidden_dim: int, type_: str, mix: Recipe, rounding: Rounding
+) -> dict[str, str]:
     """Write header, metadata and tensors, some rows at a time. Returns the type of each tensor."""
     stored = {}
     for name, tensor in model.tensors.items():
         shape = padded_shape(name, tensor.shape, hidden_dim)
-        kind = tensor.type if type_ == KEEP else stored_type(name, shape, model.sizes.n_layers, type_)
+        kind = tensor.type if type_ == KEEP else stored_type(name, shape, model.sizes.n_layers, type_, mix)
         assert kind is not None
         stored[name] = kind
         size = prod(shape[:-1]) * quants.row_bytes(kind, shape[-1])
@@ -210,7 +232,8 @@ def write_tensors(writer: GGUFWriter, model: Source, hidden_dim: int, type_: str
     for name, tensor in model.tensors.items():
         writer.write_padding(file, file.tell())
         begin = file.tell()
-        for slab in slabs(model, name, tensor, padded_shape(name, tensor.shape, hidden_dim), stored[name], type_):
+        shape = padded_shape(name, tensor.shape, hidden_dim)
+        for slab in slabs(model, name, tensor, shape, stored[name], None if type_ == KEEP else rounding):
             slab.tofile(file)
             check_written(writer)
         writer.write_padding(file, file.tell() - begin)
@@ -219,9 +242,9 @@ def write_tensors(writer: GGUFWriter, model: Source, hidden_dim: int, type_: str
 
 
 def slabs(
-    model: Source, name: str, tensor: Tensor, shape: Shape, stored: str, type_: str
+    model: Source, name: str, tensor: Tensor, shape: Shape, stored: str, rounding: Rounding | None
 ) -> Iterator[npt.NDArray[np.generic]]:
-    """The bytes of a tensor that is padded to `shape`."""
+    """The bytes of a tensor that is padded to `shape`; as they are, without rounding."""
     have, cols = tensor.matrix
     rows = prod(shape[:-1])
     step = max(SLAB // max(shape[-1], 1) // 2 * 2, 2)  # some types keep rows in pairs
@@ -230,12 +253,12 @@ def slabs(
         there = min(count, have - first)
         values = tensor.rows(first, there) if there > 0 else np.zeros((0, cols), np.float32)
         check_values(model.path, name, values, stored)
-        if type_ == KEEP:
+        if rounding is None:
             assert tensor.raw is not None
             yield tensor.raw(first, count)
         else:
             values = np.pad(values, ((0, count - len(values)), (0, shape[-1] - cols)))
-            yield quants.quantize(values, stored)
+            yield rounding.quantize(name, values, stored)
 
 
 def check_written(writer: GGUFWriter) -> None:

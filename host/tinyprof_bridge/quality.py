@@ -30,10 +30,10 @@ import tinyprof
 m = tinyprof.load({source!r}, context={context}, batch=1, kv={kv!r})
 print(m.arch.vocab)
 with open({out!r}, "wb") as f:
-    for window in {windows!r}:
+    for window in open({windows!r}):
         m.pos = 0
-        for token in window[:-1]:
-            m.step(token)
+        for token in window.split():
+            m.step(int(token))
             f.write(m.logits)
         print()
 """
@@ -79,8 +79,10 @@ def measure(
 def logits(model: Path, board: str, parts: list[list[int]], out: Path, timeout: float, kv: str | None = None) -> Logits:
     """(tokens, vocab) after each token but the last of each window, on the unix port of a path."""
     context = max(map(len, parts)) - 1
+    windows_file = out.with_suffix(".txt")
+    windows_file.write_text("".join(" ".join(map(str, part[:-1])) + "\n" for part in parts))
     with prepare(board, model, Progress()) as place:
-        code = _CODE.format(source=place.source, context=context, kv=kv, out=str(out), windows=parts)
+        code = _CODE.format(source=place.source, context=context, kv=kv, out=str(out), windows=str(windows_file))
         try:
             vocab, *_ = map(int, filter(None, place.transport.run(code, timeout)))
         except RunFailed as error:

@@ -206,7 +206,11 @@ def _q3_k(x: Floats) -> Bytes:
 
 
 def _q4_k(x: Floats) -> Bytes:
-    d, m, scales, mins, q = _ranged(x.reshape(-1, 256), 32, 15, 63)
+    return q4_k_bytes(*_ranged(x.reshape(-1, 256), 32, 15, 63))
+
+
+def q4_k_bytes(d: Bytes, m: Bytes, scales: Ints, mins: Ints, q: Ints) -> Bytes:
+    """Superblocks (n, bytes) of fp16 d and m as bytes (n, 2), scales and mins (n, 8), q (n, 256)."""
     return np.concatenate([d, m, _six_bits(scales, mins), _join(q, 4, 2)], 1)
 
 
@@ -245,14 +249,18 @@ def _pad4(x: npt.NDArray[np.generic]) -> Bytes:
 
 
 def _tp3(x: Floats) -> Bytes:
-    """Rows of 3 bits: float scale, int8 scales, 12 bytes a block."""
     parts = x.reshape(len(x), -1, 32)
     factor, scales = _own_scales(_best_scale(parts, -4, 3)[..., 0])
-    codes = _nearest(parts, (factor * scales)[..., None].astype(np.float32), -4, 3) + 4
+    return tp3_bytes(factor, scales, _nearest(parts, (factor * scales)[..., None].astype(np.float32), -4, 3) + 4)
+
+
+def tp3_bytes(factor: Floats, scales: Ints, codes: Ints) -> Bytes:
+    """Rows of 3 bits: float scale, int8 scales, 12 bytes a block. factor (rows, 1), scales (rows, blocks), codes
+    0 to 7 (rows, blocks, 32)."""
     words = codes[..., :30].reshape(*codes.shape[:2], 3, 5, 2)  # word, place, half
     halves = (words << (3 * np.arange(5))[:, None]).sum(3)
     halves |= (codes[..., None, 30:] >> np.arange(3)[:, None] & 1) << 15
-    blocks = halves.astype("<u2").reshape(len(x), -1).view(np.uint8)
+    blocks = halves.astype("<u2").reshape(len(codes), -1).view(np.uint8)
     return np.concatenate([factor.view(np.uint8), _pad4(scales), blocks], 1)
 
 
@@ -269,20 +277,23 @@ def _unpack_tp3(data: Bytes, cols: int) -> Floats:
 
 
 def _pairs(x: Floats, levels: tuple[int, int, int]) -> Bytes:
-    """Rows in pairs of 2 bits: two float scales, int8 scales in turn, 16 bytes a block.
-
-    levels: the least value, its distance to the next, and the greatest."""
+    """levels: the least value, its distance to the next, and the greatest."""
     low, step, high = levels
     parts = x.reshape(len(x), -1, 32)
     factor, scales = _own_scales(_pair_scale(parts, low, step, high))
     d = (factor * scales)[..., None].astype(np.float32)
-    codes = (_steps(parts, d, low, step, high) - low) // step
-    blocks = parts.shape[1]
+    return pair_bytes(factor, scales, (_steps(parts, d, low, step, high) - low) // step)
+
+
+def pair_bytes(factor: Floats, scales: Ints, codes: Ints) -> Bytes:
+    """Rows in pairs of 2 bits: two float scales, int8 scales in turn, 16 bytes a block. factor (rows, 1), scales
+    (rows, blocks), codes 0 to 3 (rows, blocks, 32)."""
+    rows, blocks = scales.shape
     columns = codes.reshape(-1, 2, blocks, 4, 8)
     # row b of a pair has the column of nibble i three nibbles on, and the top bit of its codes turned
     nibbles = columns[:, 0] | np.roll(columns[:, 1] ^ 2, 3, -1) << 2
-    data = (nibbles[..., 0::2] | nibbles[..., 1::2] << 4).astype(np.uint8).reshape(len(x) // 2, -1)
-    turned = scales.reshape(-1, 2, blocks).transpose(0, 2, 1).reshape(len(x) // 2, -1)
+    data = (nibbles[..., 0::2] | nibbles[..., 1::2] << 4).astype(np.uint8).reshape(rows // 2, -1)
+    turned = scales.reshape(-1, 2, blocks).transpose(0, 2, 1).reshape(rows // 2, -1)
     return np.concatenate([factor.reshape(-1, 2).view(np.uint8), _pad4(turned), data], 1)
 
 
@@ -303,11 +314,11 @@ def _pair_scale(parts: Floats, low: int, step: int, high: int) -> Floats:
     return scales
 
 
-_LEVELS = {"TP2": (-3, 2, 3), "TPT": (-1, 1, 1)}
+LEVELS = {"TP2": (-3, 2, 3), "TPT": (-1, 1, 1)}
 
 
 def _unpack_pairs(data: Bytes, cols: int, type_: str) -> Floats:
-    low, step, _ = _LEVELS[type_]
+    low, step, _ = LEVELS[type_]
     blocks, pairs = cols // 32, data.reshape(len(data) // 2, -1)
     factor = pairs[:, :8].copy().view("<f4")
     scales = pairs[:, 8 : 8 + 2 * blocks].view(np.int8).reshape(-1, blocks, 2).transpose(0, 2, 1)
@@ -326,6 +337,6 @@ _PACKERS: dict[str, Callable[[Floats], Bytes]] = {
     "Q5_K": _q5_k,
     "Q6_K": _q6_k,
     "TP3": _tp3,
-    "TP2": lambda x: _pairs(x, _LEVELS["TP2"]),
-    "TPT": lambda x: _pairs(x, _LEVELS["TPT"]),
+    "TP2": lambda x: _pairs(x, LEVELS["TP2"]),
+    "TPT": lambda x: _pairs(x, LEVELS["TPT"]),
 }

@@ -1,0 +1,93 @@
+"""A llama in numpy on many tokens at once: what goes into each matrix, for calibration.
+
+Shapes in comments: W windows, T tokens of each, H heads, D values of a head."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from gguf.quants import dequantize
+
+from .errors import BadInput
+from .tokens import Vocabulary, field, open_gguf, vocabulary
+
+Floats = npt.NDArray[np.float32]
+Seen = Callable[[str, Floats], None]  # a matrix's name, its inputs (n, cols)
+
+
+class Forward:
+    """A model from a GGUF file of types that llama.cpp knows. weights may be changed between runs."""
+
+    def __init__(self, path: Path) -> None:
+        reader = open_gguf(path)
+        if (kind := field(reader, "general.architecture")) != "llama":
+            raise BadInput(f"{path}: general.architecture {kind!r} is not supported: only 'llama'")
+        self.words: Vocabulary = vocabulary(reader)
+        self.weights: dict[str, Floats] = {
+            t.name: dequantize(t.data, t.tensor_type).astype(np.float32) for t in reader.tensors
+        }
+
+        def get(key: str, default: float | str | None = None) -> float:
+            value = field(reader, f"llama.{key}", default)
+            return float(value[0] if isinstance(value, list) else value)
+
+        self.layers = int(get("block_count"))
+        self.heads = int(get("attention.head_count"))
+        self.kv_heads = int(get("attention.head_count_kv", self.heads))
+        self.eps = get("attention.layer_norm_rms_epsilon", 1e-5)
+        self.context = int(get("context_length"))
+        self.output = "output.weight" if "output.weight" in self.weights else "token_embd.weight"
+        self.head_dim = self.weights["token_embd.weight"].shape[1] // self.heads
+        dims = int(get("rope.dimension_count", self.head_dim))
+        self.freqs = get("rope.freq_base", 10000.0) ** (-np.arange(0, dims, 2) / dims)
+        if field(reader, "llama.rope.scaling.type", "linear") == "linear":
+            self.freqs /= get("rope.scaling.factor", 1.0) or 1.0
+
+    def run(self, tokens: npt.NDArray[np.int64], seen: Seen | None = None) -> Floats:
+        """Logits (W, T, vocab) after each of tokens (W, T)."""
+        x = self.weights["token_embd.weight"][tokens]
+        turns = np.exp(1j * np.outer(np.arange(tokens.shape[1]), self.freqs)).astype(np.complex64)
+        for i in range(self.layers):
+            block = f"blk.{i}."
+            h = self._norm(x, block + "attn_norm")
+            q, k, v = (self._product(block + f"attn_{name}", h, seen) for name in "qkv")
+            h = self._attention(q, k, v, turns)
+            x = x + self._product(block + "attn_output", h, seen)
+            h = self._norm(x, block + "ffn_norm")
+            gate = self._product(block + "ffn_gate", h, seen)
+            up = self._product(block + "ffn_up", h, seen)
+            x = x + self._product(block + "ffn_down", gate / (1 + np.exp(-gate)) * up, seen)
+        return self._product(self.output.removesuffix(".weight"), self._norm(x, "output_norm"), seen)
+
+    def _norm(self, x: Floats, name: str) -> Floats:
+        scaled: Floats = x / np.sqrt(np.mean(x * x, -1, keepdims=True) + np.float32(self.eps))
+        scaled *= self.weights[name + ".weight"]
+        return scaled
+
+    def _product(self, name: str, x: Floats, seen: Seen | None) -> Floats:
+        if seen:
+            seen(name + ".weight", x.reshape(-1, x.shape[-1]))
+        return x @ self.weights[name + ".weight"].T
+
+    def _attention(self, q: Floats, k: Floats, v: Floats, turns: npt.NDArray[np.complex64]) -> Floats:
+        def split(x: Floats, heads: int) -> Floats:  # (W, H, T, D)
+            return x.reshape(*x.shape[:2], heads, self.head_dim).transpose(0, 2, 1, 3)
+
+        group = self.heads // self.kv_heads  # neighbouring query heads share keys and values
+        q = self._rope(split(q, self.heads), turns)
+        k = self._rope(split(k, self.kv_heads), turns).repeat(group, 1)
+        v = split(v, self.kv_heads).repeat(group, 1)
+        scores = q @ k.swapaxes(2, 3) / np.float32(np.sqrt(self.head_dim))
+        scores[..., np.triu(np.ones(scores.shape[-2:], bool), 1)] = -np.inf
+        scores = np.exp(scores - scores.max(-1, keepdims=True))
+        scores /= scores.sum(-1, keepdims=True)
+        mixed: Floats = scores @ v
+        return mixed.transpose(0, 2, 1, 3).reshape(len(q), q.shape[2], -1)
+
+    def _rope(self, x: Floats, turns: npt.NDArray[np.complex64]) -> Floats:
+        dims = 2 * turns.shape[1]
+        pairs = (x[..., 0:dims:2] + 1j * x[..., 1:dims:2]) * turns
+        turned = x.copy()
+        turned[..., 0:dims:2], turned[..., 1:dims:2] = pairs.real, pairs.imag
+        return turned

@@ -1,0 +1,192 @@
+"""The values that a block of each type can have, chosen so that weighted squared errors are least.
+
+A block's values are least + step * code. A grid is made for one matrix and asked for its blocks from left to
+right; then it packs the codes."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from . import quants
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+
+OWN_SPARE = np.float32(1.25)  # scales after the first may become greater than the first look at a row shows
+
+
+class Grid(Protocol):
+    cols: int  # of a block
+    top: int  # codes are 0 to top
+
+    def fit(self, x: Floats, weights: Floats) -> tuple[Floats, Floats]:
+        """(least, step), to be broadcast to (rows, cols), for the next block x (rows, cols); weights, of squared
+        errors: as x, or one row for all."""
+
+    def pack(self, codes: Ints) -> Bytes:
+        """All codes (rows, all columns) as the bytes of the matrix (rows, row_bytes)."""
+
+
+def codes_of(x: Floats, least: Floats, step: Floats, top: int) -> Ints:
+    """The codes nearest to x."""
+    return _nearest(x, least, step, top).astype(np.int64)
+
+
+def _nearest(x: Floats, least: Floats, step: Floats, top: int) -> Floats:
+    """The codes nearest to x, as floats; 0 where the step is 0."""
+    q = (x - least) * np.divide(1, step, out=np.zeros_like(step), where=step != 0)
+    np.rint(q, out=q)
+    return q.clip(0, top, out=q)
+
+
+def best_scale(x: Floats, weights: Floats, low: int, stride: int, high: int) -> Floats:
+    """Scales (..., 1) of blocks x (..., n) with which scale * (low, low + stride .. high) come nearest.
+
+    Each of a number of first guesses is bettered once: the best scale for given codes is a quotient."""
+    at = np.abs(x).argmax(-1, keepdims=True)
+    extreme = np.take_along_axis(x, at, -1)
+    base = extreme / low
+    # Few levels cut the greatest values off; where they are not the same on both sides, either may take the greatest
+    few = high - low < 8 * stride
+    guesses = np.linspace(1.05, 0.35 if few else 0.8, 16 if few else 8)
+    if low != -high:
+        guesses = np.concatenate([guesses, guesses * low / high])
+    best, least = np.zeros_like(base), np.full(base.shape, np.inf, np.float32)
+    for guess in guesses.astype(np.float32):
+        scale = base * guess
+        for _ in range(2):
+            q = low + stride * _nearest(x, low * scale, stride * scale, (high - low) // stride)
+            error = (weights * (scale * q - x) ** 2).sum(-1, keepdims=True)
+            best, least = np.where(error < least, scale, best), np.minimum(error, least)
+            size = (weights * q * q).sum(-1, keepdims=True)
+            scale = np.divide((weights * q * x).sum(-1, keepdims=True), size, out=np.zeros_like(scale), where=size > 0)
+    return best.astype(np.float32)
+
+
+def best_range(x: Floats, weights: Floats, top: int) -> tuple[Floats, Floats]:
+    """(scale, min), each (..., 1) and not negative, of blocks x (..., n): scale * (0 .. top) - min comes nearest.
+
+    For given codes, both are found by a linear regression."""
+    floor = np.minimum(x.min(-1, keepdims=True), 0)
+    span = np.maximum(x.max(-1, keepdims=True), 0) - floor
+    weights = np.broadcast_to(weights, x.shape)
+    total, first = weights.sum(-1, keepdims=True), (weights * x).sum(-1, keepdims=True)
+    best = [span / top, -floor]
+    least = np.full(span.shape, np.inf, np.float32)
+    for guess in np.linspace(0.8, 1.1, 10, dtype=np.float32):
+        scale, low = span * guess / top, floor
+        for _ in range(2):
+            q = _nearest(x, low, scale, top)
+            error = (weights * (scale * q + low - x) ** 2).sum(-1, keepdims=True)
+            better = error < least
+            best = [np.where(better, new, old) for new, old in zip((scale, -low), best, strict=True)]
+            least = np.minimum(error, least)
+            linear = (weights * q).sum(-1, keepdims=True)
+            square, both = ((weights * q * v).sum(-1, keepdims=True) for v in (q, x))
+            size = total * square - linear * linear
+            scale = np.divide(total * both - linear * first, size, out=np.zeros_like(span), where=size > 0)
+            low = np.divide(square * first - linear * both, size, out=np.zeros_like(span), where=size > 0)
+            alone = np.divide(both, square, out=np.zeros_like(span), where=square > 0)
+            scale, low = np.where(low > 0, alone, np.maximum(scale, 0)), np.minimum(low, 0)
+    return best[0].astype(np.float32), best[1].astype(np.float32)
+
+
+def _half(x: Floats) -> npt.NDArray[np.float16]:
+    return x.clip(-quants.F16_MAX, quants.F16_MAX).astype("<f2")
+
+
+class Legacy:
+    """Q4_0 and Q8_0: an fp16 scale in each block of 32."""
+
+    cols = 32
+
+    def __init__(self, low: int, high: int) -> None:
+        self.low, self.high, self.top = low, high, high - low
+        self._scales: list[npt.NDArray[np.float16]] = []
+
+    def fit(self, x: Floats, weights: Floats) -> tuple[Floats, Floats]:
+        half = _half(best_scale(x, weights, self.low, 1, self.high))
+        self._scales.append(half)
+        scale = half.astype(np.float32)
+        return self.low * scale, scale
+
+    def pack(self, codes: Ints) -> Bytes:
+        q = codes.reshape(len(codes), -1, 32)
+        if self.top == 15:
+            body = (q[..., :16] | q[..., 16:] << 4).astype(np.uint8)
+        else:
+            body = (q + self.low).astype(np.int8).view(np.uint8)
+        scales = np.stack(self._scales, 1).view(np.uint8)
+        return np.concatenate([scales, body], -1).reshape(len(codes), -1)
+
+
+class Own:
+    """TP2, TP3 and TPT: a float for the row, and an int8 in each block of 32."""
+
+    cols = 32
+
+    def __init__(
+        self, levels: tuple[int, int, int], bytes_of: Callable[[Floats, Ints, Ints], Bytes], w: Floats
+    ) -> None:
+        self.low, self.stride, self.high = levels
+        self.top = (self.high - self.low) // self.stride
+        self._bytes_of = bytes_of
+        scales = best_scale(w.reshape(len(w), -1, 32), np.ones(1, np.float32), *levels)[..., 0]
+        self._factor = (np.abs(scales).max(1, keepdims=True) * OWN_SPARE / 127).astype(np.float32)
+        self._scales: list[Ints] = []
+
+    def fit(self, x: Floats, weights: Floats) -> tuple[Floats, Floats]:
+        scale = best_scale(x, weights, self.low, self.stride, self.high)
+        part = np.divide(scale, self._factor, out=np.zeros_like(scale), where=self._factor != 0)
+        self._scales.append(np.rint(part).clip(-127, 127).astype(np.int64))
+        scale = (self._factor * self._scales[-1]).astype(np.float32)
+        return self.low * scale, self.stride * scale
+
+    def pack(self, codes: Ints) -> Bytes:
+        scales = np.concatenate(self._scales, 1)
+        packed = self._bytes_of(self._factor, scales, codes.reshape(*scales.shape, 32))
+        return packed.reshape(len(codes), -1)
+
+
+class Q4K:
+    """Superblocks of 256: eight blocks of 32 with scales and minima of 6 bits."""
+
+    cols = 256
+    top = 15
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Bytes, Bytes, Ints, Ints]] = []
+
+    def fit(self, x: Floats, weights: Floats) -> tuple[Floats, Floats]:
+        parts = x.reshape(len(x), 8, 32)
+        scale, least = (v[..., 0] for v in best_range(parts, weights.reshape(-1, 8, 32), 15))
+        d, m = (_half(v.max(1, keepdims=True) / 63) for v in (scale, least))
+        none = np.zeros(1, np.float32)
+        scales, mins = (codes_of(v, none, unit.astype(np.float32), 63) for v, unit in ((scale, d), (least, m)))
+        self._parts.append((d.view(np.uint8), m.view(np.uint8), scales, mins))
+        step, low = d.astype(np.float32) * scales, -m.astype(np.float32) * mins
+        return low.astype(np.float32).repeat(32, 1), step.astype(np.float32).repeat(32, 1)
+
+    def pack(self, codes: Ints) -> Bytes:
+        q = codes.reshape(len(codes), -1, 256)
+        blocks = [quants.q4_k_bytes(*part, q[:, i]) for i, part in enumerate(self._parts)]
+        return np.concatenate(blocks, 1)
+
+
+_MAKERS: dict[str, Callable[[Floats], Grid]] = {
+    "Q4_0": lambda w: Legacy(-8, 7),
+    "Q8_0": lambda w: Legacy(-127, 127),
+    "Q4_K": lambda w: Q4K(),
+    "TP3": lambda w: Own((-4, 1, 3), quants.tp3_bytes, w),
+    "TP2": lambda w: Own(quants.LEVELS["TP2"], quants.pair_bytes, w),
+    "TPT": lambda w: Own(quants.LEVELS["TPT"], quants.pair_bytes, w),
+}
+TYPES = tuple(_MAKERS)
+
+
+def make(type_: str, w: Floats) -> Grid:
+    """The grid for a matrix w (rows, cols) in one of TYPES."""
+    return _MAKERS[type_](w)

@@ -1,0 +1,80 @@
+"""Weights rounded with regard to what goes into their matrix: better than each to the nearest.
+
+importance: the scale of each block makes the squared errors least, each weighted with the mean square of its input,
+as llama.cpp's imatrix does. feedback: beside that, what rounding a column does to the outputs is made up for in the
+columns not yet rounded (GPTQ, Frantar et al. 2022)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from . import grids, quants
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Bytes = npt.NDArray[np.uint8]
+
+METHODS = ("nearest", "imatrix", "gptq")
+DAMPING = 0.01  # of the mean square of the inputs: keeps the inverse finite and the feedback small
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How a model is rounded. moments: mean products of the inputs of its matrices, by name (calibrate.py)."""
+
+    method: str = "nearest"
+    moments: Mapping[str, Doubles] = field(default_factory=dict)
+
+    def quantize(self, name: str, w: Floats, type_: str) -> npt.NDArray[np.generic]:
+        """As quants.quantize, which does it where this knows nothing better: for a type that is not in grids.TYPES,
+        and for a matrix of which no inputs are known."""
+        moments = self.moments.get(name)
+        if self.method == "nearest" or moments is None or type_ not in grids.TYPES or not moments.any():
+            return quants.quantize(w, type_)
+        if moments.shape[1] < w.shape[1]:  # columns added to fill a block: their inputs are 0
+            missing = w.shape[1] - moments.shape[1]
+            moments = np.pad(moments, ((0, missing), (0, missing)))
+        return (feedback if self.method == "gptq" else importance)(w, moments, type_)
+
+
+def importance(w: Floats, moments: Doubles, type_: str) -> Bytes:
+    """w (rows, cols) in a type of grids.TYPES; moments (cols, cols): mean products of the inputs."""
+    grid = grids.make(type_, w)
+    weights = _positive(np.diag(moments))[None].astype(np.float32)
+    codes = []
+    for at in range(0, w.shape[1], grid.cols):
+        part = w[:, at : at + grid.cols]
+        least, step = grid.fit(part, weights[:, at : at + grid.cols])
+        codes.append(grids.codes_of(part, least, step, grid.top))
+    return grid.pack(np.concatenate(codes, 1))
+
+
+def feedback(w: Floats, moments: Doubles, type_: str) -> Bytes:
+    """As importance."""
+    grid = grids.make(type_, w)
+    damped = moments + np.diag(np.full(len(moments), DAMPING * _positive(np.diag(moments)).mean()))
+    # rows of the factor say how the error of a column is made up for in those right of it
+    factor = np.linalg.cholesky(np.linalg.inv(damped)).T
+    weights = (1 / np.diag(factor) ** 2)[None].astype(np.float32)
+    left = w.astype(np.float64)
+    codes = np.zeros(w.shape, np.int64)
+    for at in range(0, w.shape[1], grid.cols):
+        end = at + grid.cols
+        least, step = grid.fit(left[:, at:end].astype(np.float32), weights[:, at:end])
+        least, step = (np.broadcast_to(v, (len(w), grid.cols)) for v in (least, step))
+        errors = np.zeros((len(w), grid.cols))
+        for i in range(at, end):
+            low, by = least[:, i - at], step[:, i - at]
+            codes[:, i] = grids.codes_of(left[:, i].astype(np.float32), low, by, grid.top)
+            errors[:, i - at] = (left[:, i] - (low + by * codes[:, i])) / factor[i, i]
+            left[:, i + 1 : end] -= np.outer(errors[:, i - at], factor[i, i + 1 : end])
+        left[:, end:] -= errors @ factor[at:end, end:]
+    return grid.pack(codes)
+
+
+def _positive(squares: Doubles) -> Doubles:
+    """Mean squares of inputs, those that never came raised to a little: their weights count somewhat too."""
+    raised: Doubles = np.maximum(squares, 1e-6 * squares.max() + 1e-30)
+    return raised
