@@ -41,10 +41,8 @@ def read(path: Path, tokenizer: Path | None) -> Source:
     found = naming.to_gguf(path, sizes, tensors, tied)
     if tokenizer is None:
         vocabulary, notes = tokenizers_in.read(path.parent, sizes.vocab_size, None, None)
-    elif tokenizer.suffix in (".model", ".json"):
-        vocabulary, notes = tokenizers_in.from_file(tokenizer, sizes.vocab_size)
     else:
-        vocabulary, notes = llama2c.read_tokenizer(tokenizer, sizes.vocab_size), []
+        vocabulary, notes = llama2c.read_vocabulary(tokenizer, sizes.vocab_size)
     return Source(path, sizes, vocabulary, found, sha256(path), notes=tuple(notes))
 
 
