@@ -3,10 +3,11 @@
 torch.load runs with weights_only, and only after the pickle was found to name nothing but tensors: even what that
 allows may take memory without end."""
 
+import mmap
 import pickletools
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from . import huggingface, llama2c, naming, tokenizers_in
 from .errors import BadInput, plain
@@ -87,11 +88,23 @@ class _Rows:
         return values
 
 
+class _Mapped(mmap.mmap):
+    """A mapped file as zipfile wants it; Python has this from 3.13 on."""
+
+    def seekable(self) -> bool:
+        return True
+
+
 def _check(path: Path) -> None:
     """That the archive is as torch.save writes it, and its pickle names nothing but tensors."""
     try:
         size = file_size(path)
-        with zipfile.ZipFile(path) as archive:
+        # from a mapped file no more can be read than there is, whatever the directory says
+        with (
+            path.open("rb") as file,
+            _Mapped(file.fileno(), size, access=mmap.ACCESS_READ) as mapped,
+            zipfile.ZipFile(cast(IO[bytes], mapped)) as archive,
+        ):
             members = archive.infolist()
             if len({m.filename for m in members}) < len(members):
                 raise BadInput(f"{path}: a damaged archive: a name is there twice")
@@ -161,6 +174,8 @@ def _sizes(path: Path, tensors: dict[str, Tensor], settings: dict[str, Any]) -> 
     )
     if fault := sizes.fault():
         raise BadInput(f"{path}: {fault}")
+    if not 1e-37 < sizes.eps < 1 or sizes.rope_base < 1:
+        raise BadInput(f"{path}: norm_eps {sizes.eps} or rope_theta {sizes.rope_base} is no usable number")
     if settings.get("use_scaled_rope"):
         raise BadInput(f"{path}: not supported: rope scaling 'llama3'")
     return sizes
