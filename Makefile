@@ -51,7 +51,9 @@ tools:
 modules: tools $(VENV_STAMP)
 	@$(VENV)/python firmware_builds/build.py modules $(ARCHS)
 
-wheel: modules
+wheel: tools
+	@$(BUILD_PY) tools xtensa
+	@$(MAKE) --no-print-directory modules
 	@$(VENV)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
 
 firmware: tools

@@ -146,7 +146,7 @@ DEFAULT_BOARDS = [name for name in BOARDS if not name.endswith(("-asan", "-stock
 # They need more tools than the others: `make rp2040`.
 BOARDS |= {"rp2040": pico("TP_PICO", True), "rp2040-stock": pico("RPI_PICO", False)}
 MPY_CROSS = Board("host", "", "mpy-cross", "mpy-cross", (), ours=False)
-# Native modules: architecture of .mpy files, prefix of its compiler. Those of Xtensa need Espressif's.
+# Native modules: architecture of .mpy files, prefix of its compiler. xtensawin's is Espressif's.
 MODULES = {
     "x64": "",
     "armv6m": ARM,
@@ -157,7 +157,6 @@ MODULES = {
     "xtensa": "xtensa-lx106-elf-",
     "xtensawin": "xtensa-esp32-elf-",
 }
-DEFAULT_MODULES = [name for name in MODULES if not name.startswith("xtensa")]
 MODULE_FOLDER = REPO / "host/tinyprof_bridge/modules"
 
 
@@ -863,7 +862,7 @@ def main() -> None:
     elif args.command == "source":
         source()
     elif args.command == "modules":
-        modules(args.names or DEFAULT_MODULES)
+        modules(args.names or [name for name, prefix in MODULES.items() if has_command(prefix + "gcc")])
     else:
         boards(args.names or DEFAULT_BOARDS)
 

@@ -207,6 +207,10 @@ static MP_DEFINE_CONST_FUN_OBJ_0(tinyprof_build_obj, tinyprof_build);
 
 #if defined(MICROPY_ENABLE_DYNRUNTIME)
 
+#if defined(__XTENSA__)
+// mpy_ld.py cannot link what an optimized load of a string's number refers to.
+__attribute__((optimize("O0")))
+#endif
 mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *args) {
     MP_DYNRUNTIME_INIT_ENTRY
     mp_store_global(MP_QSTR_run, MP_OBJ_FROM_PTR(&tinyprof_run_obj));

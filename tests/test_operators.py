@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
+from on_board import board
 from operators import Operators
+from tinyprof_bridge.errors import BadInput
 
 F32, F16, Q8_0 = 0, 1, 8
 TYPES = {"Q4_0": 2, "Q8_0": 8}
@@ -149,3 +151,82 @@ def test_sampling_follows_the_softmax(ops):
     x = np.log(np.array([0.5, 0.25, 0.125, 0.125], np.float32))
     drawn = [ops.sample(x, 1000, int((i + 0.5) * 2**24 / 64)) for i in range(64)]
     assert np.bincount(drawn, minlength=4).tolist() == [32, 16, 8, 8]
+
+
+ADVERSARIAL = """
+import binascii
+from array import array
+from tinyprof import ops
+seed = 7
+def noise():
+    global seed
+    seed = (seed * 69069 + 1) & 0xFFFFFFFF
+    return seed >> 8
+def values(kind, count):
+    out = array("I")
+    for i in range(count):
+        bits = noise() & 0x7FFFFF | (noise() & 1) << 31
+        pick = noise() % 40
+        exponent = 120 + noise() % 10
+        if kind == 1 and pick == 0 or kind == 2 and pick < 20:
+            exponent = noise() % 3  # subnormal, or nearly
+        elif kind == 3 and pick < 5:
+            exponent = 130 + noise() % 124
+        elif kind == 4:
+            exponent = 55 + noise() % 80
+        elif kind == 5 and pick < 20:
+            bits, exponent = bits & 0x80000000, 0
+        elif kind == 6 and pick < 4:
+            bits, exponent = bits & 0x80000000 if pick else bits, 255
+        out.append(bits | exponent << 23)
+    return bytearray(out)
+def show(kind, name, data):
+    print(kind, name, str(binascii.hexlify(data), "ascii"))
+none = bytearray(4)
+for kind in range(7):
+    for n in (3, 4, 8, 27, 64, 96):
+        for op in ("ADD", "SWIGLU", "GEGLU", "RMSNORM"):
+            fields = {"p": (0x3727C5AC, 0, 0, 0)} if op == "RMSNORM" else {}
+            dst, a, b = (values(kind, n) for i in range(3))
+            show(kind, op, ops.call(getattr(ops, op), dst, a, b, 1, n, **fields))
+        ctl = ops.control()
+        plan = array("I", (ops.ARGMAX, 0, 0, 0, 1, n, 0, 0, 0, 0, 0, 0))
+        x = values(kind, n)
+        ops._tinyprof.run(plan, 0, 1, ctl, x, bytearray(4), none, None)
+        print(kind, "ARGMAX", "%08x" % ctl[ops.NEXT])
+    for dims in (4, 8, 16, 20):
+        show(kind, "ROPE", ops.call(ops.ROPE, values(kind, 60), values(kind, dims), none, 3, 20, p=(dims, 0, 0, 0)))
+    for cols in (32, 64, 288):
+        show(kind, "QUANTIZE", ops.call(ops.QUANTIZE, bytearray(cols + cols // 8), values(kind, cols), none, 1, cols))
+    for length in (1, 2, 3, 4, 5, 8, 13):
+        for dim in (8, 16, 48):
+            for type, size in ((ops.F32, 4 * dim), (ops.F16, 2 * dim), (ops.Q8_0, dim + 4)):
+                keys = 2 * size * length
+                weights = values(kind, keys // 2)
+                if type == ops.F16:
+                    for i in range(1, len(weights), 2):
+                        weights[i] &= 0xBB if kind < 6 else 0xFF  # no infinities
+                place = 0x80000000 | keys, 16 * dim, 2, 0
+                out = bytearray(16 * dim + 4 * length)
+                ops.call(ops.ATTENTION, out, values(kind, 4 * dim), weights, 4, dim, type, pos=length - 1, p=place)
+                show(kind, "ATTENTION", out[: 16 * dim])
+"""
+
+
+@pytest.mark.parametrize("name", ["m4", "m55"])
+def test_operators_give_the_same_bits_on_boards(name):
+    """Also where values are subnormal, infinite or zero; a NaN is as good as another."""
+    results = []
+    for each in ("unix", name):
+        try:
+            with board(each) as b:
+                results.append([line.split() for line in b.run(ADVERSARIAL).split("\n") if line.strip()])
+        except BadInput as error:
+            pytest.skip(str(error))
+    assert len(results[0]) == len(results[1])
+    for ours, exact in zip(results[1], results[0], strict=True):
+        assert ours[:2] == exact[:2]
+        a, b = (np.frombuffer(bytes.fromhex(v[2]), "<u4") for v in (ours, exact))
+        if ours[1] != "QUANTIZE":
+            a, b = (np.where(v & 0x7FFFFFFF > 0x7F800000, 0x7FC00000, v) for v in (a, b))
+        assert np.array_equal(a, b), ours[:2]

@@ -25,7 +25,7 @@ ARCHITECTURES = (
     *("none", "x86", "x64", "armv6", "armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp"),
     *("xtensa", "xtensawin", "rv32imc", "rv64imc"),
 )
-MPY_VERSION = (6, 3)  # of MicroPython 1.23 to 1.26
+MPY_VERSION = (6, 3)  # of MicroPython 1.23 to 1.28
 MODULE = "_tinyprof.mpy"
 MODEL_ALIGNMENT = 32  # GGUF's own, so that tensors keep it in mapped storage
 
@@ -132,7 +132,7 @@ def module_for(board: Survey) -> dict[str, bytes]:
     if board.version != MPY_VERSION:
         have, need = (".".join(map(str, v)) for v in (board.version, MPY_VERSION))
         raise BadInput(
-            f"this firmware takes .mpy files of version {have}, tinyprof's are of {need}: use MicroPython 1.23 to 1.26"
+            f"this firmware takes .mpy files of version {have}, tinyprof's are of {need}: use MicroPython 1.23 or later"
         )
     module = native_module(board.arch)
     need_bytes = 2 * len(module[MODULE])  # the file's relocations beside its code, while it loads

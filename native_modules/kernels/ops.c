@@ -1,5 +1,5 @@
 // Operators that are the same on both paths.
-#include "kernels.h"
+#include "float/plain.h"
 
 #include "tp_math.h"
 
@@ -12,7 +12,7 @@ static inline int32_t order(float x) {
     return bits >= 0 ? bits : -(bits & 0x7fffffff);
 }
 
-uint32_t tp_argmax(const float *x, uint32_t n) {
+uint32_t PLAIN(argmax)(const float *x, uint32_t n) {
     uint32_t best = 0;
     int32_t greatest = order(x[0]);
     for (uint32_t i = 1; i < n; ++i) {

@@ -6,6 +6,11 @@
 
 #include <stdint.h>
 
+#if defined(__ARM_FEATURE_MVE) && defined(__GNUC__)
+// MVE takes subnormal floats for 0: the compiler must not make vectors by itself.
+#pragma GCC optimize ("no-tree-loop-vectorize", "no-tree-slp-vectorize")
+#endif
+
 static inline float tp_from_bits(uint32_t bits) {
     union { uint32_t u; float f; } v = { .u = bits };
     return v.f;

@@ -19,15 +19,13 @@
 // of 32, each with a sum of its own; Q6_K puts six bits together in bytes. A block of 256 activations
 // is 128 words of pairs, the sums of its blocks of 32 (Q4_K) or 16 (Q6_K) as pairs, for what is added
 // to all values of one, and the scale.
-#include "armv7em.h"
+#include "../isa.h"
 
-#if defined(TP_PATH_FLOAT) && (defined(TP_ISA_ARMV7EM) || defined(TP_ISA_MVE))
+#if defined(TP_PATH_FLOAT) && defined(TP_ISA_ARMV7EM)
 
 #include "../tp_math.h"
 
-#if defined(TP_ISA_ARMV7EM)
 const char tp_kernels_variant[] = "armv7em";
-#endif
 
 // Our own types, one token after the other. A block ends with the scale if it is the last of its
 // group, else with 0; a scale of 0 is written as -0.
@@ -155,7 +153,7 @@ static inline int is_k(uint32_t type) {
     return type == TP_Q4_K || type == TP_Q6_K;
 }
 
-size_t ARMV7EM(x_bytes)(uint32_t type, uint32_t cols) {
+size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
     if (is_k(type)) {
         return (size_t)cols / 256 * k_words(type) * 4;
     }
@@ -166,7 +164,7 @@ size_t ARMV7EM(x_bytes)(uint32_t type, uint32_t cols) {
 }
 
 
-void ARMV7EM(put)(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
+void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
     const int8_t *q, tp_scale_t scale) {
     if (is_k(type)) {
         put_k(type, (uint32_t *)x + (t * (cols / 256) + b / 8) * k_words(type), b % 8, q, scale);
@@ -642,7 +640,7 @@ static void tp3_rows(float *y, const uint8_t *blocks, const uint32_t *x, size_t 
 
 static void own_matmul(const tp_product_t *p) {
     tp_own_t own = tp_own(p->type, p->cols);
-    uint32_t x_words = ARMV7EM(x_bytes)(p->type, p->cols) / 4;
+    uint32_t x_words = tp_isa_x_bytes(p->type, p->cols) / 4;
     const uint32_t *x = p->x;
     float *y = p->y;
     // the products of TPT are made twice as great, as those of TP2 are
@@ -747,7 +745,7 @@ static inline float q4_k_add(float y, const uint8_t *block, float da, int32_t do
 
 static void q4_k_matmul(const tp_product_t *p) {
     size_t stride = tp_row_bytes(TP_Q4_K, p->cols);
-    uint32_t x_words = ARMV7EM(x_bytes)(TP_Q4_K, p->cols) / 4;
+    uint32_t x_words = tp_isa_x_bytes(TP_Q4_K, p->cols) / 4;
     const uint32_t *x = p->x;
     float *y = p->y;
     for (uint32_t t = 0; t < p->n; ++t, x += x_words) {
@@ -851,7 +849,7 @@ static float q6_k_row(const uint8_t *block, const uint32_t *x, const uint32_t *e
 
 static void q6_k_matmul(const tp_product_t *p) {
     size_t stride = tp_row_bytes(TP_Q6_K, p->cols);
-    uint32_t x_words = ARMV7EM(x_bytes)(TP_Q6_K, p->cols) / 4;
+    uint32_t x_words = tp_isa_x_bytes(TP_Q6_K, p->cols) / 4;
     const uint32_t *x = p->x;
     float *y = p->y;
     for (uint32_t t = 0; t < p->n; ++t, x += x_words) {
@@ -861,7 +859,7 @@ static void q6_k_matmul(const tp_product_t *p) {
     }
 }
 
-void ARMV7EM(matmul)(const tp_product_t *p) {
+void tp_isa_matmul(const tp_product_t *p) {
     if (is_own(p->type)) {
         own_matmul(p);
         return;
@@ -874,7 +872,7 @@ void ARMV7EM(matmul)(const tp_product_t *p) {
     const uint8_t *w = p->w;
     float *y = p->y;
     size_t stride = tp_row_bytes(type, cols);
-    size_t x_bytes = ARMV7EM(x_bytes)(type, cols);
+    size_t x_bytes = tp_isa_x_bytes(type, cols);
     const uint8_t *from = p->x;
     uint32_t groups = n / 4;
     if (groups > 0) {

@@ -1,22 +1,28 @@
-// Armv8.1-M with MVE (Cortex-M55, M85): VMLADAV adds sixteen products of bytes to a general register.
-// Four rows at a time, so that what belongs to a block is done for four lanes at once.
+// Armv8.1-M with MVE (Cortex-M55, M85): VMLADAV adds sixteen products of bytes, or eight of halfwords,
+// to a general register.
 //
-// MVE's float instructions take subnormal numbers for 0. So they are used only where no scale of the
-// activations is so small or great that one could come up; else C does the same with scalars.
+// MVE's float instructions take subnormal numbers for 0, and say so in FPSCR. If they do, C does a
+// token's product once more with scalars.
 //
-// A block of activations: Q4_0 and Q8_0: 32 bytes as they are, what is added to a dot product, the
-// scale (float). TP2 and TPT: 16 bytes each that meet the codes at bits 0 and 4 (first row of a pair)
-// and 2 and 6 (second) of a block's bytes, four words that are added to the dot products of two pairs
-// of rows, the group's scale. The second row's codes are signed numbers as they lie.
-#include "armv7em.h"
+// Q4_0 and Q8_0, four rows at a time, so that what belongs to a block is done for four lanes at once.
+// A block of activations: 32 bytes as they are, what is added to a dot product, the scale (float).
+//
+// The other types have groups of 256 with one scale. First the dot products of a group are stored, of
+// four or eight rows; then those of a row become one vector, which meets its scales. A group of
+// activations: values as below, then a tail_t.
+#include "../isa.h"
 
 #if defined(TP_PATH_FLOAT) && defined(TP_ISA_MVE)
 
+#include <arm_mve.h>
+
 #include "../tp_math.h"
+#include "mve.h"
 
 const char tp_kernels_variant[] = "mve";
 
 #define ROWS (4)
+#define OWN_ROWS (8) // of our own types
 #define GROUP (TP_MAX_GROUP / TP_BLOCK) // blocks
 
 typedef struct {
@@ -25,76 +31,127 @@ typedef struct {
     float scale;
 } block_t;
 
+// TP2 and TPT: 16 bytes each that meet the codes at bits 0 and 4 (first row of a pair) and 2 and 6
+// (second) of a block's bytes. The second row's codes are signed numbers as they lie.
+// TP3: shifts bring out no digit alone, but all above it too, with the spare bit as a sign; eight times
+// what is one digit too much is in the next shift's activations. A block's 12 bytes are the last ones
+// of 16 that are loaded.
+// Q4_K and Q6_K: as they are.
 typedef struct {
-    int8_t q[4][16];
-    int32_t add[ROWS];
+    int16_t sums[2 * GROUP]; // of blocks, of Q6_K those of 16; 0 where there is none
     float scale;
-} pair_block_t;
+} tail_t;
+
+static inline uint32_t block_bytes(uint32_t type) {
+    return type == TP_TP3 ? 96 : type == TP_Q4_K || type == TP_Q6_K ? TP_BLOCK : 64;
+}
+
+static inline int is_single(uint32_t type) {
+    return type == TP_Q4_0 || type == TP_Q8_0;
+}
 
 static inline int is_pair(uint32_t type) {
     return type == TP_TP2 || type == TP_TPT;
 }
 
-static inline int is_known(uint32_t type) {
-    return type == TP_Q4_0 || type == TP_Q8_0 || is_pair(type);
+size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
+    size_t blocks = cols / TP_BLOCK;
+    if (is_single(type)) {
+        return blocks * sizeof(block_t);
+    }
+    if (!is_pair(type) && type != TP_TP3 && type != TP_Q4_K && type != TP_Q6_K) {
+        return 0;
+    }
+    return blocks * block_bytes(type) + (blocks + GROUP - 1) / GROUP * sizeof(tail_t);
 }
 
-size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
-    if (!is_known(type)) {
-        return tp_armv7em_x_bytes(type, cols);
+static void put_tp3(int16_t *to, const int8_t *q) {
+    static const uint16_t places[8] = { 0, 0, 0, 1, 10, 11, 20, 21 }, last[8] = { 0, 0, 30, 31, 30, 31, 30, 31 };
+    static const int16_t weights[8] = { 0, 0, -1, -1, -2, -2, -4, -4 };
+    const mve_pred16_t used = 0xfff0;
+    uint16x8_t at = vld1q_u16(places);
+    int16x8_t before = vdupq_n_s16(0);
+    for (uint32_t digit = 0; digit < 5; ++digit, to += 8) {
+        int16x8_t v = vldrbq_gather_offset_z_s16(q + 2 * digit, at, used);
+        vst1q_s16(to, vsubq_s16(v, vshlq_n_s16(before, 3)));
+        before = v;
     }
-    return cols / TP_BLOCK * (is_pair(type) ? sizeof(pair_block_t) : sizeof(block_t));
+    int16x8_t spare = vmulq_s16(vldrbq_gather_offset_s16(q, vld1q_u16(last)), vld1q_s16(weights));
+    vst1q_s16(to, vsubq_s16(spare, vshlq_n_s16(before, 3)));
+}
+
+static void put_pair(int8_t *to, const int8_t *q) {
+    static const uint8_t places[4][16] = {
+        { 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30 },
+        { 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31 },
+        { 5, 7, 1, 3, 13, 15, 9, 11, 21, 23, 17, 19, 29, 31, 25, 27 },
+        { 6, 0, 2, 4, 14, 8, 10, 12, 22, 16, 18, 20, 30, 24, 26, 28 },
+    };
+    for (uint32_t i = 0; i < 4; ++i, to += 16) {
+        vst1q_s8(to, vldrbq_gather_offset_s8(q, vld1q_u8(places[i])));
+    }
 }
 
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
     const int8_t *q, tp_scale_t scale) {
-    if (!is_known(type)) {
-        tp_armv7em_put(type, x, cols, n, t, b, q, scale);
-        return;
-    }
-    uint32_t at = t * (cols / TP_BLOCK) + b;
-    int32_t sum = 0;
-    for (uint32_t j = 0; j < TP_BLOCK; ++j) {
-        sum += q[j];
-    }
-    if (!is_pair(type)) {
-        block_t *to = (block_t *)x + at;
-        for (uint32_t j = 0; j < TP_BLOCK; ++j) {
-            to->q[j] = q[j];
-        }
-        to->add = type == TP_Q4_0 ? -8 * sum : 0;
+    (void)n;
+    uint8_t *token = (uint8_t *)x + t * tp_isa_x_bytes(type, cols);
+    int32_t half[2];
+    int8x16_t low = vld1q_s8(q), high = vld1q_s8(q + 16);
+    half[0] = vaddvq_s8(low);
+    half[1] = vaddvq_s8(high);
+    if (is_single(type)) {
+        block_t *to = (block_t *)(void *)token + b;
+        vst1q_s8(to->q, low);
+        vst1q_s8(to->q + 16, high);
+        to->add = type == TP_Q4_0 ? -8 * (half[0] + half[1]) : 0;
         to->scale = scale;
         return;
     }
-    pair_block_t *to = (pair_block_t *)x + at;
-    for (uint32_t j = 0; j < 16; ++j) {
-        const int8_t *word = q + j / 4 * 8;
-        uint32_t col = j % 4 * 2;
-        to->q[0][j] = word[col];
-        to->q[1][j] = word[col + 1];
-        to->q[2][j] = word[(col + 5) % 8];
-        to->q[3][j] = word[(col + 6) % 8];
+    uint32_t bytes = block_bytes(type), blocks = cols / TP_BLOCK, i = b % GROUP;
+    uint32_t end = b - i + GROUP < blocks ? b - i + GROUP : blocks; // of the group
+    uint8_t *to = token + b * bytes + b / GROUP * sizeof(tail_t);
+    tail_t *tail = (tail_t *)(void *)(to + (end - b) * bytes);
+    if (type == TP_TP3) {
+        put_tp3((int16_t *)(void *)to, q);
+    } else if (is_pair(type)) {
+        put_pair((int8_t *)to, q);
+    } else {
+        vst1q_s8((int8_t *)to, low);
+        vst1q_s8((int8_t *)to + 16, high);
     }
-    // TP2: 2 c - 3, or 2 (c - 2) + 1; TPT: c - 1, or (c - 2) + 1
-    to->add[0] = to->add[2] = (type == TP_TP2 ? -3 : -1) * sum;
-    to->add[1] = to->add[3] = sum;
-    to->scale = scale;
+    if (i == 0) {
+        for (uint32_t j = 0; j < 2 * GROUP; ++j) {
+            tail->sums[j] = 0;
+        }
+    }
+    if (type == TP_Q6_K) {
+        tail->sums[2 * i] = (int16_t)half[0];
+        tail->sums[2 * i + 1] = (int16_t)half[1];
+    } else {
+        tail->sums[i] = (int16_t)(half[0] + half[1]);
+    }
+    tail->scale = scale;
 }
 
-// Naked functions hold assembly alone: the compiler does not see that it uses their parameters.
+// Naked functions hold assembly alone: the compiler does not see that it uses their parameters, and must
+// not conclude that it writes nothing.
 #pragma GCC diagnostic ignored "-Wunused-parameter"
+#define ASSEMBLY __attribute__((naked, noipa))
 
-// Four rows, stride bytes apart: y[0..3].
-//   r1 r4 r5 r6 rows, r2 x, r7 r9 what is added and scale, r8 r10 r12 r0 dot products, lr blocks left;
-//   q0 q1 activations, q2 q3 weights, q4 sums, q5 mask, q6 from the first row's next block to scales.
+// Rows, stride bytes apart, four at a time up to the end of y.
+//   r1 r4 r5 r6 rows, r2 x, r3 from a row's end to that of four further on, r7 r9 what is added and
+//   scale, r8 r10 r12 r0 dot products, r11 y, lr blocks left; q0 q1 activations, q2 q3 weights, q4 sums,
+//   q5 mask, q6 from the first row's next block to scales; [sp, #56] x, [sp, #100] blocks, [sp, #104] end.
 // VCVTB.F32.F16 q2, q2: assemblers of binutils 2.40 encode other registers.
 #define VCVTB_Q2_Q2 ".inst.w 0xfe3f4e05\n"
+#define VCVTT_Q2_Q2 ".inst.w 0xfe3f5e05\n"
 
 #define ROWS_4(BLOCK, size) \
     ".syntax unified\n" \
-    "push {r0, r4-r10, lr}\n" \
+    "push {r0-r11, lr}\n" \
     "vpush {d8-d13}\n" \
-    "ldr lr, [sp, #84]\n" \
+    "mov r11, r0\n" \
     "mvn r4, #" size "-1\n" \
     "adds r5, r4, r3\n" \
     "adds r6, r5, r3\n" \
@@ -102,11 +159,15 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
     "vmov q6[2], q6[0], r4, r6\n" \
     "vmov q6[3], q6[1], r5, r7\n" \
     "vmov.i8 q5, #15\n" \
-    "vmov.i32 q4, #0\n" \
     "adds r1, #2\n" \
     "adds r4, r1, r3\n" \
     "adds r5, r4, r3\n" \
     "adds r6, r5, r3\n" \
+    "add r3, r3, r3, lsl #1\n" \
+    "2:\n" \
+    "ldr lr, [sp, #100]\n" \
+    "ldr r2, [sp, #56]\n" \
+    "vmov.i32 q4, #0\n" \
     "dls lr, lr\n" \
     "1:\n" \
     "vldrb.u8 q0, [r2], #16\n" \
@@ -123,11 +184,16 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
     "vmul.f32 q2, q2, q3\n" \
     "vadd.f32 q4, q4, q2\n" \
     "le lr, 1b\n" \
-    "vmov q0, q4\n" \
+    "ldr r7, [sp, #104]\n" \
+    "adds r1, r1, r3\n" \
+    "adds r4, r4, r3\n" \
+    "adds r5, r5, r3\n" \
+    "adds r6, r6, r3\n" \
+    "vstrw.32 q4, [r11], #16\n" \
+    "cmp r11, r7\n" \
+    "bne 2b\n" \
     "vpop {d8-d13}\n" \
-    "pop {r0, r4-r10, lr}\n" \
-    "vstrw.32 q0, [r0]\n" \
-    "bx lr\n"
+    "pop {r0-r11, pc}\n"
 
 #define Q4(row, dot) \
     "vldrb.u8 q2, [" row "], #18\n" \
@@ -136,8 +202,8 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
     "vmladav.s8 " dot ", q3, q0\n" \
     "vmladava.s8 " dot ", q2, q1\n"
 
-__attribute__((naked, noinline))
-static void q4_0_rows(float *y, const uint8_t *w, const block_t *x, size_t stride, uint32_t blocks) {
+ASSEMBLY
+static void q4_0_rows(float *y, const uint8_t *w, const block_t *x, size_t stride, uint32_t blocks, float *end) {
     __asm volatile (ROWS_4(Q4, "20"));
 }
 
@@ -147,196 +213,706 @@ static void q4_0_rows(float *y, const uint8_t *w, const block_t *x, size_t strid
     "vmladav.s8 " dot ", q2, q0\n" \
     "vmladava.s8 " dot ", q3, q1\n"
 
-__attribute__((naked, noinline))
-static void q8_0_rows(float *y, const uint8_t *w, const block_t *x, size_t stride, uint32_t blocks) {
+ASSEMBLY
+static void q8_0_rows(float *y, const uint8_t *w, const block_t *x, size_t stride, uint32_t blocks, float *end) {
     __asm volatile (ROWS_4(Q8, "36"));
 }
 
-// Both pairs' codes at a place, each with the sum that they go to.
-#define PAIR(first, second, take, product) \
-    "vldrb.u8 q0, [r2], #16\n" \
-    take("q1") \
-    product ".s8 " first ", q3, q0\n" \
-    take("q2") \
-    product ".s8 " second ", q3, q0\n"
-#define BITS_0(w) "vand q3, " w ", q7\n"
-#define BITS_4(w) "vshr.u8 q3, " w ", #4\nvand q3, q3, q7\n"
-#define BITS_2(w) "vshl.i8 q3, " w ", #4\nvshr.s8 q3, q3, #6\n"
-#define BITS_6(w) "vshr.s8 q3, " w ", #6\n"
+#define STORE "stmia r0!, {r4, r6, r8, r10}\n"
 
-// Two pairs of rows, stride bytes apart: y[0..3] without their factors. times: what dot products are
-// multiplied with.
-//   r1 r4 pairs, r2 x, r3 scales, r5 blocks left, r6 r8 r10 r12 dot products, r7 times, lr blocks left
-//   of a group; q4 sums, q5 those of a group, q6 offsets of the four scales, q7 mask.
-__attribute__((naked, noinline))
-static void pair_rows(float *y, const uint8_t *w, const pair_block_t *x, size_t stride, uint32_t blocks,
-    const uint8_t *scales, int32_t times) {
+// What all rows of our own types share.
+typedef struct {
+    const uint8_t *x;
+    uint32_t blocks;
+    uint32_t to_blocks; // bytes from scales to blocks
+    int32_t times;      // what a dot product is multiplied with, and for first rows the sum of activations
+    int32_t add;
+} own_job_t;
+
+// A code of each of four pairs, from q0 to q3.
+#define CODES(take, product) \
+    "vldrb.u8 q4, [r2], #16\n" \
+    take("q0") product ".s8 r4, q5, q4\n" \
+    take("q1") product ".s8 r6, q5, q4\n" \
+    take("q2") product ".s8 r8, q5, q4\n" \
+    take("q3") product ".s8 r10, q5, q4\n"
+#define BITS_0(w) "vand q5, " w ", q6\n"
+#define BITS_4(w) "vshr.u8 q5, " w ", #4\nvand q5, q5, q6\n"
+#define BITS_2(w) "vshl.i8 q5, " w ", #4\nvshr.s8 q5, q5, #6\n"
+#define BITS_6(w) "vshr.s8 q5, " w ", #6\n"
+
+// A pair's sums, which take the place of its first dot products. q2: as q7 for second rows; q6: sums of
+// activations for first rows.
+#define PAIR \
+    "vldrb.u8 q3, [r7]\n" \
+    "vldrh.u16 q4, [r0, q7]\n" \
+    "vmovlb.s8 q5, q3\n" \
+    "vmladav.s16 r4, q4, q5\n" \
+    "vmladav.s16 r12, q6, q5\n" \
+    "vldrh.u16 q4, [r0, q2]\n" \
+    "mla r4, r4, r5, r12\n" \
+    "vmovlt.s8 q5, q3\n" \
+    "vmladav.s16 r6, q4, q5\n" \
+    "vmladav.s16 r12, q0, q5\n" \
+    "add r7, r7, r3\n" \
+    "mla r6, r6, r5, r12\n" \
+    "str r6, [r0, #16]\n" \
+    "str r4, [r0], #4\n"
+
+// Pairs of rows, stride bytes apart, four at a time up to the end of y. w: scales, behind which there are bytes enough for
+// those of a whole group.
+//   r0 dots, r1 r3 r5 r7 pairs, r2 x, r4 r6 r8 r10 dot products, lr blocks left of the group, r9 of all, r11
+//   scales; sp: of each block the four dot products of first rows, then of second rows; sums (#256); #352 y,
+//   #356 first scales, #360 job, #364 stride, #404 end.
+// Then: r0 dots, r3 stride, r5 times, r7 scales, r12 a sum; q0 sums of activations, q7 from a block's dot
+// products to the next one's.
+ASSEMBLY
+static void pair_rows(float *y, const uint8_t *w, const own_job_t *job, size_t stride, float *end) {
     __asm volatile (
         ".syntax unified\n"
-        "push {r0, r4-r10, lr}\n"
+        "push {r0-r11, lr}\n"
         "vpush {d8-d15}\n"
-        "adds r4, r1, r3\n"
-        "movs r6, #0\n"
-        "movs r7, #1\n"
-        "adds r8, r3, #1\n"
-        "vmov q6[2], q6[0], r6, r3\n"
-        "vmov q6[3], q6[1], r7, r8\n"
-        "ldrd r5, r3, [sp, #100]\n"
-        "ldr r7, [sp, #108]\n"
-        "vmov.i8 q7, #3\n"
-        "vmov.i32 q4, #0\n"
-        "1:\n"
-        "cmp r5, #8\n"
-        "ite hi\n"
-        "movhi lr, #8\n"
-        "movls lr, r5\n"
-        "subs r5, r5, lr\n"
-        "vmov.i32 q5, #0\n"
-        "dls lr, lr\n"
+        "sub sp, #288\n"
+        "mov r11, r1\n"
+        "movs r4, #0\n"
+        "vidup.u16 q7, r4, #8\n"
+        "vshl.i16 q7, q7, #2\n"
+        "5:\n"
+        "vmov.i32 q0, #0\n"
+        "vstrw.32 q0, [sp, #256]\n"
+        "vstrw.32 q0, [sp, #272]\n"
+        "ldmia r2, {r2, r9, r10}\n"
+        "add r1, r11, r10\n"
         "2:\n"
-        "vldrb.u8 q1, [r1], #16\n"
-        "vldrb.u8 q2, [r4], #16\n"
-        PAIR("r6", "r10", BITS_0, "vmladav")
-        PAIR("r6", "r10", BITS_4, "vmladava")
-        PAIR("r8", "r12", BITS_2, "vmladav")
-        PAIR("r8", "r12", BITS_6, "vmladava")
-        "vldrw.u32 q0, [r2], #16\n"
-        "vmov q3[2], q3[0], r6, r10\n"
-        "vmov q3[3], q3[1], r8, r12\n"
-        "vmla.s32 q0, q3, r7\n"
-        "vldrb.s32 q3, [r3, q6]\n"
-        "ldr r9, [r2], #4\n"
-        "adds r3, #2\n"
-        "vmul.i32 q0, q0, q3\n"
-        "vadd.i32 q5, q5, q0\n"
-        "le lr, 2b\n"
-        "vcvt.f32.s32 q5, q5\n"
-        "vmul.f32 q5, q5, r9\n"
-        "vadd.f32 q4, q4, q5\n"
-        "cmp r5, #0\n"
-        "bne 1b\n"
-        "vmov q0, q4\n"
+        "movs r4, #8\n"
+        "cmp r9, #8\n"
+        "bhs 3f\n"
+        "mov r4, r9\n"
+        "vmov.i32 q0, #0\n"
+        "mov r0, sp\n"
+        "movs r5, #16\n"
+        "dls lr, r5\n"
+        "4:\n"
+        "vstrw.32 q0, [r0], #16\n"
+        "le lr, 4b\n"
+        "3:\n"
+        "vmov.i8 q6, #3\n"
+        "mov r0, sp\n"
+        "add r6, r1, r3\n"
+        "adds r5, r6, r3\n"
+        "adds r7, r5, r3\n"
+        "mov r3, r6\n"
+        "dls lr, r4\n"
+        "1:\n"
+        "vldrb.u8 q0, [r1], #16\n"
+        "vldrb.u8 q1, [r3], #16\n"
+        "vldrb.u8 q2, [r5], #16\n"
+        "vldrb.u8 q3, [r7], #16\n"
+        CODES(BITS_0, "vmladav")
+        CODES(BITS_4, "vmladava")
+        STORE
+        CODES(BITS_2, "vmladav")
+        CODES(BITS_6, "vmladava")
+        STORE
+        "le lr, 1b\n"
+        "ldrd r6, r3, [sp, #360]\n"
+        "vldrh.u16 q0, [r2]\n"
+        "ldrd r5, r12, [r6, #12]\n"
+        "mov r7, r11\n"
+        "mov r0, sp\n"
+        "vmul.i16 q6, q0, r12\n"
+        "movs r4, #16\n"
+        "vadd.i16 q2, q7, r4\n"
+        PAIR PAIR PAIR PAIR
+        "vldrw.u32 q2, [sp]\n"
+        "vldrw.u32 q3, [sp, #16]\n"
+        "ldr r4, [r2, #32]\n"
+        "vldrw.u32 q0, [sp, #256]\n"
+        "vldrw.u32 q1, [sp, #272]\n"
+        "vcvt.f32.s32 q2, q2\n"
+        "vcvt.f32.s32 q3, q3\n"
+        "vmul.f32 q2, q2, r4\n"
+        "vmul.f32 q3, q3, r4\n"
+        "vadd.f32 q0, q0, q2\n"
+        "vadd.f32 q1, q1, q3\n"
+        "vstrw.32 q0, [sp, #256]\n"
+        "vstrw.32 q1, [sp, #272]\n"
+        "adds r2, #36\n"
+        "add r11, r11, #16\n"
+        "subs r9, #8\n"
+        "bhi 2b\n"
+        "ldrd r0, r1, [sp, #352]\n"
+        "movs r4, #0\n"
+        "vidup.u32 q4, r4, #1\n"
+        "vmul.i32 q4, q4, r3\n"
+        "subs r1, #8\n"
+        "vldrw.u32 q2, [r1, q4]\n"
+        "adds r1, #4\n"
+        "vldrw.u32 q3, [r1, q4]\n"
+        "vmul.f32 q0, q0, q2\n"
+        "vmul.f32 q1, q1, q3\n"
+        "vst20.32 {q0, q1}, [r0]\n"
+        "vst21.32 {q0, q1}, [r0]!\n"
+        "add r11, r1, r3, lsl #2\n"
+        "adds r11, #4\n"
+        "ldr r4, [sp, #404]\n"
+        "ldr r2, [sp, #360]\n"
+        "strd r0, r11, [sp, #352]\n"
+        "cmp r0, r4\n"
+        "bne 5b\n"
+        "add sp, #288\n"
         "vpop {d8-d15}\n"
-        "pop {r0, r4-r10, lr}\n"
-        "vstrw.32 q0, [r0]\n"
-        "bx lr\n"
+        "pop {r0-r11, pc}\n"
         );
 }
 
-// The same with scalars.
+#define TP3_ROW(row, dot) \
+    "vldrb.u8 q6, [" row "], #12\n" \
+    "vmladav.s16 " dot ", q6, q0\n" \
+    "vshr.s16 q7, q6, #3\n" \
+    "vmladava.s16 " dot ", q7, q1\n" \
+    "vshr.s16 q7, q6, #6\n" \
+    "vmladava.s16 " dot ", q7, q2\n" \
+    "vshr.s16 q7, q6, #9\n" \
+    "vmladava.s16 " dot ", q7, q3\n" \
+    "vshr.s16 q7, q6, #12\n" \
+    "vmladava.s16 " dot ", q7, q4\n" \
+    "vshr.s16 q7, q6, #15\n" \
+    "vmladava.s16 " dot ", q7, q5\n"
+#define TP3_SCALES(dot) \
+    "vldrb.s16 q3, [r7, q2]\n" \
+    "vldrh.u16 q4, [r5, q1]\n" \
+    "add r7, r7, r3\n" \
+    "vmladav.s16 " dot ", q4, q3\n" \
+    "vmladav.s16 r12, q0, q3\n" \
+    "adds r5, #4\n" \
+    "sub " dot ", " dot ", r12, lsl #2\n"
 
-static void plain_rows(uint32_t type, float *y, const uint8_t *w, const block_t *x, size_t stride,
-    uint32_t blocks) {
-    for (uint32_t r = 0; r < ROWS; ++r, w += stride) {
-        const uint8_t *block = w;
-        float sum = 0.0f;
-        for (uint32_t b = 0; b < blocks; ++b) {
-            int32_t dot = x[b].add;
-            const uint8_t *v = block + 2;
-            for (uint32_t j = 0; j < TP_BLOCK; ++j) {
-                dot += x[b].q[j] * (type == TP_Q8_0 ? (int8_t)v[j] : j < 16 ? v[j] & 15 : v[j - 16] >> 4);
-            }
-            sum += tp_from_f16(tp_load_u16(block)) * x[b].scale * (float)dot;
-            block = v + (type == TP_Q8_0 ? 32 : 16);
+// Rows, stride bytes apart, eight at a time up to the end of y. w as above; job->to_blocks: four less.
+//   r0 r1 r5 r7 r9 r11 r12 r3 rows, r2 x, r4 r6 r8 r10 dot products, lr blocks left of the group. There is no
+//   register for where dot products go but sp: the last block's are first, before them those of rows 4 to 7.
+//   Once they are done: sp, #256 sums, #288 blocks left, #292 scales, #300 blocks of the group; #368 y, #372
+//   first scales, #376 job, #380 stride, #420 end.
+ASSEMBLY
+static void tp3_rows(float *y, const uint8_t *w, const own_job_t *job, size_t stride, float *end) {
+    __asm volatile (
+        ".syntax unified\n"
+        "push {r0-r11, lr}\n"
+        "vpush {d8-d15}\n"
+        "sub sp, #48\n"
+        "5:\n"
+        "ldmia r2, {r2, r4, r5}\n"
+        "vmov.i32 q0, #0\n"
+        "vstrw.32 q0, [sp]\n"
+        "vstrw.32 q0, [sp, #16]\n"
+        "strd r4, r1, [sp, #32]\n"
+        "add r0, r1, r5\n"
+        "2:\n"
+        "ldr r4, [sp, #32]\n"
+        "subs r6, r4, #8\n"
+        "str r6, [sp, #32]\n"
+        "it hs\n"
+        "movhs r4, #8\n"
+        "str r4, [sp, #44]\n"
+        "bhs 3f\n"
+        "mov r11, r4\n"
+        "rsb lr, r4, #8\n"
+        "movs r4, #0\n"
+        "movs r6, #0\n"
+        "mov r8, r4\n"
+        "mov r10, r4\n"
+        "dls lr, lr\n"
+        "4:\n"
+        "push {r4, r6, r8, r10}\n"
+        "push {r4, r6, r8, r10}\n"
+        "le lr, 4b\n"
+        "mov r4, r11\n"
+        "3:\n"
+        "add r1, r0, r3\n"
+        "adds r5, r1, r3\n"
+        "adds r7, r5, r3\n"
+        "add r9, r7, r3\n"
+        "add r11, r9, r3\n"
+        "add r12, r11, r3\n"
+        "add r3, r3, r12\n"
+        "dls lr, r4\n"
+        "1:\n"
+        "vldrb.u8 q0, [r2], #16\n"
+        "vldrb.u8 q1, [r2], #16\n"
+        "vldrb.u8 q2, [r2], #16\n"
+        "vldrb.u8 q3, [r2], #16\n"
+        "vldrb.u8 q4, [r2], #16\n"
+        "vldrb.u8 q5, [r2], #16\n"
+        TP3_ROW("r0", "r4") TP3_ROW("r1", "r6") TP3_ROW("r5", "r8") TP3_ROW("r7", "r10")
+        "push {r4, r6, r8, r10}\n"
+        TP3_ROW("r9", "r4") TP3_ROW("r11", "r6") TP3_ROW("r12", "r8") TP3_ROW("r3", "r10")
+        "push {r4, r6, r8, r10}\n"
+        "le lr, 1b\n"
+        // Lanes are blocks from the last to the first, and then there is 0. q0 sums of activations, q1 where
+        // dot products are, q2 where scales.
+        "ldr r4, [sp, #300]\n"
+        "ldr r3, [sp, #380]\n"
+        "ldr r7, [sp, #292]\n"
+        "movs r6, #0\n"
+        "vidup.u16 q1, r6, #1\n"
+        "subs r5, r4, #1\n"
+        "vneg.s16 q2, q1\n"
+        "vadd.i16 q2, q2, r5\n"
+        "vmov.i32 q3, #0\n"
+        "vmax.s16 q2, q2, q3\n"
+        "vctp.16 r4\n"
+        "vpst\n"
+        "vldrht.u16 q0, [r2, q2, uxtw #1]\n"
+        "vshl.i16 q1, q1, #5\n"
+        "add r5, sp, #16\n"
+        TP3_SCALES("r4") TP3_SCALES("r6") TP3_SCALES("r8") TP3_SCALES("r10")
+        "vmov q5[2], q5[0], r4, r8\n"
+        "vmov q5[3], q5[1], r6, r10\n"
+        "mov r5, sp\n"
+        TP3_SCALES("r4") TP3_SCALES("r6") TP3_SCALES("r8") TP3_SCALES("r10")
+        "ldr r12, [r2, #32]\n"
+        "add sp, #256\n"
+        "vmov q6[2], q6[0], r4, r8\n"
+        "vmov q6[3], q6[1], r6, r10\n"
+        "vldrw.u32 q0, [sp]\n"
+        "vldrw.u32 q1, [sp, #16]\n"
+        "vcvt.f32.s32 q5, q5\n"
+        "vcvt.f32.s32 q6, q6\n"
+        "vmul.f32 q5, q5, r12\n"
+        "vmul.f32 q6, q6, r12\n"
+        "vadd.f32 q0, q0, q5\n"
+        "vadd.f32 q1, q1, q6\n"
+        "ldrd r4, r7, [sp, #32]\n"
+        "vstrw.32 q0, [sp]\n"
+        "vstrw.32 q1, [sp, #16]\n"
+        "adds r2, #36\n"
+        "adds r7, #8\n"
+        "str r7, [sp, #36]\n"
+        "cmp r4, #0\n"
+        "bgt 2b\n"
+        "ldrd r0, r1, [sp, #112]\n"
+        "movs r4, #0\n"
+        "vidup.u32 q4, r4, #1\n"
+        "vmul.i32 q4, q4, r3\n"
+        "subs r1, #4\n"
+        "vldrw.u32 q2, [r1, q4]\n"
+        "add r1, r1, r3, lsl #2\n"
+        "vldrw.u32 q3, [r1, q4]\n"
+        "vmul.f32 q0, q0, q2\n"
+        "vmul.f32 q1, q1, q3\n"
+        "vstrw.32 q0, [r0], #16\n"
+        "add r1, r1, r3, lsl #2\n"
+        "vstrw.32 q1, [r0], #16\n"
+        "ldr r4, [sp, #164]\n"
+        "adds r1, #4\n"
+        "ldr r2, [sp, #120]\n"
+        "strd r0, r1, [sp, #112]\n"
+        "cmp r0, r4\n"
+        "bne 5b\n"
+        "add sp, #48\n"
+        "vpop {d8-d15}\n"
+        "pop {r0-r11, pc}\n"
+        );
+}
+
+#define Q4_K_ROW(row, low, high) \
+    "vldrb.u8 q4, [" row "], #16\n" \
+    "vldrb.u8 q5, [" row "], #16\n" \
+    "vand q6, q4, q7\n" \
+    "vmladav.s8 " low ", q6, q0\n" \
+    "vshr.u8 q4, q4, #4\n" \
+    "vmladav.s8 " high ", q4, q2\n" \
+    "vand q6, q5, q7\n" \
+    "vmladava.s8 " low ", q6, q1\n" \
+    "vshr.u8 q5, q5, #4\n" \
+    "vmladava.s8 " high ", q5, q3\n"
+
+// Its dot products, less 8 times the sum of activations so that they fit 16 bits, and scales and mins,
+// bytes at r3 + at and 8 further on.
+#define Q4_K_SCALES(at, sum, min) \
+    "vldrh.u16 q3, [r1, q2]\n" \
+    "vldrb.u16 q4, [r3, #" at "]\n" \
+    "vsub.i16 q3, q3, q1\n" \
+    "vldrb.u16 q5, [r3, #" at "+8]\n" \
+    "vmladav.s16 " sum ", q3, q4\n" \
+    "vmladava.s16 " sum ", q1, q4\n" \
+    "vmladav.s16 " min ", q0, q5\n"
+
+// Four rows, stride bytes apart: y[0..3].
+//   r1 r3 r5 r7 rows, r2 x, r4 r6 r8 r10 dot products, stored as two of each row for each 64 columns; r12
+//   stride, r9 blocks left, r11 block; sp: dot products, scales and mins of each row (#128), sums (#192),
+//   fp16 scales (#208); [sp, #288] y, [sp, #340] blocks.
+ASSEMBLY
+static void q4_k_rows(float *y, const uint8_t *w, const uint8_t *x, size_t stride, uint32_t blocks) {
+    __asm volatile (
+        ".syntax unified\n"
+        "push {r0-r11, lr}\n"
+        "vpush {d8-d15}\n"
+        "sub sp, #224\n"
+        "mov r11, r1\n"
+        "ldr r9, [sp, #340]\n"
+        "vmov.i32 q0, #0\n"
+        "vstrw.32 q0, [sp, #192]\n"
+        "2:\n"
+        "ldr r12, [sp, #300]\n"
+        "add r1, r11, #16\n"
+        "vmov.i8 q7, #15\n"
+        "add r3, r1, r12\n"
+        "add r5, r3, r12\n"
+        "add r7, r5, r12\n"
+        "mov r0, sp\n"
+        "movs r4, #4\n"
+        "dls lr, r4\n"
+        "1:\n"
+        "vldrb.u8 q0, [r2], #16\n"
+        "vldrb.u8 q1, [r2], #16\n"
+        "vldrb.u8 q2, [r2], #16\n"
+        "vldrb.u8 q3, [r2], #16\n"
+        Q4_K_ROW("r1", "r4", "r6") Q4_K_ROW("r3", "r8", "r10")
+        STORE
+        Q4_K_ROW("r5", "r4", "r6") Q4_K_ROW("r7", "r8", "r10")
+        STORE
+        "le lr, 1b\n"
+        // of each row a lane: its scales and mins of 6 bits as bytes
+        "movs r4, #0\n"
+        "vidup.u32 q0, r4, #1\n"
+        "vmul.i32 q1, q0, r12\n"
+        "vadd.i32 q1, q1, r11\n"
+        "vldrw.u32 q0, [q1]\n"
+        "vldrw.u32 q4, [q1, #4]\n"
+        "vldrw.u32 q5, [q1, #8]\n"
+        "vldrw.u32 q6, [q1, #12]\n"
+        "vstrw.32 q0, [sp, #208]\n"
+        "vmov.i8 q3, #63\n"
+        "vand q0, q4, q3\n"
+        "vand q2, q5, q3\n"
+        "vmov.i8 q3, #48\n"
+        "vshr.u32 q4, q4, #2\n"
+        "vshr.u32 q5, q5, #2\n"
+        "vand q4, q4, q3\n"
+        "vand q5, q5, q3\n"
+        "vand q1, q6, q7\n"
+        "vshr.u32 q6, q6, #4\n"
+        "vorr q1, q1, q4\n"
+        "vand q6, q6, q7\n"
+        "vorr q3, q6, q5\n"
+        "add r3, sp, #128\n"
+        "vst40.32 {q0, q1, q2, q3}, [r3]\n"
+        "vst41.32 {q0, q1, q2, q3}, [r3]\n"
+        "vst42.32 {q0, q1, q2, q3}, [r3]\n"
+        "vst43.32 {q0, q1, q2, q3}, [r3]\n"
+        // q2: where a row's eight dot products are, 0 4 32 36 and so on
+        "mov r5, r2\n"
+        "vldrh.u16 q0, [r5]\n"
+        "movs r4, #0\n"
+        "vidup.u16 q2, r4, #4\n"
+        "movs r6, #24\n"
+        "vshr.u16 q3, q2, #3\n"
+        "vshl.i16 q1, q0, #3\n"
+        "vmla.s16 q2, q3, r6\n"
+        "mov r1, sp\n"
+        Q4_K_SCALES("0", "r0", "r8")
+        "adds r1, #8\n"
+        Q4_K_SCALES("16", "r2", "r10")
+        "adds r1, #8\n"
+        Q4_K_SCALES("32", "r4", "r12")
+        "adds r1, #8\n"
+        Q4_K_SCALES("48", "r6", "lr")
+        "ldr r7, [r5, #32]\n"
+        "vldrw.u32 q2, [sp, #208]\n"
+        "vmov q3[2], q3[0], r0, r4\n"
+        "vmov q3[3], q3[1], r2, r6\n"
+        VCVTT_Q2_Q2
+        "vmov q4[2], q4[0], r8, r12\n"
+        "vmov q4[3], q4[1], r10, lr\n"
+        "vmul.f32 q5, q2, r7\n"
+        "vldrw.u32 q2, [sp, #208]\n"
+        "vcvt.f32.s32 q3, q3\n"
+        VCVTB_Q2_Q2
+        "vcvt.f32.s32 q4, q4\n"
+        "vldrw.u32 q0, [sp, #192]\n"
+        "vmul.f32 q2, q2, r7\n"
+        "vmul.f32 q2, q2, q3\n"
+        "vmul.f32 q5, q5, q4\n"
+        "vadd.f32 q0, q0, q2\n"
+        "add r2, r5, #36\n"
+        "vsub.f32 q0, q0, q5\n"
+        "add r11, r11, #144\n"
+        "vstrw.32 q0, [sp, #192]\n"
+        "subs r9, #1\n"
+        "bne 2b\n"
+        "ldr r0, [sp, #288]\n"
+        "vstrw.32 q0, [r0]\n"
+        "add sp, #224\n"
+        "vpop {d8-d15}\n"
+        "pop {r0-r11, pc}\n"
+        );
+}
+
+// low, high: where in a block, from its byte 64 on; shift: brings the two bits that are wanted to bits 0
+// and 4. An insertion keeps the bits of its destination that it does not set.
+#define Q6_K_ROW(row, low, high, shift, dot, dot_32) \
+    "vldrb.u8 q2, [" row ", #" low "]\n" \
+    "vldrb.u8 q3, [" row ", #" high "]\n" \
+    shift \
+    "vand q3, q3, q7\n" \
+    "vmov q4, q2\n" \
+    "vsli.8 q4, q3, #4\n" \
+    "vmladav.s8 " dot ", q4, q0\n" \
+    "vsri.8 q3, q2, #4\n" \
+    "vmladav.s8 " dot_32 ", q3, q1\n"
+#define Q6_K_ROWS(at, low, high, shift) \
+    "vldrb.u8 q0, [r2, #" at "]\n" \
+    "vldrb.u8 q1, [r2, #" at "+64]\n" \
+    Q6_K_ROW("r1", low, high, shift, "r4", "r6") Q6_K_ROW("r3", low, high, shift, "r8", "r10") \
+    STORE \
+    Q6_K_ROW("r5", low, high, shift, "r4", "r6") Q6_K_ROW("r7", low, high, shift, "r8", "r10") \
+    STORE
+// 16 columns, and those 32, 64 and 96 further on; at: the first.
+#define Q6_K_64(at, low, high) \
+    Q6_K_ROWS(at, low, high, "") \
+    Q6_K_ROWS(at "+32", low "+32", high, "vshr.u8 q3, q3, #2\n")
+
+// Dot products of four rows, stride bytes apart, with a block of 256. w: 64 bytes behind a block's begin.
+// dots: for 16 columns those of each row with them and 64 further on, then with 32 and 96 further on; then
+// for the next 16.
+ASSEMBLY
+static void q6_k_dots(int32_t *dots, const uint8_t *w, const uint8_t *x, size_t stride) {
+    __asm volatile (
+        ".syntax unified\n"
+        "push {r4-r10, lr}\n"
+        "vpush {d8-d15}\n"
+        "adds r4, r1, r3\n"
+        "adds r5, r4, r3\n"
+        "adds r7, r5, r3\n"
+        "mov r3, r4\n"
+        "vmov.i8 q7, #0x33\n"
+        Q6_K_64("0", "-64", "64")
+        Q6_K_64("16", "-48", "80")
+        "adds r2, #128\n"
+        Q6_K_64("0", "0", "96")
+        Q6_K_64("16", "16", "112")
+        "vpop {d8-d15}\n"
+        "pop {r4-r10, pc}\n"
+        );
+}
+
+// The same as q4_0_rows and q8_0_rows with scalars.
+static void plain_row(uint32_t type, float *y, const uint8_t *w, const block_t *x, uint32_t blocks) {
+    float sum = 0.0f;
+    for (uint32_t b = 0; b < blocks; ++b) {
+        int32_t dot = x[b].add;
+        const uint8_t *v = w + 2;
+        for (uint32_t j = 0; j < TP_BLOCK; ++j) {
+            dot += x[b].q[j] * (type == TP_Q8_0 ? (int8_t)v[j] : j < 16 ? v[j] & 15 : v[j - 16] >> 4);
         }
-        y[r] = sum;
+        sum += tp_from_f16(tp_load_u16(w)) * x[b].scale * (float)dot;
+        w = v + (type == TP_Q8_0 ? 32 : 16);
     }
+    *y = sum;
 }
 
-static void plain_pair_rows(float *y, const uint8_t *w, const pair_block_t *x, size_t stride, uint32_t blocks,
-    const uint8_t *scales, int32_t times) {
-    for (uint32_t r = 0; r < ROWS; ++r) {
-        const uint8_t *block = w + r / 2 * stride;
-        const int8_t *scale = (const int8_t *)scales + r / 2 * stride + r % 2;
-        float sum = 0.0f;
-        int32_t group = 0;
-        for (uint32_t b = 0; b < blocks; ++b, block += 16, scale += 2) {
-            int32_t dot = 0;
-            for (uint32_t j = 0; j < 16; ++j) {
-                if (r % 2 == 0) {
-                    dot += (block[j] & 3) * x[b].q[0][j] + (block[j] >> 4 & 3) * x[b].q[1][j];
-                } else {
-                    // codes with their top bits turned
-                    dot += (((block[j] >> 2 & 3) ^ 2) - 2) * x[b].q[2][j] + ((block[j] >> 6 ^ 2) - 2) * x[b].q[3][j];
-                }
-            }
-            group += (x[b].add[r] + times * dot) * *scale;
-            if (b + 1 == blocks || (b + 1) % GROUP == 0) {
-                sum += x[b].scale * (float)group;
-                group = 0;
-            }
-        }
-        y[r] = sum;
-    }
-}
-
-// Whether no product of a scale and a weight's can be subnormal or infinite.
-static int is_ordinary(float scale) {
-    uint32_t exponent = tp_to_bits(scale) >> 23 & 255;
-    return scale == 0.0f || (exponent > 67 && exponent < 187);
-}
-
-static void pairs_matmul(const tp_product_t *p) {
-    tp_own_t own = tp_own(p->type, p->cols);
-    uint32_t blocks = p->cols / TP_BLOCK;
-    const pair_block_t *x = p->x;
+static void single_matmul(const tp_product_t *p) {
+    size_t stride = tp_row_bytes(p->type, p->cols);
+    uint32_t rows = p->rows, blocks = p->cols / TP_BLOCK;
+    const block_t *x = p->x;
     float *y = p->y;
-    for (uint32_t t = 0; t < p->n; ++t, x += blocks) {
-        int ordinary = 1;
-        for (uint32_t b = 0; b < blocks; ++b) {
-            ordinary &= is_ordinary(x[b].scale);
-        }
-        const uint8_t *w = p->w;
-        for (uint32_t r = 0; r < p->rows; r += ROWS) {
-            size_t stride = r + 2 < p->rows ? own.size : 0; // of two pairs the last may be the same
-            float sums[ROWS];
-            (ordinary ? pair_rows : plain_pair_rows)(sums, w + own.blocks, x, stride, blocks, w + own.scales,
-                p->type == TP_TP2 ? 2 : 1);
-            for (uint32_t i = 0; i < (stride == 0 ? 2 : ROWS); ++i) {
-                const float *factors = (const float *)(const void *)(w + i / 2 * own.size);
-                *y++ = factors[i % 2] * sums[i];
+    void (*some)(float *, const uint8_t *, const block_t *, size_t, uint32_t, float *) =
+        p->type == TP_Q4_0 ? q4_0_rows : q8_0_rows;
+    for (uint32_t t = 0; t < p->n; ++t, x += blocks, y += rows) {
+        forget_subnormals();
+        if (rows < ROWS) {
+            for (uint32_t r = 0; r < rows; ++r) {
+                float same[ROWS];
+                some(same, p->w + r * stride, x, 0, blocks, same + ROWS);
+                y[r] = same[0];
             }
-            w += 2 * own.size;
+        } else {
+            uint32_t most = rows / ROWS * ROWS;
+            some(y, p->w, x, stride, blocks, y + most);
+            if (most < rows) {
+                // the last rows, some of them once more
+                some(y + rows - ROWS, p->w + (rows - ROWS) * stride, x, stride, blocks, y + rows);
+            }
+        }
+        if (were_subnormals()) {
+            for (uint32_t r = 0; r < rows; ++r) {
+                plain_row(p->type, y + r, p->w + r * stride, x, blocks);
+            }
+        }
+    }
+}
+
+// One row of our own types with scalars. at: its scales, step from one to the next; half: of a pair.
+static float plain_own_row(uint32_t type, const uint8_t *at, uint32_t step, uint32_t half, const own_job_t *job) {
+    const uint8_t *x = job->x, *block = at - half + job->to_blocks;
+    float sum = 0.0f;
+    for (uint32_t b = 0; b < job->blocks;) {
+        uint32_t end = b + GROUP < job->blocks ? b + GROUP : job->blocks;
+        const tail_t *tail = (const tail_t *)(const void *)(x + (end - b) * block_bytes(type));
+        int32_t group = 0;
+        for (uint32_t i = 0; b < end; ++b, ++i, at += step, x += block_bytes(type)) {
+            int32_t dot = 0;
+            if (type == TP_TP3) {
+                const int16_t *v = (const int16_t *)(const void *)x;
+                for (uint32_t j = 2; j < 8; ++j) {
+                    int32_t w = (int16_t)tp_load_u16(block + 2 * j);
+                    for (uint32_t digit = 0; digit < 6; ++digit) {
+                        dot += (w >> 3 * digit) * v[8 * digit + j];
+                    }
+                }
+                dot -= 4 * tail->sums[i];
+                block += 12;
+            } else {
+                const int8_t *v = (const int8_t *)x + 32 * half;
+                for (uint32_t j = 0; j < 16; ++j) {
+                    // second rows have codes with their top bits turned
+                    uint32_t codes = (uint32_t)block[j] >> 2 * half ^ (half ? 0x22 : 0);
+                    dot += (int32_t)(codes & 3) * v[j] + (int32_t)(codes >> 4 & 3) * v[16 + j];
+                }
+                dot = job->times * dot + job->add * tail->sums[i];
+                block += 16;
+            }
+            group += dot * (int8_t)*at;
+        }
+        sum += tail->scale * (float)group;
+        x = (const uint8_t *)(tail + 1);
+    }
+    return sum;
+}
+
+static void own_matmul(const tp_product_t *p) {
+    tp_own_t own = tp_own(p->type, p->cols);
+    uint32_t each = is_pair(p->type) ? 2 : 1, units = p->rows / each;
+    size_t x_bytes = tp_isa_x_bytes(p->type, p->cols);
+    own_job_t job = {
+        p->x, p->cols / TP_BLOCK, own.blocks - own.scales - (each == 2 ? 0 : 4),
+        p->type == TP_TP2 ? 2 : 1, p->type == TP_TP2 ? -3 : -1,
+    };
+    void (*some)(float *, const uint8_t *, const own_job_t *, size_t, float *) = each == 2 ? pair_rows : tp3_rows;
+    uint32_t once = OWN_ROWS / each; // units
+    float *y = p->y;
+    for (uint32_t t = 0; t < p->n; ++t, job.x += x_bytes, y += p->rows) {
+        const uint8_t *w = p->w + own.scales;
+        forget_subnormals();
+        if (units < once) {
+            for (uint32_t u = 0; u < units; ++u) {
+                float same[OWN_ROWS];
+                some(same, w + u * own.size, &job, 0, same + OWN_ROWS);
+                y[u * each] = same[0];
+                y[u * each + each - 1] = same[each - 1];
+            }
+        } else {
+            some(y, w, &job, own.size, y + units / once * OWN_ROWS);
+            if (units % once != 0) {
+                // the last rows, some of them once more
+                some(y + p->rows - OWN_ROWS, w + (units - once) * own.size, &job, own.size, y + p->rows);
+            }
+        }
+        if (were_subnormals()) {
+            for (uint32_t r = 0; r < p->rows; ++r) {
+                const uint8_t *row = p->w + r / each * own.size;
+                y[r] = ((const float *)(const void *)row)[r % each]
+                    * plain_own_row(p->type, row + own.scales + r % each, each, r % each, &job);
+            }
+        }
+    }
+}
+
+// Four rows, stride bytes apart: y[0..3].
+static void q6_k_rows(float *y, const uint8_t *w, const uint8_t *x, size_t stride, uint32_t blocks) {
+    float32x4_t all = vdupq_n_f32(0.0f);
+    const uint8_t *d_at = w + 208;
+    for (; blocks > 0; --blocks, w += 210, d_at += 210) {
+        int32_t dots[2 * GROUP * ROWS], sum[ROWS];
+        q6_k_dots(dots, w + 64, x, stride);
+        const tail_t *tail = (const tail_t *)(const void *)(x + TP_MAX_GROUP);
+        int16x8_t sums = vld1q_s16(tail->sums), more = vld1q_s16(tail->sums + 8);
+        static const uint32_t order[4] = { 0, 32, 4, 36 };
+        uint32x4_t at = vld1q_u32(order), even = vidupq_n_u32(0, 2);
+        const int8_t *scales = (const int8_t *)w + 192;
+        #pragma GCC unroll 4
+        for (uint32_t i = 0; i < ROWS; ++i, scales += stride) {
+            int32_t offset = vmladavq_s16(sums, vldrbq_s16(scales));
+            offset = vmladavaq_s16(offset, more, vldrbq_s16(scales + 8));
+            int32_t dot = -32 * offset; // which is taken off each value
+            #pragma GCC unroll 4
+            for (uint32_t j = 0; j < 4; ++j) {
+                dot = vmladavaq_s32(dot, vldrwq_gather_offset_s32(dots + 16 * j + 2 * i, at),
+                    vldrbq_gather_offset_s32(scales + j / 2 * 8 + j % 2, even));
+            }
+            sum[i] = dot;
+        }
+        uint32x4_t rows = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)stride);
+        register uint32x4_t h __asm ("q2") = vldrhq_gather_offset_u32((const uint16_t *)(const void *)d_at, rows);
+        __asm (VCVTB_Q2_Q2 : "+w" (h));
+        float32x4_t d = vmulq_n_f32(vreinterpretq_f32_u32(h), tail->scale);
+        all = vaddq_f32(all, vmulq_f32(d, vcvtq_f32_s32(vld1q_s32(sum))));
+        x = (const uint8_t *)(tail + 1);
+    }
+    vst1q_f32(y, all);
+}
+
+// One row with scalars.
+static float plain_k_row(const tp_product_t *p, uint32_t row, const uint8_t *x) {
+    const tp_format_t *format = tp_format(p->type);
+    float sum = 0.0f;
+    for (uint32_t b = 0; b < p->cols / TP_BLOCK;) {
+        const tail_t *tail = (const tail_t *)(const void *)(x + TP_MAX_GROUP);
+        int32_t dots = 0, mins = 0;
+        tp_part_t part;
+        do {
+            tp_decode(format, p->w, row, p->cols, b, &part);
+            for (uint32_t j = 0; j < TP_BLOCK; ++j, ++x) {
+                dots += part.scale[j / 16] * part.q[j] * (int8_t)*x;
+                mins += part.min[j / 16] * (int8_t)*x;
+            }
+        } while (++b % GROUP != 0);
+        sum += tp_from_f16(part.d) * tail->scale * (float)dots;
+        if (format->m_at != TP_NONE) {
+            sum += tp_from_f16(part.m) * tail->scale * (float)mins;
+        }
+        x = (const uint8_t *)(tail + 1);
+    }
+    return sum;
+}
+
+static void k_matmul(const tp_product_t *p) {
+    size_t stride = tp_row_bytes(p->type, p->cols), x_bytes = tp_isa_x_bytes(p->type, p->cols);
+    uint32_t rows = p->rows, blocks = p->cols / TP_MAX_GROUP;
+    void (*some)(float *, const uint8_t *, const uint8_t *, size_t, uint32_t) =
+        p->type == TP_Q4_K ? q4_k_rows : q6_k_rows;
+    const uint8_t *x = p->x;
+    float *y = p->y;
+    for (uint32_t t = 0; t < p->n; ++t, x += x_bytes, y += rows) {
+        forget_subnormals();
+        for (uint32_t r = 0; r < rows; r += ROWS) {
+            if (rows < ROWS) {
+                float same[ROWS];
+                some(same, p->w + r * stride, x, 0, blocks);
+                y[r] = same[0];
+                r -= ROWS - 1;
+                continue;
+            }
+            // the last rows may be done twice
+            uint32_t at = r < rows - ROWS ? r : rows - ROWS;
+            some(y + at, p->w + at * stride, x, stride, blocks);
+        }
+        if (were_subnormals()) {
+            for (uint32_t r = 0; r < rows; ++r) {
+                y[r] = plain_k_row(p, r, x);
+            }
         }
     }
 }
 
 void tp_isa_matmul(const tp_product_t *p) {
-    if (!is_known(p->type)) {
-        tp_armv7em_matmul(p);
-        return;
-    }
-    if (is_pair(p->type)) {
-        pairs_matmul(p);
-        return;
-    }
-    size_t stride = tp_row_bytes(p->type, p->cols);
-    uint32_t rows = p->rows, blocks = p->cols / TP_BLOCK;
-    const block_t *x = p->x;
-    float *y = p->y;
-    for (uint32_t t = 0; t < p->n; ++t, x += blocks, y += rows) {
-        int ordinary = 1;
-        for (uint32_t b = 0; b < blocks; ++b) {
-            ordinary &= is_ordinary(x[b].scale);
-        }
-        for (uint32_t r = 0; r < rows; r += ROWS) {
-            // the last rows may be done twice, of less than four the first four times
-            uint32_t at = rows < ROWS || r < rows - ROWS ? r : rows - ROWS;
-            float few[ROWS], *to = rows < ROWS ? few : y + at;
-            const uint8_t *w = p->w + at * stride;
-            size_t next = rows < ROWS ? 0 : stride;
-            if (!ordinary) {
-                plain_rows(p->type, to, w, x, next, blocks);
-            } else if (p->type == TP_Q4_0) {
-                q4_0_rows(to, w, x, next, blocks);
-            } else {
-                q8_0_rows(to, w, x, next, blocks);
-            }
-            if (rows < ROWS) {
-                y[r] = few[0];
-                r -= ROWS - 1;
-            }
-        }
+    if (is_single(p->type)) {
+        single_matmul(p);
+    } else if (p->type == TP_Q4_K || p->type == TP_Q6_K) {
+        k_matmul(p);
+    } else {
+        own_matmul(p);
     }
 }
 

@@ -5,8 +5,9 @@
 
 #include "../tp_math.h"
 #include "int8_run.h"
+#include "plain.h"
 
-void tp_rmsnorm(float *y, const float *x, const float *w, uint32_t cols, float eps) {
+void PLAIN(rmsnorm)(float *y, const float *x, const float *w, uint32_t cols, float eps) {
     float sum = 0.0f;
     for (uint32_t i = 0; i < cols; ++i) {
         sum += x[i] * x[i];
@@ -31,7 +32,7 @@ void tp_rope_table(float *table, const float *freqs, uint32_t dims, uint32_t pos
     }
 }
 
-void tp_rope(float *x, const float *table, uint32_t heads, uint32_t head_dim, uint32_t dims) {
+void PLAIN(rope)(float *x, const float *table, uint32_t heads, uint32_t head_dim, uint32_t dims) {
     for (uint32_t h = 0; h < heads; ++h, x += head_dim) {
         for (uint32_t i = 0; i < dims; i += 2) {
             float a = x[i], b = x[i + 1];
@@ -127,7 +128,7 @@ static inline __attribute__((always_inline)) void attention(uint32_t type, float
     }
 }
 
-void tp_attention(uint32_t type, float *y, const float *q, const uint8_t *k, const uint8_t *v, float *scratch,
+void PLAIN(attention)(uint32_t type, float *y, const float *q, const uint8_t *k, const uint8_t *v, float *scratch,
     uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t length) {
     if (type == TP_F16) {
         attention(TP_F16, y, q, k, v, scratch, heads, kv_heads, head_dim, length);
@@ -138,19 +139,19 @@ void tp_attention(uint32_t type, float *y, const float *q, const uint8_t *k, con
     }
 }
 
-void tp_add(float *y, const float *x, uint32_t n) {
+void PLAIN(add)(float *y, const float *x, uint32_t n) {
     for (uint32_t i = 0; i < n; ++i) {
         y[i] += x[i];
     }
 }
 
-void tp_swiglu(float *y, const float *gate, const float *up, uint32_t n) {
+void PLAIN(swiglu)(float *y, const float *gate, const float *up, uint32_t n) {
     for (uint32_t i = 0; i < n; ++i) {
         y[i] = gate[i] / (1.0f + tp_exp(-gate[i])) * up[i];
     }
 }
 
-void tp_geglu(float *y, const float *gate, const float *up, uint32_t n) {
+void PLAIN(geglu)(float *y, const float *gate, const float *up, uint32_t n) {
     for (uint32_t i = 0; i < n; ++i) {
         float z = gate[i] * (1.59576912f + 0.0713548163f * (gate[i] * gate[i]));
         y[i] = gate[i] / (1.0f + tp_exp(-z)) * up[i];

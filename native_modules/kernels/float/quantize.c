@@ -5,6 +5,7 @@
 
 #include "../tp_math.h"
 #include "int8_run.h"
+#include "plain.h"
 
 const char tp_kernels_path[6] = "float";
 
@@ -37,7 +38,7 @@ static void quantize_plainly(int8_t *values, const float *x, uint32_t count, flo
     }
 }
 
-float tp_int8_run(int8_t *values, const float *x, uint32_t count) {
+float PLAIN(int8_run)(int8_t *values, const float *x, uint32_t count) {
     // floats without sign are ordered as their bits are
     uint32_t max = 0;
     #pragma GCC unroll 8
