@@ -326,7 +326,8 @@ def test_missing_files_and_bad_names(source):
     missing, folder = source.out.with_name("none"), source.out.parent
     for bad, message in (
         ({"checkpoint": missing}, "none: cannot be read: No such file"),
-        ({"checkpoint": folder}, "cannot be read: not a file"),
+        ({"checkpoint": folder}, "a folder has its tokenizer in it: leave --tokenizer out"),
+        ({"checkpoint": folder, "tokenizer": None}, "needs a config.json and safetensors files"),
         ({"tokenizer": missing}, "none: cannot be read: No such file"),
         ({"tokenizer": folder}, "cannot be read: not a file"),
         ({"checkpoint": Path("/dev/zero")}, "/dev/zero: cannot be read: not a file"),

@@ -204,6 +204,14 @@ def test_bad_files(tmp_path, edit, message):
     assert not out.exists()
 
 
+def test_what_boards_refuse_is_noted(tmp_path):
+    out = tmp_path / "out.gguf"
+    assert convert_to(make_model(tmp_path / "in.gguf"), out).notes == ()
+    out.write_bytes(string(b"general.architecture", b"qwen2")(out.read_bytes()))
+    (note,) = convert.refusal(out)
+    assert note == "boards refuse this model: general.architecture 'qwen2' is not supported: only 'llama'"
+
+
 def test_types_to_keep(tmp_path):
     source = written(tmp_path / "in.gguf", GGMLQuantizationType.BF16)
     with pytest.raises(BadInput, match=r"no board has kernels for the type of token_embd\.weight: give --type"):

@@ -253,6 +253,7 @@ def test_a_sliding_window_is_the_longest_context(tmp_path):
         ({"rope_theta": 1e39}, "is no usable number"),
         ({"head_dim": 32}, "not supported: head_dim 32"),
         ({"quantization_config": {}}, "quantized already"),
+        ({"rms_norm_eps": 1e-40}, "rms_norm_eps: Input should be greater than 0.0000"),
         ({"hidden_size": 0}, "hidden_size: Input should be greater than 0"),
         ({"hidden_size": "x"}, "hidden_size: Input should be a valid integer"),
         ({"num_attention_heads": 5}, "dim 64 does not divide into 5 heads"),

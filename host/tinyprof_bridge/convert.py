@@ -18,7 +18,7 @@ import numpy.typing as npt
 from gguf import GGUFWriter, RopeScalingType
 from gguf.constants import GGML_QUANT_VERSION
 
-from . import gguf_files, huggingface, llama2c, pytorch_files, quants, recipe
+from . import gguf_files, huggingface, llama2c, planner, pytorch_files, quants, recipe
 from .errors import BadInput, RunFailed
 from .recipe import Recipe
 from .rounding import Rounding
@@ -90,7 +90,19 @@ def convert(
             writer.close()
         partial.unlink(missing_ok=True)
     types = Counter(stored.values())
-    return Summary(model.parameters, size, model.sizes.hidden_dim, hidden_dim, dict(types), model.notes)
+    notes = (*model.notes, *refusal(out))
+    return Summary(model.parameters, size, model.sizes.hidden_dim, hidden_dim, dict(types), notes)
+
+
+def refusal(out: Path) -> list[str]:
+    """What boards would say of the file if they refuse it: llama.cpp may run it all the same."""
+    device = planner.device("portable")
+    try:
+        gguf = device.read(gguf_files.open_mapped(out))
+        device.tokenizer.Tokenizer(gguf, device.llama.Llama(gguf, 1, 1).vocab)
+    except device.error as error:
+        return [f"boards refuse this model: {error}"]
+    return []
 
 
 def read(source: Path, tokenizer: Path | None) -> Source:

@@ -46,7 +46,7 @@ class Config(BaseModel):
     head_dim: int | None = None
     vocab_size: int = Field(gt=0, le=MOST)
     max_position_embeddings: int = Field(2048, gt=0, le=MOST)
-    rms_norm_eps: float = Field(1e-6, gt=0, lt=1)
+    rms_norm_eps: float = Field(1e-6, gt=1e-37, lt=1)
     rope_theta: float | None = None
     rope_scaling: Rope | None = None
     rope_parameters: Rope | None = None

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from gguf.constants import TokenType
 
+from . import tokenizers_in
 from .errors import BadInput
 from .source import Floats, Shape, Sizes, Source, Tensor, Vocabulary, file_size, of_array, sha256
 
@@ -50,7 +51,7 @@ def read(checkpoint: Path, tokenizer: Path | None) -> Source:
         )
     if tokenizer is None:
         raise BadInput(f"{checkpoint}: a llama2.c checkpoint has no tokenizer in it; give --tokenizer tokenizer.bin")
-    vocabulary = read_tokenizer(tokenizer, sizes.vocab_size)
+    vocabulary, notes = read_vocabulary(tokenizer, sizes.vocab_size)
     try:
         digest = sha256(checkpoint)
         data = np.memmap(checkpoint, dtype=np.uint8, mode="r")
@@ -58,7 +59,7 @@ def read(checkpoint: Path, tokenizer: Path | None) -> Source:
         raise BadInput(f"{checkpoint}: cannot be read: {error}") from error
     found = {0: _legacy, 1: _v1, 2: _v2}[version](data, sizes, shared, group)
     tensors = {name: found[name] for name in sizes.tensors() if name in found}
-    return Source(checkpoint, sizes, vocabulary, tensors, digest)
+    return Source(checkpoint, sizes, vocabulary, tensors, digest, notes=tuple(notes))
 
 
 def _header(path: Path, raw: bytes) -> tuple[Sizes, int, bool, int]:
@@ -180,6 +181,13 @@ def _groups(q: npt.NDArray[np.int8], raw: npt.NDArray[np.uint8]) -> Callable[[in
             return (q[some].astype(np.float32) * scale[..., None]).reshape(len(scale), -1)
 
     return rows
+
+
+def read_vocabulary(path: Path, vocab_size: int) -> tuple[Vocabulary, list[str]]:
+    """The vocabulary of a checkpoint that has none in it, by the name of its file, and notes on it."""
+    if path.suffix in (".model", ".json"):
+        return tokenizers_in.from_file(path, vocab_size)
+    return read_tokenizer(path, vocab_size), []
 
 
 def read_tokenizer(path: Path, vocab_size: int) -> Vocabulary:

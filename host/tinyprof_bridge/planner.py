@@ -25,13 +25,13 @@ VARIANTS: dict[str, tuple[str, dict[str, float]]] = {
     "portable": (FLOAT, {}),
     "avx2": (FLOAT, {}),
     "armv7em": (FLOAT, _ARMV7EM),
-    "mve": (FLOAT, {"Q4_0": 40, "Q8_0": 40, "TP2": 64, "TPT": 64, "TP3": 96, "Q4_K": 32, "Q6_K": 32}),
+    "mve": (FLOAT, {"Q4_0": 40, "Q8_0": 40, "TP3": 96, "TP2": 64, "TPT": 64, "Q4_K": 32, "Q6_K": 32}),
     "armv6m": (FIXED, _SCALAR | {"Q8_0": 36, "TP2": 120, "TPT": 120}),
     "armv7m": (FIXED, _SCALAR | {"Q8_0": 76, "TP2": 72, "TPT": 72}),
     "rv32": (FIXED, _SCALAR | {"Q8_0": 132, "TP2": 120, "TPT": 120}),
     "scalar": (FIXED, _SCALAR | {"Q8_0": 136, "TP2": 72, "TPT": 72}),
 }
-_MVE_TAIL = 36  # bytes behind a group of 256 values
+MVE_TAIL = 36  # sums and scale of a group of eight blocks
 _NAMES = {type_.id: name for name, type_ in quants.TYPES.items()}
 
 
@@ -65,7 +65,7 @@ def native(variant: str) -> ModuleType:
         if name in blocks:
             size = round(blocks[name] * count)
             if variant == "mve" and name not in ("Q4_0", "Q8_0"):
-                size += (count + 7) // 8 * _MVE_TAIL
+                return size + (count + 7) // 8 * MVE_TAIL
             return size if path == FLOAT else size + 4 * (2 if name in quants.OWN else 1)
         return cols + 4 * count if path == FLOAT else 4 + cols + (count + 3) // 4 * 4
 

@@ -3,10 +3,11 @@
 torch.load runs with weights_only, and only after the pickle was found to name nothing but tensors: even what that
 allows may take memory without end."""
 
+import mmap
 import pickletools
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from . import huggingface, llama2c, naming, tokenizers_in
 from .errors import BadInput, plain
@@ -41,10 +42,8 @@ def read(path: Path, tokenizer: Path | None) -> Source:
     found = naming.to_gguf(path, sizes, tensors, tied)
     if tokenizer is None:
         vocabulary, notes = tokenizers_in.read(path.parent, sizes.vocab_size, None, None)
-    elif tokenizer.suffix in (".model", ".json"):
-        vocabulary, notes = tokenizers_in.from_file(tokenizer, sizes.vocab_size)
     else:
-        vocabulary, notes = llama2c.read_tokenizer(tokenizer, sizes.vocab_size), []
+        vocabulary, notes = llama2c.read_vocabulary(tokenizer, sizes.vocab_size)
     return Source(path, sizes, vocabulary, found, sha256(path), notes=tuple(notes))
 
 
@@ -89,11 +88,23 @@ class _Rows:
         return values
 
 
+class _Mapped(mmap.mmap):
+    """A mapped file as zipfile wants it; Python has this from 3.13 on."""
+
+    def seekable(self) -> bool:
+        return True
+
+
 def _check(path: Path) -> None:
     """That the archive is as torch.save writes it, and its pickle names nothing but tensors."""
     try:
         size = file_size(path)
-        with zipfile.ZipFile(path) as archive:
+        # from a mapped file no more can be read than there is, whatever the directory says
+        with (
+            path.open("rb") as file,
+            _Mapped(file.fileno(), size, access=mmap.ACCESS_READ) as mapped,
+            zipfile.ZipFile(cast(IO[bytes], mapped)) as archive,
+        ):
             members = archive.infolist()
             if len({m.filename for m in members}) < len(members):
                 raise BadInput(f"{path}: a damaged archive: a name is there twice")
@@ -163,6 +174,8 @@ def _sizes(path: Path, tensors: dict[str, Tensor], settings: dict[str, Any]) -> 
     )
     if fault := sizes.fault():
         raise BadInput(f"{path}: {fault}")
+    if not 1e-37 < sizes.eps < 1 or sizes.rope_base < 1:
+        raise BadInput(f"{path}: norm_eps {sizes.eps} or rope_theta {sizes.rope_base} is no usable number")
     if settings.get("use_scaled_rope"):
         raise BadInput(f"{path}: not supported: rope scaling 'llama3'")
     return sizes
