@@ -329,11 +329,17 @@ static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
     "eors r6, r7\n" \
     X PAIR_A(LEFT_2) PAIR_B(RIGHT_12) \
     X PAIR_A(RIGHT_2) \
-    X PAIR_B(RIGHT_0) \
     X PAIR_A(RIGHT_6) \
     X PAIR_B(RIGHT_4) \
     X PAIR_A(RIGHT_10) \
-    X PAIR_B(RIGHT_8)
+    X PAIR_B(RIGHT_8) \
+    X \
+    "ands r5, r3\n" \
+    "ands r6, r3\n" \
+    "muls r5, r4, r5\n" \
+    "muls r6, r4, r6\n" \
+    "add r9, r5\n" \
+    "add r11, r6\n"
 
 // r4 and r5: the dot products of a pair times its scales, which lie at a place on the stack.
 #define PAIR_SCALES(scales, first, second) \

@@ -44,52 +44,56 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
 #define ENTER \
     ".syntax unified\n" \
     "push {r0, r4-r11, lr}\n" \
+    "ldr r5, [r0, #20]\n" \
     "ldr r1, [r0, #4]\n" \
-    "ldr r2, [r0, #8]\n" \
+    "str r5, [r0, #4]\n" /* groups that are left */ \
+    "ldmia r0, {r4-r7}\n" \
     "adds r1, #2\n" \
-    "adds r2, r2, r1\n" \
+    "adds r2, r1, r6\n" \
     "0:\n" \
-    "ldr r0, [r0, #12]\n" \
+    "mov r0, r7\n" \
     "mov r10, #0\n" \
     "mov r11, #0\n"
 
 #define LEAVE \
     "ldr r0, [sp]\n" \
-    "ldr r4, [r0]\n" \
-    "ldr r5, [r0, #20]\n" \
-    "ldr r6, [r0, #8]\n" \
+    "ldmia r0, {r4-r7}\n" \
     "stmia r4!, {r10, r11}\n" \
     "subs r5, #1\n" \
-    "str r4, [r0]\n" \
-    "str r5, [r0, #20]\n" \
+    "strd r4, r5, [r0]\n" \
     "mov r1, r2\n" \
     "add r2, r2, r6\n" \
     "bne 0b\n" \
     "pop {r0, r4-r11, pc}\n" \
-    SUBNORMAL("2", "3") \
-    SUBNORMAL("4", "5")
+    SPECIAL("r4", "r7", "2", "3") \
+    SPECIAL("r9", "r8", "4", "5")
 
 // sum += dot * scale, halved r5 - its exponent times, flags by that difference. r12 is 1024 but for
 // the bits of the last mantissa. dot: where the dot product is, bring: what brings it there.
-#define SCALE(dot, bring, scale, sum, subnormal, back) \
-    "ubfx r6, " scale ", #10, #5\n" \
-    "bfi r12, " scale ", #0, #10\n" \
+#define SCALE(dot, bring, scale, sum, special, back) \
     bring \
-    "eor lr, r12, " scale ", asr #31\n" \
-    "cbz r6, " subnormal "f\n" \
-    back ":\n" \
-    "sub lr, lr, " scale ", asr #31\n" \
-    "mul lr, lr, " dot "\n" \
+    "asrs r6, " scale ", #10\n" \
+    "ble " special "f\n" \
+    back "1:\n" \
+    "bfi r12, " scale ", #0, #10\n" \
+    "mul lr, r12, " dot "\n" \
+    back "2:\n" \
     "subs r6, r5, r6\n" \
     "asr lr, lr, r6\n" \
     "add " sum ", " sum ", lr\n"
 
-// A scale of exponent 0 has no leading bit and counts as one of exponent 1.
-#define SUBNORMAL(here, back) \
+// A scale below 0, or of exponent 0, which has no leading bit and counts as one of exponent 1.
+#define SPECIAL(dot, scale, here, back) \
     here ":\n" \
-    "eor lr, lr, #1024\n" \
+    "beq " here "2f\n" \
+    "rsb " dot ", " dot ", #0\n" \
+    "adds r6, #32\n" \
+    "bne " back "1b\n" \
+    here "2:\n" \
+    "ubfx lr, " scale ", #0, #10\n" \
+    "mul lr, lr, " dot "\n" \
     "movs r6, #1\n" \
-    "b " back "b\n"
+    "b " back "2b\n"
 
 #define Q4(sum, from) \
     "and lr, r3, r12\n" \
@@ -233,17 +237,29 @@ static void q8_0_rows(tp_rows_t *rows) {
     "mla r8, lr, r7, r8\n"
 
 // r0 x, r1 blocks, r2 scales, r3 mask, r4 to r7 activations, r8 r9 dot products of rows 0 and 1, r10
-// r11 sums of groups, r12 lr weights. What the next block begins with is loaded with this one's end.
+// r11 sums of groups, r12 lr weights; [sp] where sums of rows are, then from a pair's begin to its blocks,
+// x, pairs that are left. What the next block begins with is loaded with this one's end. A pair's end is
+// the next one's begin.
 __attribute__((naked, noinline))
 static void pair_rows(tp_rows_t *rows) {
     __asm volatile (
-        OWN_ENTER
+        ".syntax unified\n"
+        "push {r0, r4-r11, lr}\n"
+        "ldr r7, [r0, #20]\n"
+        "ldmia r0, {r4-r6}\n"
         "ldr r2, [r0, #24]\n"
+        "ldr r6, [r0, #12]\n"
+        "mov r1, r5\n"
+        "subs r5, r5, r2\n"
+        "adds r5, #8\n"
+        "push {r4-r7}\n"
         "mov r3, #0x000c000c\n"
-        "ldr r0, [r0, #12]\n"
         "mov r10, #0\n"
         "mov r11, #0\n"
-        "ldr r8, [r0], #4\n"
+        "0:\n"
+        "strd r10, r11, [r4]\n"
+        "ldr r8, [r6]\n"
+        "adds r0, r6, #4\n"
         "1:\n"
         PAIR_8("r8") PAIR_8("r9") PAIR_8("r9") PAIR_8("r9")
         "asr r4, r8, #16\n"
@@ -255,18 +271,26 @@ static void pair_rows(tp_rows_t *rows) {
         "mla r11, r9, r6, r11\n"
         "cmp r7, #0\n"
         "beq 1b\n"
-        "ldrd r4, r5, [sp]\n"
+        "ldr r4, [sp]\n"
         "asr r10, r10, r7\n"
+        "ldrd r5, r6, [r4]\n"
         "asr r11, r11, r7\n"
-        "add r4, r4, r10\n"
-        "add r5, r5, r11\n"
+        "add r5, r5, r10\n"
+        "add r6, r6, r11\n"
         "mov r10, #0\n"
         "mov r11, #0\n"
-        "strd r4, r5, [sp]\n"
+        "strd r5, r6, [r4]\n"
         "bgt 1b\n"
-        OWN_LEAVE("r4", "r5")
-        "ldr r5, [r0, #8]\n"
-        OWN_NEXT("r5")
+        "ldmia sp, {r4-r7}\n"
+        "add r2, r1, #8\n"
+        "adds r1, r1, r5\n"
+        "adds r4, #8\n"
+        "subs r7, #1\n"
+        "str r4, [sp]\n"
+        "str r7, [sp, #12]\n"
+        "bne 0b\n"
+        "add sp, #16\n"
+        "pop {r0, r4-r11, pc}\n"
         );
 }
 

@@ -37,6 +37,16 @@ static inline tp_row_scale_t tp_row_scale(const tp_product_t *p, const void *x) 
 // row's factor.
 void tp_rows_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale);
 
+// v >> n, n at most 255.
+static inline int32_t tp_shift(int32_t v, uint32_t n) {
+    #if defined(__thumb__)
+    __asm (".syntax unified\n\tasrs %0, %0, %1" : "+l" (v) : "l" (n) : "cc");
+    return v;
+    #else
+    return v >> (n > 31 ? 31 : n);
+    #endif
+}
+
 // sum + dot * d in units of 2^(t - 25); d: fp16, shift: t and the halvings of the activations.
 static inline int32_t tp_add_scaled(int32_t sum, int32_t dot, uint32_t d, uint32_t shift) {
     uint32_t e = d >> 10 & 31, m = d & 1023;
@@ -47,7 +57,7 @@ static inline int32_t tp_add_scaled(int32_t sum, int32_t dot, uint32_t d, uint32
     }
     shift -= e;
     int32_t v = dot * (int32_t)m;
-    return sum + ((d >> 15 ? -v : v) >> (shift > 31 ? 31 : shift));
+    return sum + tp_shift(d >> 15 ? -v : v, shift);
 }
 
 #endif

@@ -75,54 +75,69 @@ static inline uint32_t load_word(const uint8_t *p) {
 // then of the next. w: from the first row's weights on. x: of the block.
 static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const uint32_t *x);
 
-// The sum over a row so far and a block. sums: of q4_k_products, for this row.
-static inline int32_t q4_k_add(int32_t sum, const tp_format_t *format, const uint8_t *block, const uint32_t *sums,
-    const uint32_t *x, uint32_t t) {
-    uint32_t s = load_aligned(block + 4), m = load_aligned(block + 8), high = load_aligned(block + 12);
-    uint32_t scales = s & 0x3f3f3f3fu, mins = m & 0x3f3f3f3fu;
-    int32_t dots = 0, low = 0; // low: 8 times what mins are to be multiplied with
+// Adds a block of two rows, step bytes apart, to their sums. products: of q4_k_products, from the first
+// of the two rows on.
+static inline void q4_k_add(int32_t *sums, const tp_format_t *format, const uint8_t *block, size_t step,
+    const uint32_t *products, const uint32_t *x, uint32_t t) {
+    int32_t dots[2] = { 0, 0 }, low[2] = { 0, 0 }; // low: 8 times what mins are to be multiplied with
+    uint32_t shift = t + x[k_words(TP_Q4_K) - 1];
     x += 4 * 34;
-    for (uint32_t i = 0; i < 4; ++i, x += 2, sums += 2 * TP_Q4_K_ROWS) {
-        int32_t first = (int32_t)x[0], second = (int32_t)x[1];
-        dots += (upper(sums[0]) - first) * (int32_t)(scales & 255);
-        dots += (upper(sums[1]) - second) * (int32_t)(scales >> 8 & 255);
-        low += first * (int32_t)(mins & 255) + second * (int32_t)(mins >> 8 & 255);
-        scales >>= 16;
-        mins >>= 16;
-        if (i == 1) {
-            scales = (high & 0x0f0f0f0fu) | (s >> 6 & 0x03030303u) << 4;
-            mins = (high >> 4 & 0x0f0f0f0fu) | (m >> 6 & 0x03030303u) << 4;
+    for (uint32_t half = 0; half < 2; ++half, products += 4 * TP_Q4_K_ROWS) {
+        uint32_t scales[2], mins[2];
+        for (uint32_t k = 0; k < 2; ++k) {
+            const uint8_t *at = block + k * step;
+            uint32_t s = load_aligned(at + 4), m = load_aligned(at + 8), high = load_aligned(at + 12);
+            scales[k] = half == 0 ? s & 0x3f3f3f3fu : (high & 0x0f0f0f0fu) | (s >> 2 & 0x30303030u);
+            mins[k] = half == 0 ? m & 0x3f3f3f3fu : (high >> 4 & 0x0f0f0f0fu) | (m >> 2 & 0x30303030u);
+        }
+        for (uint32_t i = 0; i < 4; ++i) {
+            int32_t first = (int32_t)*x++;
+            for (uint32_t k = 0; k < 2; ++k) {
+                int32_t product = upper(products[i / 2 * 2 * TP_Q4_K_ROWS + 2 * k + i % 2]);
+                dots[k] += (product - first) * (int32_t)(scales[k] >> 8 * i & 255);
+                low[k] += first * (int32_t)(mins[k] >> 8 * i & 255);
+            }
+            if (TP_Q4_K_ROWS > 2) {
+                __asm volatile ("" : : : "memory"); // what is loaded early ends on the stack
+            }
         }
     }
-    uint32_t shift = t + *x, d = load_aligned(block);
-    sum = tp_add_scaled(sum, tp_cut(dots, format), d & 0xffff, shift);
-    return tp_add_scaled(sum, tp_cut(low >> 3, format), d >> 16, shift);
+    for (uint32_t k = 0; k < 2; ++k, block += step) {
+        uint32_t d = load_aligned(block);
+        int32_t sum = tp_add_scaled(sums[k], tp_cut(dots[k], format), d & 0xffff, shift);
+        sums[k] = tp_add_scaled(sum, tp_cut(low[k] >> 3, format), d >> 16, shift);
+    }
 }
 
 static void q4_k_rows(const tp_product_t *p, const uint32_t *x, uint32_t t, int32_t *sums) {
     const tp_format_t *format = tp_format(TP_Q4_K);
     size_t stride = tp_row_bytes(TP_Q4_K, p->cols), step = stride;
-    uint32_t count = TP_Q4_K_ROWS;
-    if (p->rows < TP_Q4_K_ROWS) { // one row as all
-        step = 0;
-        count = 1;
-    }
-    for (uint32_t r = 0; r < p->rows; r += count) {
-        if (p->rows - r < count) {
-            r = p->rows - count; // some of the last rows are done twice
+    int32_t few[TP_Q4_K_ROWS]; // few rows: one as all
+    for (uint32_t r = 0; r < p->rows;) {
+        int32_t *to = sums + r;
+        if (p->rows < TP_Q4_K_ROWS) {
+            to = few;
+            step = 0;
+        } else if (p->rows - r < TP_Q4_K_ROWS) {
+            r = p->rows - TP_Q4_K_ROWS; // some of the last rows are done twice
+            to = sums + r;
         }
         const uint8_t *block = p->w + r * stride;
         const uint32_t *at = x;
-        int32_t row[TP_Q4_K_ROWS] = { 0 };
+        for (uint32_t k = 0; k < TP_Q4_K_ROWS; ++k) {
+            to[k] = 0;
+        }
         for (uint32_t b = 0; b < p->cols; b += 256, block += 144, at += k_words(TP_Q4_K)) {
             uint32_t products[8 * TP_Q4_K_ROWS];
             q4_k_products(products, block + 16, step, at);
-            for (uint32_t i = 0; i < TP_Q4_K_ROWS; ++i) {
-                row[i] = q4_k_add(row[i], format, block + i * step, products + 2 * i, at, t);
+            for (uint32_t k = 0; k < TP_Q4_K_ROWS; k += 2) {
+                q4_k_add(to + k, format, block + k * step, step, products + 2 * k, at, t);
             }
         }
-        for (uint32_t i = 0; i < count; ++i) {
-            sums[r + i] = row[i];
+        if (step == 0) {
+            sums[r++] = few[0];
+        } else {
+            r += TP_Q4_K_ROWS;
         }
     }
 }

@@ -10,36 +10,39 @@
 
 #define SIGN (1u << 31)
 
-// y[i] = tp_times(sums[i], scale.s times the row's factor, 0) for our own types.
+// tp_times(sum, s times factor, 0): of our own types, with the bits of the row's factor. base: of the
+// result's exponent; top: see tp_highest_bit.
+static inline float own_to_float(int32_t v, uint32_t factor, uint32_t s, int32_t base, uint32_t *top) {
+    uint32_t exponent = factor << 1 >> 24, size = (uint32_t)v;
+    if (v == 0 || exponent == 0) {
+        return 0.0f;
+    }
+    if (v < 0) {
+        size = 0u - size;
+    }
+    *top = tp_highest_bit(size, *top);
+    uint32_t f = ((factor << 8 | SIGN) >> 16) * s >> 16; // 15 bits or 16
+    uint32_t m = ((size << (31 - *top)) >> 16) * f, e = (uint32_t)base + exponent + *top;
+    uint32_t sign = ((uint32_t)v ^ factor) & SIGN;
+    while (m < 1u << 31) {
+        m <<= 1;
+        --e;
+    }
+    // the leading bit of m adds one to the exponent
+    return e < 254 ? tp_from_bits(sign + (e << 23) + (m >> 8)) : tp_pack(sign, m, (int32_t)e + 1 - 127 - 31);
+}
+
 static void own_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale) {
     const int32_t *sums = (const int32_t *)(const void *)y;
-    uint32_t unit = p->type == TP_TP3 ? 1 : 2; // rows that lie together
+    uint32_t s = scale.s.m, top = 20;
+    int32_t base = scale.s.e + 16 - 15 + 16 - 1, pairs = p->type != TP_TP3; // of rows lie together
     size_t size = tp_own(p->type, p->cols).size;
     const uint8_t *w = p->w;
-    // of a result without a factor; the leading bit of a mantissa adds one
-    int32_t base = scale.s.e + 16 - 15 + 16 - 1;
-    uint32_t top = 20;
-    for (uint32_t i = 0; i < p->rows; w += size) {
-        const uint32_t *factor = (const uint32_t *)(const void *)w;
-        for (uint32_t end = i + unit; i < end; ++i) {
-            uint32_t bits = *factor++, exponent = bits << 1 >> 24;
-            int32_t v = sums[i];
-            if (v == 0 || scale.s.m == 0 || exponent == 0) {
-                y[i] = 0.0f;
-                continue;
-            }
-            uint32_t s = (uint32_t)v ^ bits, magnitude = v < 0 ? 0u - (uint32_t)v : (uint32_t)v;
-            top = tp_highest_bit(magnitude, top);
-            uint32_t f = (bits << 8 | SIGN) >> 16;
-            f = f * scale.s.m >> 16; // 15 bits or 16
-            uint32_t m = ((magnitude << (31 - top)) >> 16) * f;
-            int32_t e = (int32_t)exponent + base + (int32_t)top;
-            while (m < 1u << 31) {
-                m <<= 1;
-                --e;
-            }
-            y[i] = (uint32_t)e < 254 ? tp_from_bits((s & SIGN) + ((uint32_t)e << 23) + (m >> 8))
-                : tp_pack(s, m, e + 1 - 127 - 31);
+    for (float *end = y + p->rows; y < end; w += size) {
+        const uint32_t *factors = (const uint32_t *)(const void *)w;
+        *y++ = own_to_float(*sums++, factors[0], s, base, &top);
+        if (pairs) {
+            *y++ = own_to_float(*sums++, factors[1], s, base, &top);
         }
     }
 }
@@ -47,7 +50,7 @@ static void own_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale)
 void tp_rows_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale) {
     const int32_t *sums = (const int32_t *)(const void *)y;
     uint32_t rows = p->rows;
-    if (tp_format(p->type)->bytes == 0) {
+    if (tp_format(p->type)->bytes == 0 && scale.s.m != 0) {
         own_to_floats(p, y, scale);
         return;
     }

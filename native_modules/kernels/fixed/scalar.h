@@ -109,8 +109,11 @@ static void put_own(uint32_t type, uint32_t *to, const int8_t *q) {
             continue;
         }
         *to++ = straight;
-        if (TP_PAIRS == TP_PAIRS_BOTH_WAYS && i != 0) {
+        if (TP_PAIRS == TP_PAIRS_BOTH_WAYS && i > 1) {
             *to++ = crosswise(q[at + 4], q[at]);
+        }
+        if (TP_PAIRS == TP_PAIRS_BOTH_WAYS && i == 3) {
+            *to++ = crosswise(q[at + 2], q[at - 2]); // of i = 1, whose weights need no shift
         }
     }
 }
