@@ -5,7 +5,7 @@ from array import array
 import _tinyprof
 from micropython import const
 
-ABI = const(4)
+ABI = const(5)
 WORDS = const(12)
 
 EMBED = const(1)
@@ -53,6 +53,12 @@ ADDRESS = const(3)
 MODULUS = const(4)
 NEXT = const(5)
 TOKENS = const(6)
+
+# marks for the counters of an emulated board, as in native_modules/marks/marks.h
+MARK_TEST = const(5)
+MARK_DUMP = const(6)
+MARK_CLEAR = const(7)
+MARK_LEAVE = const(10)
 
 F32 = const(0)
 F16 = const(1)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 
-from . import __version__, boards, deploy, wire
+from . import __version__, boards, counters, deploy, wire
 from .boards import EMULATED, Emulator
 from .errors import BadInput, RunFailed
 from .progress import Progress
@@ -43,6 +43,7 @@ class Request:
     kv: str | None = None
     stream: bool = False  # even where the weights could be mapped
     timeout: float = 120.0
+    counting: counters.Wanted | None = None
 
     @property
     def needed_context(self) -> int:
@@ -63,6 +64,7 @@ class Place:
     source: str
     firmware_sha256: str | None
     emulator: str | None
+    dumps: counters.Dumps | None = None
 
 
 def read_model(path: Path) -> bytes:
@@ -77,8 +79,11 @@ def read_model(path: Path) -> bytes:
 
 
 @contextlib.contextmanager
-def prepare(board: str, model: Path | None, progress: Progress) -> Iterator[Place]:
-    """Starts or opens a board and puts package and model on it."""
+def prepare(
+    board: str, model: Path | None, progress: Progress, wanted: counters.Wanted | None = None
+) -> Iterator[Place]:
+    """Starts or opens a board and puts package and model on it. wanted: what its emulator is to count."""
+    core = counters.core_of(board) if wanted else ""
     data = read_model(model) if model else None
     with contextlib.ExitStack() as stack:
         if board in boards.REFERENCES.values():
@@ -86,15 +91,17 @@ def prepare(board: str, model: Path | None, progress: Progress) -> Iterator[Plac
         elif board in EMULATED:
             spec = EMULATED[board]
             progress.step(f"starting {spec.description}")
-            file = None
-            if spec.rom_bytes:
-                file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "image.romfs"
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            file = scratch / "image.romfs" if spec.rom_bytes else None
+            if file:
                 file.write_bytes(deploy.romfs_image(deploy.package_of(spec), data))
-            emulator = stack.enter_context(Emulator(board, file))
+            options = counters.arguments(board, wanted, scratch / "counters") if wanted else []
+            emulator = stack.enter_context(Emulator(board, file, options))
             link = SerialBoard(emulator.device)
             stack.callback(link.close)
             source = "/rom/model.gguf" if file else deploy.deploy(link, data, progress)
-            yield Place(link, source, _sha256_of(boards.firmware(board)), spec.about)
+            dumps = counters.Dumps(core, wanted, scratch / "counters") if wanted else None
+            yield Place(link, source, _sha256_of(boards.firmware(board)), spec.about, dumps)
         else:
             device = boards.serial_port(board)
             progress.step(f"opening {device}")
@@ -162,16 +169,18 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
     # move the board's tables, and with them the last digits of the figures, from run to run.
     stream = wire.Stream(secrets.token_hex(6))
     failure: BaseException | None = None
-    with prepare(request.board, request.model, progress) as place, _claimed(partial) as file:
+    with prepare(request.board, request.model, progress, request.counting) as place, _claimed(partial) as file:
         checked = request.board not in boards.REFERENCES.values()  # these would be held against themselves
         reference = _reference_logits(request, model, progress) if checked else {}
         header = _host_line(stream.run or "", request, model, place, reference)
-        _write(file, header)
-        stream.feed(header)
+        keep = _Keeper(stream, file, place.dumps, progress)
+        keep.own(header)
+        if place.dumps:
+            keep.own(keep.numbered(place.dumps.about()))
         progress.begin(request.tests, request.r)
         try:
             for line in place.transport.run(_code(request, place, stream.run or ""), request.timeout):
-                _take(line, stream, file, progress)
+                keep.take(line)
         except (RunFailed, KeyboardInterrupt) as error:
             failure = error
             patience = STOP_SECONDS
@@ -180,7 +189,7 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
                 patience = max(request.timeout, STOP_SECONDS)
             with contextlib.suppress(KeyboardInterrupt):
                 for line in place.transport.interrupt(patience):
-                    _take(line, stream, file, progress)
+                    keep.take(line)
         except OSError as error:  # a full disk: the board must not run on without us
             place.transport.interrupt(STOP_SECONDS)
             failure = RunFailed(f"cannot write {partial}: {error.strerror}")
@@ -224,12 +233,36 @@ def _write(file: FileIO, line: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _take(line: bytes, stream: wire.Stream, file: FileIO, progress: Progress) -> None:
-    """Keeps a line that is an intact, new record of this run; written out at once."""
-    record = stream.feed(line)
-    if record is not None:
-        _write(file, line[line.find(b'{"tp":') :].strip(b"\r\n \x00"))
-        progress.record(record)
+class _Keeper:
+    """Keeps what a run says: the board's records as they come, and the host's between them."""
+
+    def __init__(self, stream: wire.Stream, file: FileIO, dumps: counters.Dumps | None, progress: Progress) -> None:
+        self._stream = stream
+        self._file = file
+        self._dumps = dumps
+        self._progress = progress
+        self._last = -1
+
+    def take(self, line: bytes) -> None:
+        """Keeps a line that is an intact, new record of this run; written out at once."""
+        record = self._stream.feed(line)
+        if record is None:
+            return
+        _write(self._file, line[line.find(b'{"tp":') :].strip(b"\r\n \x00"))
+        self._progress.record(record)
+        if self._dumps and record.kind == "cost" and record.at == 0:
+            for fields in self._dumps.take(record.test, record.runs):
+                self.own(self.numbered(fields))
+
+    def own(self, line: bytes) -> None:
+        """Keeps a line of the host."""
+        _write(self._file, line)
+        self._stream.feed(line)
+
+    def numbered(self, fields: dict[str, object]) -> bytes:
+        """The host's next line."""
+        self._last -= 1
+        return wire.encode({"tp": SCHEMA, "run": self._stream.run or "", "seq": self._last, **fields})
 
 
 def _judge(run: Run, failure: BaseException | None, partial: Path) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from . import quants, schema
 from .errors import BadInput
-from .schema import Begin, Check, Counter, End, Host, Memory, Model, Op, Overhead
+from .schema import Begin, Check, Counter, Counts, End, Host, Memory, Model, Op, Overhead, Simulated
 from .wire import Stream
 
 # units of a counter in one second; instructions and unknown ticks have no seconds
@@ -29,6 +29,7 @@ class Test:
     samples: dict[int, dict[int, int]] = field(default_factory=dict)
     costs: dict[int, int] = field(default_factory=dict)
     runs: int = 0
+    counts: list[Counts] = field(default_factory=list)
 
     @property
     def totals(self) -> list[int]:
@@ -58,6 +59,7 @@ class Run:
     tests: dict[str, Test] = field(default_factory=dict)
     overhead: Overhead | None = None
     memory: Memory | None = None
+    simulated: Simulated | None = None
     end: End | None = None
     complete: bool = False
     torn: int = 0
@@ -135,6 +137,10 @@ def from_stream(stream: Stream, path: str) -> Run:
                 run.overhead = record
             case Memory():
                 run.memory = record
+            case Simulated():
+                run.simulated = record
+            case Counts() if record.test in run.tests:
+                run.tests[record.test].counts.append(record)
             case End():
                 run.end = record
     return run
