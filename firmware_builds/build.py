@@ -37,6 +37,7 @@ SOURCE = BUILD / "micropython"
 SOURCE_INFO = BUILD / "micropython.json"
 UPSTREAM = "https://github.com/micropython/micropython"
 RP2 = REPO / "firmware_builds/rp2"
+PLUGIN = REPO / "firmware_builds/plugin"
 RP2_ENVIRONMENT = {"CMAKE_ARGS": "-DPICO_NO_PICOTOOL=1"}  # which would be fetched, for a UF2 file only
 
 
@@ -616,7 +617,7 @@ def build_files() -> list[Path]:
     """The files of this repository that go into an image."""
     kinds = {".c", ".h", ".S", ".s", ".inc", ".mk", ".ld", ".cmake"}
     folders = [REPO / "native_modules", REPO / "firmware_builds"]
-    return sorted(p for d in folders for p in d.rglob("*") if p.suffix in kinds)
+    return sorted(p for d in folders for p in d.rglob("*") if p.suffix in kinds and PLUGIN not in p.parents)
 
 
 def digest_of(parts: Iterable[str], files: Iterable[Path]) -> str:
@@ -741,8 +742,27 @@ def lock() -> object:
     return file
 
 
+def plugin() -> None:
+    """Builds the counters for QEMU, unless those that are there have the same inputs."""
+    folder, log = BUILD / "plugin", BUILD / "log/plugin.txt"
+    result, record = folder / "counters.so", folder / "build.json"
+    flags = ["-std=c99", "-O3", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-fvisibility=hidden"]
+    files = [*sorted(PLUGIN.iterdir()), REPO / "native_modules/marks/marks.h"]
+    inputs = digest_of([*flags, compiler_version(MPY_CROSS)], files)
+    if is_current(result, record, inputs):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    temporary = folder / "counters.tmp"
+    sources = [str(path) for path in files if path.suffix == ".c"]
+    if not run("building the counters", ["gcc", *flags, "-o", str(temporary), *sources], log):
+        fail_with_log("building the counters for QEMU failed", log)
+    temporary.replace(result)
+    record.write_text(json.dumps({"inputs": inputs, "sha256": sha256(result)}) + "\n")
+
+
 def boards(names: list[str]) -> None:
-    """Builds mpy-cross and the named boards."""
+    """Builds mpy-cross, the counters for QEMU and the named boards."""
     if any(c.isspace() for c in f"{REPO}{BUILD}"):
         fail(f"make cannot build in a folder with a space in its name: {REPO}", 2)
     if os.environ.get("SANITIZE") == "1":
@@ -750,6 +770,8 @@ def boards(names: list[str]) -> None:
     info = source()
     env = make_environment(info)
     build("mpy-cross", MPY_CROSS, info, env)
+    if any(BOARDS[name].machine not in ("host", "rp2040js") for name in names):
+        plugin()
     for name in names:
         build(name, BOARDS[name], info, env)
 

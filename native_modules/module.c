@@ -11,6 +11,7 @@
 #include "gguf/strings.h"
 #include "kernels/kernels.h"
 #include "kernels/tp_math.h"
+#include "marks/marks.h"
 
 // Raised whenever the Python package and this module could misunderstand each other.
 #define TP_ABI (5)
@@ -96,6 +97,42 @@ static mp_obj_t tinyprof_sweep(mp_obj_t ctl_in, mp_obj_t data) {
     return mp_obj_new_int_from_uint(tp_counter_between(before, after, ctl[TP_CTL_MODULUS]));
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_sweep_obj, tinyprof_sweep);
+
+// mark(id): a mark for the counters of an emulated board, TP_MARK_TEST, _DUMP, _CLEAR or _LEAVE.
+static mp_obj_t tinyprof_mark(mp_obj_t id) {
+    switch (mp_obj_get_int(id)) {
+        case TP_MARK_TEST:
+            TP_MARK(TP_MARK_TEST);
+            break;
+        case TP_MARK_DUMP:
+            TP_MARK(TP_MARK_DUMP);
+            break;
+        case TP_MARK_CLEAR:
+            TP_MARK(TP_MARK_CLEAR);
+            break;
+        case TP_MARK_LEAVE:
+            TP_MARK(TP_MARK_LEAVE);
+            break;
+    }
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(tinyprof_mark_obj, tinyprof_mark);
+
+// mark_ranges(weights, arena, kv, plan): tells those counters where they are, and the stack.
+static mp_obj_t tinyprof_mark_ranges(size_t n_args, const mp_obj_t *args) {
+    for (size_t i = 0; i < n_args; ++i) {
+        mp_buffer_info_t info;
+        mp_get_buffer_raise(args[i], &info, MP_BUFFER_READ);
+        const uint8_t *first = info.buf;
+        TP_MARK_AT(TP_MARK_RANGE, first);
+        first += info.len == 0 ? 0 : info.len - 1;
+        TP_MARK_AT(TP_MARK_RANGE, first);
+    }
+    volatile uint8_t here = 0;
+    TP_MARK_AT(TP_MARK_RANGE, &here);
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_mark_ranges_obj, 4, 4, tinyprof_mark_ranges);
 
 // row_bytes(type, cols): bytes of a row of weights, 0 where type and cols do not fit.
 static mp_obj_t tinyprof_row_bytes(mp_obj_t type, mp_obj_t cols) {
@@ -231,6 +268,8 @@ mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *a
     mp_store_global(MP_QSTR_lap, MP_OBJ_FROM_PTR(&tinyprof_lap_obj));
     mp_store_global(MP_QSTR_spin, MP_OBJ_FROM_PTR(&tinyprof_spin_obj));
     mp_store_global(MP_QSTR_sweep, MP_OBJ_FROM_PTR(&tinyprof_sweep_obj));
+    mp_store_global(MP_QSTR_mark, MP_OBJ_FROM_PTR(&tinyprof_mark_obj));
+    mp_store_global(MP_QSTR_mark_ranges, MP_OBJ_FROM_PTR(&tinyprof_mark_ranges_obj));
     mp_store_global(MP_QSTR_row_bytes, MP_OBJ_FROM_PTR(&tinyprof_row_bytes_obj));
     mp_store_global(MP_QSTR_q8_bytes, MP_OBJ_FROM_PTR(&tinyprof_q8_bytes_obj));
     mp_store_global(MP_QSTR_scan, MP_OBJ_FROM_PTR(&tinyprof_scan_obj));
@@ -254,6 +293,8 @@ static const mp_rom_map_elem_t tinyprof_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_lap), MP_ROM_PTR(&tinyprof_lap_obj) },
     { MP_ROM_QSTR(MP_QSTR_spin), MP_ROM_PTR(&tinyprof_spin_obj) },
     { MP_ROM_QSTR(MP_QSTR_sweep), MP_ROM_PTR(&tinyprof_sweep_obj) },
+    { MP_ROM_QSTR(MP_QSTR_mark), MP_ROM_PTR(&tinyprof_mark_obj) },
+    { MP_ROM_QSTR(MP_QSTR_mark_ranges), MP_ROM_PTR(&tinyprof_mark_ranges_obj) },
     { MP_ROM_QSTR(MP_QSTR_row_bytes), MP_ROM_PTR(&tinyprof_row_bytes_obj) },
     { MP_ROM_QSTR(MP_QSTR_q8_bytes), MP_ROM_PTR(&tinyprof_q8_bytes_obj) },
     { MP_ROM_QSTR(MP_QSTR_scan), MP_ROM_PTR(&tinyprof_scan_obj) },

@@ -69,7 +69,15 @@ def test_garbage_never_becomes_a_record(data):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"kind": "nothing"}, {"on": "text"}, {"tokens": 0}, {"seq": -5}, {"seq": 1 << 60}, {"run": None}, {"on": [-1]}],
+    [
+        {"kind": "nothing"},
+        {"on": "text"},
+        {"tokens": 0},
+        {"seq": -1 << 24},
+        {"seq": 1 << 60},
+        {"run": None},
+        {"on": [-1]},
+    ],
 )
 def test_what_does_not_follow_the_schema_is_torn(changes):
     with pytest.raises(wire.Torn, match="schema"):

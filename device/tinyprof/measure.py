@@ -123,6 +123,7 @@ class _Profile:
         self.acc = array("Q", bytes(8 * (arch.plan.count + (1 if model.stream else 0))))
         # token ids spread over the vocabulary, the same in every run
         self.tokens = array("I", ((i * 7919 + 13) % arch.vocab for i in range(max(max(p or (1,)), max(d), 1))))
+        _tinyprof.mark_ranges(model.data, model.arena, model.kv, arch.plan.words)
         gc.collect()
         for depth in d:
             for length in p:
@@ -193,11 +194,13 @@ class _Profile:
         self.records.write(
             "test", test=name, phase="prefill" if kind == "pp" else "decode", tokens=length, depth=depth, cold=cold
         )
+        _tinyprof.mark(ops.MARK_CLEAR)
         for rep in range(r):
             gc.collect()
             spent = measure(tokens, depth, self.acc)
             self._samples(name, kind, rep, length)
             self.summary.add(name, length, spent)
+        _tinyprof.mark(ops.MARK_DUMP)
         costs = [self.counter.units(v) for v in self.acc]
         self.records.chunks("cost", costs, test=name, runs=r)
         if kind == "tg" and self.summary.share is None:
@@ -236,12 +239,14 @@ class _Profile:
 
     def _prefill(self, tokens, depth, acc):
         """Stamps before and after; the first new token is chosen by then. Returns units."""
-        model, stamps, stamp = self.model, self.stamps, _tinyprof.stamp
+        model, stamps, stamp, mark = self.model, self.stamps, _tinyprof.stamp, _tinyprof.mark
         model.pos = depth
         ctl = model.ctl
         before = _allocated()
+        mark(ops.MARK_TEST)
         stamp(ctl, stamps, 0)
         model.prefill(tokens, acc, True, stamps)
+        mark(ops.MARK_LEAVE)
         self._heap(before)
         # one stamp a batch: the whole may be longer than the counter's turn
         batches = (len(tokens) + model.arch.batch - 1) // model.arch.batch
@@ -251,14 +256,17 @@ class _Profile:
     def _decode(self, length, depth, acc):
         """One stamp before each token and one at the end. Returns units of all."""
         model, stamps, stamp, step = self.model, self.stamps, _tinyprof.stamp, self.model.step
+        mark = _tinyprof.mark
         model.pos = depth
         ctl = model.ctl
         token = 1
         before = _allocated()
+        mark(ops.MARK_TEST)
         stamp(ctl, stamps, 0)
         for i in range(1, length + 1):
             token = step(token, acc)
             stamp(ctl, stamps, i)
+        mark(ops.MARK_LEAVE)
         self._heap(before)
         spent = 0
         for i in range(length):

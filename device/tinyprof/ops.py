@@ -54,6 +54,12 @@ MODULUS = const(4)
 NEXT = const(5)
 TOKENS = const(6)
 
+# marks for the counters of an emulated board, as in native_modules/marks/marks.h
+MARK_TEST = const(5)
+MARK_DUMP = const(6)
+MARK_CLEAR = const(7)
+MARK_LEAVE = const(10)
+
 F32 = const(0)
 F16 = const(1)
 Q4_0 = const(2)

@@ -6,6 +6,7 @@ import select
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -166,8 +167,9 @@ def firmware(board: str) -> Path:
 class Emulator:
     """A running emulated board; device is the port of its REPL, a pty or a socket. Use as a context manager."""
 
-    def __init__(self, board: str, romfs: Path | None = None) -> None:
-        """romfs: an image that lies in the board's flash when it starts. Raises BadInput if it does not fit."""
+    def __init__(self, board: str, romfs: Path | None = None, options: Sequence[str] = ()) -> None:
+        """romfs: an image that lies in the board's flash when it starts; options: more of the emulator's.
+        Raises BadInput if it does not fit."""
         self.spec = EMULATED[board]
         if romfs is not None and romfs.stat().st_size > self.spec.rom_bytes:
             raise BadInput(
@@ -177,7 +179,7 @@ class Emulator:
         program = shutil.which(self.spec.program)
         if program is None:
             raise BadInput(f"{self.spec.program} is not installed: run `make setup` in a checkout of tinyprof")
-        self.command = self.spec.command(program, image, romfs)
+        self.command = [*self.spec.command(program, image, romfs), *options]
         self._process = subprocess.Popen(
             self.command,
             stdin=subprocess.DEVNULL,

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from . import __version__, boards, report, table
+from . import __version__, boards, counters, report, table
 from .collect import Request, read_model
 from .collect import collect as run_collect
 from .errors import BadInput, RunFailed, plain
@@ -103,6 +103,11 @@ def collect(
     tokens: Annotated[int, typer.Option(help="tokens of that text to take at most")] = 256,
     timeout: Annotated[float, typer.Option(help="seconds of silence after which a board is given up")] = 120,
     out: Annotated[Path | None, typer.Option("--out", help="file for the records (default results/…)")] = None,
+    counting: Annotated[
+        str, typer.Option("--counters", metavar="off|full", help="full: count and model in QEMU (docs/counters.md)")
+    ] = "off",
+    icache: Annotated[str, typer.Option(help="the cache to simulate, bytes:ways:line, or none")] = "16K:4:32",
+    dcache: Annotated[str, typer.Option(help="the same for data")] = "16K:4:32",
     jobs: Annotated[int, typer.Option(help="boards that run at once, where several are given")] = 1,
     o: OutputOption = "table",
 ) -> None:
@@ -111,9 +116,13 @@ def collect(
     _check_form(o)
     if r < 1 or warmup < 0 or batch < 1 or (context is not None and context < 1):
         raise BadInput("-r, --batch and -c must be positive, --warmup not negative")
+    if counting not in ("off", "full"):
+        raise BadInput(f"--counters takes off or full, not '{counting}'")
+    wanted = counters.Wanted(counters.cache("--icache", icache), counters.cache("--dcache", dcache))
     request = Request(
         board=board,
         model=_model(model),
+        counting=wanted if counting == "full" else None,
         p=_lengths("-p", p),
         n=_lengths("-n", n),
         d=_lengths("-d", d, 0) or (0,),
@@ -137,6 +146,7 @@ def collect(
         options += ["--kv", kv] if kv else []
         options += ["--stream"] if stream else []
         options += ["--perplexity", str(perplexity), "--tokens", str(tokens)] if perplexity else []
+        options += ["--counters", counting, "--icache", icache, "--dcache", dcache] if counting == "full" else []
         _collect_matrix(board, model, tuple(options), out, jobs)
         return
     run, path = run_collect(request, out or _default_out(board, request.model), Progress())

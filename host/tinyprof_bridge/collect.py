@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 
-from . import __version__, boards, deploy, wire
+from . import __version__, boards, counters, deploy, wire
 from .boards import EMULATED, Emulator
 from .errors import BadInput, RunFailed
 from .progress import Progress
@@ -49,6 +49,7 @@ class Request:
     power: dict[str, object] | None = None  # arguments of the device's power.open_meter
     text: Path | None = None  # to judge the model by
     text_tokens: int = 256  # of it, at most
+    counting: counters.Wanted | None = None
 
     @property
     def needed_context(self) -> int:
@@ -70,6 +71,7 @@ class Place:
     package: dict[str, bytes]
     firmware_sha256: str | None
     emulator: str | None
+    dumps: counters.Dumps | None = None
 
 
 def read_model(path: Path) -> bytes:
@@ -84,8 +86,11 @@ def read_model(path: Path) -> bytes:
 
 
 @contextlib.contextmanager
-def prepare(board: str, model: Path | None, progress: Progress) -> Iterator[Place]:
-    """Starts or opens a board and puts package and model on it."""
+def prepare(
+    board: str, model: Path | None, progress: Progress, wanted: counters.Wanted | None = None
+) -> Iterator[Place]:
+    """Starts or opens a board and puts package and model on it. wanted: what its emulator is to count."""
+    core = counters.core_of(board) if wanted else ""
     data = read_model(model) if model else None
     with contextlib.ExitStack() as stack:
         if board in boards.REFERENCES.values():
@@ -93,17 +98,19 @@ def prepare(board: str, model: Path | None, progress: Progress) -> Iterator[Plac
         elif board in EMULATED:
             spec = EMULATED[board]
             progress.step(f"starting {spec.description}")
-            package, file = deploy.package_of(spec), None
-            if spec.rom_bytes:
-                file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "image.romfs"
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            package, file = deploy.package_of(spec), scratch / "image.romfs" if spec.rom_bytes else None
+            if file:
                 file.write_bytes(deploy.romfs_image(package, data))
-            emulator = stack.enter_context(Emulator(board, file))
+            options = counters.arguments(board, wanted, scratch / "counters") if wanted else []
+            emulator = stack.enter_context(Emulator(board, file, options))
             link = SerialBoard(emulator.device)
             stack.callback(link.close)
             source = "/rom/model.gguf"
             if file is None:
                 source, package = deploy.deploy(link, data, progress)
-            yield Place(link, source, package, _sha256_of(boards.firmware(board)), spec.about)
+            dumps = counters.Dumps(core, wanted, scratch / "counters") if wanted else None
+            yield Place(link, source, package, _sha256_of(boards.firmware(board)), spec.about, dumps)
         else:
             device = boards.serial_port(board)
             progress.step(f"opening {device}")
@@ -174,16 +181,18 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
     id_ = secrets.token_hex(6)
     run = Run(str(partial), wire.Stream(id_))
     failure: BaseException | None = None
-    with prepare(request.board, request.model, progress) as place, _claimed(partial) as file:
+    with prepare(request.board, request.model, progress, request.counting) as place, _claimed(partial) as file:
         checked = request.board not in boards.REFERENCES.values()  # these would be held against themselves
         reference = _reference_logits(request, model, progress) if checked else {}
         header = _host_line(id_, request, model, place, reference)
-        _write(file, header)
-        run.feed(header)
+        keep = _Keeper(run, file, place.dumps, progress)
+        keep.own(header)
+        if place.dumps:
+            keep.own(keep.numbered(place.dumps.about()))
         progress.begin(request.tests, request.r)
         try:
             for line in place.transport.run(_code(request, place, id_, text), request.timeout):
-                _take(line, run, file, progress)
+                keep.take(line)
         except (RunFailed, KeyboardInterrupt) as error:
             failure = error
             patience = STOP_SECONDS
@@ -192,7 +201,7 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
                 patience = max(request.timeout, STOP_SECONDS)
             with contextlib.suppress(KeyboardInterrupt):
                 for line in place.transport.interrupt(patience):
-                    _take(line, run, file, progress)
+                    keep.take(line)
         except OSError as error:  # a full disk: the board must not run on without us
             place.transport.interrupt(STOP_SECONDS)
             failure = RunFailed(f"cannot write {partial}: {error.strerror}")
@@ -235,14 +244,38 @@ def _write(file: FileIO, line: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _take(line: bytes, run: Run, file: FileIO, progress: Progress) -> None:
-    """Keeps a line that is an intact, new record of this run; written out at once."""
-    record = run.feed(line)
-    if record is not None:
-        _write(file, line[line.find(b'{"tp":') :].strip(b"\r\n \x00"))
+class _Keeper:
+    """Keeps what a run says: the board's records as they come, and the host's between them."""
+
+    def __init__(self, run: Run, file: FileIO, dumps: counters.Dumps | None, progress: Progress) -> None:
+        self._run = run
+        self._file = file
+        self._dumps = dumps
+        self._progress = progress
+        self._last = -1
+
+    def take(self, line: bytes) -> None:
+        """Keeps a line that is an intact, new record of this run; written out at once."""
+        record = self._run.feed(line)
+        if record is None:
+            return
+        _write(self._file, line[line.find(b'{"tp":') :].strip(b"\r\n \x00"))
         if record.kind == "begin" and record.tinyprof != __version__:
-            progress.step(deploy.skew(record.tinyprof))
-        progress.record(record)
+            self._progress.step(deploy.skew(record.tinyprof))
+        self._progress.record(record)
+        if self._dumps and record.kind == "cost" and record.at == 0:
+            for fields in self._dumps.take(record.test, record.runs):
+                self.own(self.numbered(fields))
+
+    def own(self, line: bytes) -> None:
+        """Keeps a line of the host."""
+        _write(self._file, line)
+        self._run.feed(line)
+
+    def numbered(self, fields: dict[str, object]) -> bytes:
+        """The host's next line."""
+        self._last -= 1
+        return wire.encode({"tp": SCHEMA, "run": self._run.stream.run or "", "seq": self._last, **fields})
 
 
 def _judge(run: Run, failure: BaseException | None, partial: Path) -> None:

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import power
+from . import counted, power
+from .counters import CLASSES, RANGES
 from .errors import plain
 from .table import Run, operators, perplexity, profiler_overhead, tests
 
@@ -125,6 +126,43 @@ def power_table(run: Run) -> tuple[str, pd.DataFrame] | None:
     return None if energy is None or frame.empty else (f"energy (sensor, {energy.how})", frame)
 
 
+def counted_columns(run: Run, frame: pd.DataFrame) -> dict[str, list[Column]]:
+    """Two tables of what was counted in an emulator, by heading; columns of zeros are left out."""
+    core = run.simulated.core if run.simulated else "?"
+    name = Column("operator", "role", plain)
+
+    def there(columns: list[Column]) -> list[Column]:
+        return [c for c in columns if c.field in frame and frame[c.field].any()]
+
+    instructions = [
+        name,
+        Column("instr/token", "instr", number),
+        Column("cycles/token", "cycles", number),
+        Column("share", "share", _percent),
+        Column("cycles/instr", "cpi", _ratio, 1),
+        Column("cycles/MAC", "cycles_per_mac", _ratio),
+        *there([Column(kind, kind, _percent, 2) for kind in CLASSES]),
+        Column("taken", "taken_share", _percent, 3),
+    ]
+    memory = [
+        name,
+        *there([Column(f"{r} read", f"loaded_{r}", number, 3 if r in ("plan", "code") else 0) for r in RANGES]),
+        *there([Column(f"{r} written", f"stored_{r}", number, 2) for r in RANGES]),
+        *there([Column("I misses", "icache_misses", number), Column("D misses", "dcache_misses", number)]),
+    ]
+    return {
+        f"instructions (counted) and cycles (modelled, {core})": instructions,
+        f"bytes and cache misses per token (counted{_caches(run)})": memory,
+    }
+
+
+def _caches(run: Run) -> str:
+    if run.simulated is None:
+        return ""
+    known = (("I", run.simulated.icache), ("D", run.simulated.dcache))
+    return "".join(f"; {n} cache {c[0]:,} bytes, {c[1]} ways of {c[2]}" for n, c in known if c)
+
+
 def main_test(run: Run) -> str | None:
     """The test whose operators are shown first: the first decode, else the first of all."""
     for test in run.tests.values():
@@ -214,6 +252,9 @@ def terminal(run: Run, console: Console) -> None:
     if main:
         title = f"operators in {main} ({run.source})"
         console.print(rich_table(operators(run, main), operator_columns(run), title, console.width))
+        frame = counted.operators(run, main)
+        for what, columns in ({} if frame.empty else counted_columns(run, frame)).items():
+            console.print(rich_table(frame, columns, f"{main}: {what}", console.width))
 
 
 def rich_table(frame: pd.DataFrame, columns: list[Column], title: str, width: int) -> Table:
@@ -243,6 +284,9 @@ def markdown(run: Run) -> str:
                 f"\n## Operators in {plain(test.name)} ({run.source})\n",
                 markdown_table(operators(run, test.name), operator_columns(run)),
             ]
+        frame = counted.operators(run, test.name)
+        for what, columns in ({} if frame.empty else counted_columns(run, frame)).items():
+            parts += [f"\n## {plain(test.name)}: {what}\n", markdown_table(frame, columns)]
     return "\n".join(parts) + "\n"
 
 
@@ -302,6 +346,8 @@ def as_json(run: Run) -> str:
             "tests": rows(power.figures(run, energy)),
         },
         "tests": rows(tests(run)),
+        "simulated": run.simulated.model_dump() if run.simulated else None,
+        "counted": {t.name: rows(counted.operators(run, t.name)) for t in run.tests.values() if t.counts},
         "operators": {t.name: rows(operators(run, t.name)) for t in run.tests.values() if t.costs},
     }
     return json.dumps(whole, indent=1)

@@ -18,7 +18,7 @@ Tokens = Annotated[int, Field(ge=1, lt=1 << 32)]
 class Record(BaseModel):
     tp: Annotated[int, Field(ge=1, le=SCHEMA)]
     run: Annotated[str, Field(max_length=32)]
-    seq: Annotated[int, Field(ge=-1, lt=1 << 24)]
+    seq: Annotated[int, Field(gt=-1 << 24, lt=1 << 24)]
 
 
 class Host(Record):
@@ -279,6 +279,38 @@ class Roof(Record):
     reason: str = ""
 
 
+class Simulated(Record):
+    """Written by the host: that QEMU's plugin counts, for which core it models cycles, and with which caches
+    (bytes, ways, bytes of a line)."""
+
+    kind: Literal["simulated"]
+    core: str
+    source: Literal["modelled"]
+    icache: tuple[Count, Count, Count] | None
+    dcache: tuple[Count, Count, Count] | None
+
+
+class Counts(Record):
+    """Written by the host: what the plugin counted in record i of the plan (-1: around them), in the region of
+    one's own in it (0: outside of those), over all repetitions of a test. Without what nested regions have."""
+
+    kind: Literal["counts"]
+    test: str
+    runs: Annotated[int, Field(ge=1)]
+    i: Annotated[int, Field(ge=-1)]
+    region: Annotated[int, Field(ge=0, le=4)]
+    calls: Count
+    instr: Count
+    classes: dict[str, Count]
+    cycles: Count
+    taken: Count
+    not_taken: Count
+    loaded: dict[str, Count]
+    stored: dict[str, Count]
+    icache_misses: Count | None
+    dcache_misses: Count | None
+
+
 class End(Record):
     """records: how many the board wrote, this one counted."""
 
@@ -308,6 +340,8 @@ AnyRecord = Annotated[
     | Perplexity
     | Memory
     | Roof
+    | Simulated
+    | Counts
     | End,
     Field(discriminator="kind"),
 ]

@@ -16,6 +16,7 @@ from .schema import (
     Begin,
     Check,
     Counter,
+    Counts,
     End,
     Host,
     Marker,
@@ -27,6 +28,7 @@ from .schema import (
     Power,
     Roof,
     Sensor,
+    Simulated,
     Window,
 )
 from .supply import Trace
@@ -51,6 +53,7 @@ class Test:
     samples: Samples = field(default_factory=Samples)
     costs: dict[int, int] = field(default_factory=dict)
     runs: int = 0
+    counts: list[Counts] = field(default_factory=list)
 
     @property
     def totals(self) -> Floats:
@@ -85,6 +88,7 @@ class Run:
     supply: Trace | None = None  # of a sensor elsewhere
     memory: Memory | None = None
     roof: list[Roof] = field(default_factory=list)
+    simulated: Simulated | None = None
     end: End | None = None
 
     def feed(self, line: bytes) -> AnyRecord | None:
@@ -132,6 +136,11 @@ class Run:
                 self.readings.setdefault((record.test, record.rep), []).append(record)
             case Memory():
                 self.memory = record
+            case Simulated():
+                self.simulated = record
+            case Counts():
+                if record.test in self.tests:
+                    self.tests[record.test].counts.append(record)
             case Roof():
                 self.roof.append(record)
             case End():

@@ -5,6 +5,7 @@
 #include "../counters/counters.h"
 #include "../kernels/kernels.h"
 #include "../kernels/tp_math.h"
+#include "../marks/marks.h"
 
 static inline void *operand(uint8_t *const *regions, uint32_t word) {
     return regions[word >> 30] + (word & 0x3fffffffu);
@@ -104,8 +105,12 @@ uint32_t tp_run(const uint32_t *plan, uint32_t count, uint32_t *ctl,
     uintptr_t address = ctl[TP_CTL_ADDRESS];
     uint32_t modulus = ctl[TP_CTL_MODULUS];
     uint32_t before = acc == NULL ? 0 : tp_counter_read(kind, address);
+    TP_MARK_AT(TP_MARK_RUN, plan);
     for (uint32_t i = 0; i < count; ++i, plan += TP_OP_WORDS) {
-        if (!run_one(plan, ctl, regions)) {
+        TP_MARK(TP_MARK_OP);
+        int done = run_one(plan, ctl, regions);
+        TP_MARK(TP_MARK_LEAVE);
+        if (!done) {
             return i + 1;
         }
         if (acc != NULL) {
