@@ -111,9 +111,11 @@ class _Roof:
 
     def _sweep(self, place, data):
         data = memoryview(data)[: min(len(data), _FAR) & ~63]
-        ticks = min(_tinyprof.sweep(self.model.ctl, data) for _ in range(self.again))
+        ctl = self.model.ctl
+        nothing = _tinyprof.sweep(ctl, data[:0])
+        ticks = min(_tinyprof.sweep(ctl, data) for _ in range(self.again))
         if len(data):
-            self._write("read", place=place, bytes=len(data), units=self.counter.units(ticks))
+            self._write("read", place=place, bytes=len(data), units=self.counter.units(max(ticks - nothing, 0)))
 
     def reading(self):
         """Reading what is hot, RAM, where the weights lie, and through the filesystem; and copying into RAM."""
