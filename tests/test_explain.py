@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from models import make_model
@@ -213,6 +214,17 @@ def test_repetitions_that_differ(name, factors, finding, saved, tmp_path):
     test.runs, test.costs = 4, {i: 2 * cost for i, cost in test.costs.items()}
     names = [f.name for f in explain.explain(run).findings]
     assert names[0] == finding if finding else not {"drift", "variance"} & set(names)
+
+
+def test_counted_instructions_are_evidence(saved):
+    run = table.load(saved("m4"))
+    deepest = run.tests["tg8 @ d64"]
+    i = next(op.i for op in run.ops if op.role == "attention")
+    counts = [SimpleNamespace(i=i, instr=100, cycles=150, classes={"load": 40, "float": 60})]
+    assert all("counted" not in finding.evidence for finding in explain.explain(run).findings)
+    deepest.counts = counts  # as virtual counters leave them
+    finding = next(f for f in explain.explain(run).findings if f.name == "KV cache")
+    assert finding.evidence.endswith("; counted: 60 % float, 40 % load; 1.50 modelled cycles an instruction")
 
 
 def test_a_coarse_counter(saved):

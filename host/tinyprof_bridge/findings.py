@@ -10,6 +10,7 @@ import numpy as np
 from . import quants
 from .attribution import BETWEEN, Attribution, Share
 from .ceilings import Ceilings
+from .evidence import mix
 from .report import number
 from .table import Run, Test, batches
 
@@ -180,7 +181,8 @@ def _kernels(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]:
             "portable kernel" if portable else "below its roof",
             f"products of {type_} run as slow as the portable kernel" if portable else f"{names}: far below the roof",
             f"{names}: {_say(run, found, units)}; {units / sum(s.macs for s in shares):.2f} {run.unit}/MAC where"
-            f" {allowed / sum(s.macs for s in shares):.2f} were measured with the same shapes and hot weights",
+            f" {allowed / sum(s.macs for s in shares):.2f} were measured with the same shapes and hot weights"
+            + mix(run, found.test, [s.role for s in shares]),
             "build without TP_ONLY_PORTABLE and PORTABLE, and for this core; see `bench kernels`"
             if portable
             else "not explained by reading the weights: rows too few, weights off their alignment, or interrupts",
@@ -279,8 +281,9 @@ def _cache(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]:
         "KV cache",
         "cost grows with what is in the KV cache",
         f"attention takes {number(growth)} {run.unit}/token more for each position: {100 * growth * mean / whole:.1f} %"
-        f" of {deepest.name} ({number(round(whole))} {run.unit}/token)",
-        "keep fewer positions (the gain is that of half as many)" + (f"; --kv {smaller}" if smaller else ""),
+        f" of {deepest.name} ({number(round(whole))} {run.unit}/token)" + mix(run, deepest, ["attention"]),
+        "keep fewer positions (the gain is that of half as many)"
+        + (f"; --kv {smaller} for fewer bytes" if smaller else ""),
         growth * mean / 2,
         whole=whole,
     )
@@ -343,6 +346,7 @@ def _floats(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]:
         yield Finding(
             "soft float",
             "operators on floats, on a core without FPU",
-            f"{_say(run, found, units)}, {how}; most in {', '.join(s.role for s in largest)}",
+            f"{_say(run, found, units)}, {how}; most in {', '.join(s.role for s in largest)}"
+            + mix(run, found.test, [s.role for s in others]),
             "a core with FPU; fewer layers or a wider, shallower model. How much is float arithmetic is unknown",
         )
