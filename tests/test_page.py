@@ -71,7 +71,7 @@ def test_the_page_stands_alone_and_says_its_source(run):
     assert "emulated-icount" in html and run.check.logits_crc32 in html and run.host.model_sha256 in html
     for _, row in table.tests(run).iterrows():
         assert f"{row['per_token']:,.0f}" in html
-    assert html.count("<svg") == 5 and "#010203" not in html and "prefers-color-scheme: dark" in html
+    assert html.count("<svg") == 6 and "#010203" not in html and "prefers-color-scheme: dark" in html
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,21 @@
 """Charts of a run, by matplotlib: on white for files, and in the reader's colours for the page."""
 
 import io
+import math
 from collections.abc import Callable
 from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
+from . import attribution
+from .ceilings import ceilings
 from .report import main_test, number
 from .table import Run, Test, operators, tests
 
@@ -219,10 +223,103 @@ def memory(run: Run) -> Figure | None:
     return figure
 
 
+def roofline(run: Run) -> Figure | None:
+    """Operators with MACs under the measured ceilings, in the first decode and the first prefill."""
+    roof = ceilings(run)
+    measured = [t for t in run.tests.values() if t.costs]
+    names = [next((t.name for t in measured if t.phase == phase), None) for phase in ("decode", "prefill")]
+    if roof.call is None or not any(names):
+        return None
+    figure, axes = _axes(9, 4.6)
+    frames = []
+    for name, marker in zip(names, "os", strict=True):
+        if name is None:
+            continue
+        frame = attribution.roofline(attribution.attribute(run, name, roof), run, roof)
+        if not frame.empty:
+            frames.append((name, marker, frame))
+    if not frames:
+        plt.close(figure)
+        return None
+    whole = pd.concat([frame for _, _, frame in frames])
+    types = sorted(set(whole.loc[whole["op"] == "matmul", "type"]))
+    top = 2 * max([1 / p for t in types for n in roof.batches if (p := roof.peak(t, n))] + [whole["speed"].max()])
+    rates = {place: rate for place in _PLACES if (rate := roof.reads.get(place))}
+    # so far to the left that a sloping roof is seen, where there is one
+    left, right = min([whole["intensity"].min() / 2] + [top * rate / 8 for rate in rates.values()]), 0.0
+    right = whole["intensity"].max() * 3
+    for (place, rate), also in _same(rates):
+        ends = np.array([left, right])
+        label = "reading " + " or ".join(_NAMES[p] for p in (place, *also))
+        axes.plot(ends, ends / rate, color="#777777", linestyle=_PLACES[place], linewidth=1.2, label=label)
+    for i, type_ in enumerate(types):
+        peaks = {str(n): 1 / peak for n in roof.batches if (peak := roof.peak(type_, n))}
+        for (n, speed), also in _same(peaks):
+            axes.axhline(speed, color=COLOURS[i], linestyle="-" if n == "1" else "--", linewidth=1.2)
+            text = f"{type_}, {' or '.join((n, *also))} token{'s' * (n != '1' or bool(also))} at once: {speed:.3f}"
+            _note(axes, text, whole.loc[whole["type"] == type_, "intensity"].min(), speed, (-8, 3), "right")
+    for name, marker, frame in frames:
+        axes.scatter([], [], marker=marker, color="#777777", label=name)
+        for _, row in frame.iterrows():
+            colour = COLOURS[types.index(row["type"])] if row["op"] == "matmul" else "#555555"
+            axes.scatter(row["intensity"], row["speed"], marker=marker, color=colour, s=26, zorder=3, alpha=0.85)
+    for text, x, y in _labels(whole):
+        _note(axes, text, x, y, (0, -16), "center")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(left, right)
+    axes.set_ylim(whole["speed"].min() / 2, top)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("MAC a byte, from shapes")
+    axes.set_ylabel(f"MAC a unit ({run.unit})")
+    _legend(figure)
+    return figure
+
+
+_PLACES = {"ram": "-", "mapped": (0, (6, 6)), "storage": ":"}
+_NAMES = {"ram": "RAM", "mapped": "mapped flash", "storage": "storage"}
+
+
+def _same(values: dict[str, float]) -> list[tuple[tuple[str, float], list[str]]]:
+    """Each value with its name, and the names of later ones that a picture would not tell from it."""
+    found: list[tuple[tuple[str, float], list[str]]] = []
+    for name, value in values.items():
+        near = next((also for (_, first), also in found if abs(value - first) < 0.05 * first), None)
+        if near is None:
+            found.append(((name, value), []))
+        else:
+            near.append(name)
+    return found
+
+
+def _note(axes: Any, text: str, x: float, y: float, offset: tuple[int, int], align: str) -> None:
+    axes.annotate(text, (x, y), xytext=offset, textcoords="offset points", ha=align, fontsize=8, color=_TEXT)
+
+
+def _labels(frame: pd.DataFrame) -> list[tuple[str, float, float]]:
+    """(text, x, y) of labels: operators that stand close together share one."""
+    groups: list[tuple[float, float, list[str]]] = []
+    for _, row in frame.iterrows():
+        x, y, role = math.log10(row["intensity"]), math.log10(row["speed"]), str(row["role"])
+        near = next((names for gx, gy, names in groups if abs(gx - x) < 0.35 and abs(gy - y) < 0.12), None)
+        if near is None:
+            groups.append((x, y, [role]))
+        elif role not in near:
+            near.append(role)
+    return [
+        (", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else ""), 10**x, 10**y)
+        for x, y, names in groups
+    ]
+
+
 CHARTS: dict[str, tuple[str, Callable[[Run], Figure | None]]] = {
     "speed": ("What a token costs", speed),
     "icicle": ("Where a token goes", icicle),
     "breakdown": ("Operators in each test", breakdown),
+    "roofline": ("Operators under the measured ceilings", roofline),
     "latency": ("Latency of decoded tokens", latency),
     "memory": ("Memory", memory),
 }

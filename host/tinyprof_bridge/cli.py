@@ -185,6 +185,53 @@ def report_(
         print(path)
 
 
+@app.command("explain")
+def explain_(
+    file: Annotated[Path, typer.Argument(help="a saved run (results/….jsonl)")],
+    test: Annotated[str | None, typer.Option(help="the test to explain, e.g. 'tg32 @ d64'")] = None,
+    what_if: Annotated[
+        str | None, typer.Option(metavar="CHANGE", help="predict: type=Q8_0, context=512, clock=80MHz, placement=ram")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="run what --what-if predicts on the board")] = False,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="the run's model, for --verify")] = None,
+    o: Annotated[str, typer.Option("-o", help="table, md or json")] = "table",
+) -> None:
+    """Say where the time goes and why, and what to try; or what a change would make of it."""
+    from . import explain as explaining
+
+    if o not in explaining.FORMATS:
+        raise BadInput(f"-o takes table, md or json, not '{o}'")
+    if verify and what_if is None:
+        raise BadInput("--verify takes what --what-if predicts: give that too")
+    run = table.load(file)
+    if what_if is not None:
+        _what_if(run, what_if, verify, model, o)
+        return
+    why = explaining.explain(run, test)
+    match o:
+        case "table":
+            explaining.terminal(why, Console(width=None if sys.stdout.isatty() else 150))
+        case "md":
+            print(explaining.markdown(why), end="")
+        case "json":
+            print(explaining.as_json(why))
+
+
+def _what_if(run: table.Run, text: str, verify: bool, model: str | None, form: str) -> None:
+    from . import verify as verifying
+    from . import whatif
+
+    predicted = whatif.predict(run, whatif.parse(text))
+    measured = None
+    if verify:
+        name = run.host.model_file if run.host else ""
+        path = _model(model) if model else DEMO_MODEL if name == DEMO_MODEL.name else None
+        if path is None:
+            raise BadInput(f"--verify needs the model of the run: give {name or 'it'} with --model")
+        measured = verifying.measure(run, predicted.change, path, Progress())
+    verifying.show(run, predicted, measured, form)
+
+
 @app.command()
 def compare(
     files: Annotated[list[Path], typer.Argument(help="saved runs; the first is what the others are held against")],

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import pandas as pd
 from jinja2 import Environment, PackageLoader
 
+from . import explain
 from .charts import CHARTS, draw
 from .compare import Comparison, footnote, parts
-from .errors import plain
+from .errors import BadInput, plain
 from .report import POWER_COLUMNS, Column, facts, main_test, number, operator_columns, power_table, test_columns
 from .table import Run, operators, tests
 
@@ -27,6 +28,17 @@ def _cells(title: str, frame: pd.DataFrame, columns: list[Column]) -> Cells:
     rows = [[c.show(row[c.field]) for c in columns] for _, row in frame.iterrows()]
     shares = [float(v) for v in frame["share"]] if "share" in frame else None
     return Cells(title, [c.heading for c in columns], [c.show is not plain for c in columns], rows, shares)
+
+
+def _why(run: Run) -> tuple[list[tuple[str, str, str, str]], list[Cells], list[str]]:
+    """Findings as (what, evidence, gain, step); attribution and roofline; notes. Of an incomplete run nothing."""
+    try:
+        why = explain.explain(run)
+    except BadInput:
+        return [], [], []
+    found = [(plain(f.what), plain(f.evidence), explain.gain(why, f), plain(f.step)) for f in why.findings]
+    tables = [_cells(title[0].upper() + title[1:], frame, columns) for title, frame, columns in explain.tables(why)]
+    return found, tables, explain.notes(why)
 
 
 def _headline(run: Run) -> list[tuple[str, str, str]]:
@@ -53,6 +65,7 @@ def html(run: Run) -> str:
     for test in sorted(run.tests.values(), key=lambda t: t.name != main):
         if test.costs:
             tables.append(_cells(f"Operators in {test.name}", operators(run, test.name), operator_columns(run)))
+    findings, why, notes = _why(run)
     charts = [(CHARTS[name][0], forms["inline"].decode()) for name, forms in draw(run).items()]
     return _render(
         "page.html.j2",
@@ -63,6 +76,9 @@ def html(run: Run) -> str:
         headline=_headline(run),
         charts=charts,
         tables=tables,
+        findings=findings,
+        why=why,
+        notes=notes,
     )
 
 

@@ -66,6 +66,7 @@ void tp_sweep(const uint8_t *from, uint32_t steps) {
 }
 #else
 #if defined(__arm__) || defined(__SSE2__)
+#define TP_WIDE (1)
 typedef uint32_t tp_widest_t __attribute__((vector_size(16), aligned(4)));
 #else
 typedef uint32_t tp_widest_t;
@@ -74,9 +75,11 @@ typedef uint32_t tp_widest_t;
 void tp_sweep(const uint8_t *from, uint32_t steps) {
     const volatile tp_widest_t *p = (const volatile tp_widest_t *)from;
     for (; steps != 0; --steps) {
-        for (uint32_t i = 0; i < TP_SWEEP / sizeof(*p); ++i) {
-            (void)p[i];
-        }
+        #define FOUR(i) ((void)p[i], (void)p[i + 1], (void)p[i + 2], (void)p[i + 3])
+        FOUR(0);
+        #if !defined(TP_WIDE)
+        FOUR(4), FOUR(8), FOUR(12);
+        #endif
         p += TP_SWEEP / sizeof(*p);
     }
 }
