@@ -32,6 +32,8 @@ class Host(Record):
     reference_logits: dict[str, str] = {}  # of each path
     firmware_sha256: str | None = None
     emulator: str | None = None
+    power: str | None = None  # the sensor
+    power_calibration: dict[str, Any] | None = None
 
 
 class Native(BaseModel):
