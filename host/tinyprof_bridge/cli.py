@@ -417,6 +417,34 @@ def power_fit(
     print(energy_model.markdown(found) if o == "md" else energy_model.as_json(found))
 
 
+@_power.command("battery")
+def power_battery(
+    file: Annotated[Path, typer.Argument(help="a saved run with energy")],
+    test: Annotated[str, typer.Option(help="what runs, e.g. tg32")],
+    an_hour: Annotated[float, typer.Option("--an-hour", help="how many times an hour")],
+    watt_hours: Annotated[float, typer.Option("--watt-hours", help="of the battery: volts times ampere hours")],
+) -> None:
+    """How long a battery lasts for a test so many times an hour, the board asleep in between."""
+    run = _with_supply(file)
+    energy = power.energy(run)
+    if energy is None or energy.findings:
+        raise BadInput(f"{file} has no valid energy{': ' + '; '.join(energy.findings) if energy else ''}")
+    frame = power.figures(run, energy).set_index("test")
+    if test not in frame.index:
+        raise BadInput(f"no energy of '{test}' in {file}: there is {', '.join(frame.index)}")
+    if not (an_hour > 0 and watt_hours > 0):
+        raise BadInput("--an-hour and --watt-hours must be positive")
+    tokens = run.tests[test].tokens if test in run.tests else 1
+    joules, seconds = (float(frame[name].to_dict()[test]) * tokens for name in ("joules", "seconds"))
+    if an_hour * seconds > 3600:
+        raise BadInput(f"{test} takes {seconds:.3g} s: {an_hour:g} of them do not fit in an hour")
+    hours = power.battery_hours(joules, seconds, an_hour, energy.idle, watt_hours)
+    print(
+        f"{hours:,.1f} hours, {hours / 24:,.1f} days: {test} takes {joules:.4g} J, {seconds:.4g} s, {an_hour:g} an hour;"
+    )
+    print(f"asleep the board takes {energy.idle * 1e3:.4g} mW. Self-discharge and a converter's losses are not in it.")
+
+
 @_power.command("sweep")
 def power_sweep(
     files: Annotated[list[Path], typer.Argument(help="saved runs at several clocks")],
