@@ -439,9 +439,7 @@ def power_battery(
     if an_hour * seconds > 3600:
         raise BadInput(f"{test} takes {seconds:.3g} s: {an_hour:g} of them do not fit in an hour")
     hours = power.battery_hours(joules, seconds, an_hour, energy.idle, watt_hours)
-    print(
-        f"{hours:,.1f} hours, {hours / 24:,.1f} days: {test} takes {joules:.4g} J, {seconds:.4g} s, {an_hour:g} an hour;"
-    )
+    print(f"{hours:,.1f} hours, {hours / 24:,.1f} days: {test} takes {joules:.4g} J, {seconds:.4g} s, {an_hour:g}/h;")
     print(f"asleep the board takes {energy.idle * 1e3:.4g} mW. Self-discharge and a converter's losses are not in it.")
 
 
