@@ -165,6 +165,11 @@ def test_report_and_trace_show_it(watched, tmp_path):
     counters = [e for e in events if e["ph"] == "C" and e["name"] == "power (W)"]
     windows = [e for e in events if e["ph"] == "X" and e["name"].startswith("tg8 #")]
     assert len(windows) == 10 and len(counters) > 1000
+    process = windows[0]["pid"]
+    under = [e for e in events if e["pid"] == process and e.get("tid") == 2 and e["ph"] == "X"]
+    last = max(e["ts"] + e["dur"] for e in under)
+    assert {"ffn_up", "attention"} <= {e["name"] for e in under}
+    assert last == pytest.approx(windows[0]["ts"] + windows[0]["dur"], rel=1e-6)  # all eight tokens
     inside = [c["args"]["W"] for c in counters if windows[0]["ts"] < c["ts"] < windows[0]["ts"] + windows[0]["dur"]]
     assert np.mean(inside) == pytest.approx(3.3 * 0.06, rel=0.02)
 

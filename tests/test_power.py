@@ -1,6 +1,9 @@
 """Power from the sensor's registers to joules per token, with models of the sensors on real runs of the device code."""
 
+import ast
 import re
+import subprocess
+import sys
 
 import pytest
 from ina_model import CHIPS
@@ -144,3 +147,73 @@ def test_too_little_is_caught(model):
 def test_battery():
     # 36 J an hour of work are 10 mW; and 90 % of the time 1 mW
     assert power.battery_hours(1.0, 10.0, 36, 0.001, 1.09) == pytest.approx(1.09 / 0.0109)
+
+
+TIMER = """
+import sys
+calls = []
+class Timer:
+    PERIODIC = 1
+    def __init__(self, number, freq=0, mode=0, callback=None{hard}):
+        {refuse}
+        calls.append((number, freq, callback is not None{said}))
+    def deinit(self):
+        calls.append("stopped")
+class machine:
+    pass
+machine.Timer = Timer
+sys.modules["machine"] = machine
+from tinyprof import power
+b = power.Board()
+t = b.now()
+b.sleep(3000)
+b.busy(2000)
+calls.append(4500 <= power.between(t, b.now()) < 60000000)
+try:
+    b.timer(1000, print)
+    b.timer(0, None)
+except power.SensorError as e:
+    calls.append(str(e))
+print(calls)
+"""
+
+
+@pytest.mark.parametrize(
+    "hard,refuse,said,calls",
+    [
+        (", hard=False", "pass", ", hard", [True, (-1, 1000, True, True), "stopped"]),
+        ("", "pass", "", [True, (-1, 1000, True), "stopped"]),
+        ("", "if number < 0: raise ValueError('no such timer')", "", [True, (0, 1000, True), "stopped"]),
+        ("", "raise ValueError('no such timer')", "", [True, "no timer of this board can call every 1000 us"]),
+    ],
+)
+def test_timers_of_ports(hard, refuse, said, calls):
+    """Those that interrupt native code, those that do not, those that have numbers."""
+    with board("unix") as b:
+        text = b.run(TIMER.format(hard=hard, refuse=refuse, said=said)).splitlines()[-1]
+    assert ast.literal_eval(text) == calls
+
+
+def test_battery_of_a_run(model, tmp_path):
+    with board("unix", model) as b:
+        options = {"warmup": 1, "reps": 10, "idle_ms": 200}
+        code = PROFILE.format(
+            chip="ina226", source=b.source, mohm=0, noise=0, fault="pass", max_ma=400, options=options
+        )
+        (tmp_path / "run.jsonl").write_text(b.run(MODEL + code))
+
+    def battery(*more):
+        command = [sys.executable, "-m", "tinyprof_bridge", "power", "battery", str(tmp_path / "run.jsonl"), *more]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    # tg8: 39.6 mJ in 0.2 s each minute, 66 mW in between
+    result = battery("--test", "tg8", "--an-hour", "60", "--watt-hours", "3.7")
+    mean = (0.0396 + 0.066 * 59.8) / 60
+    assert result.returncode == 0 and float(result.stdout.split()[0]) == pytest.approx(3.7 / mean, rel=0.01)
+    for more, why in (
+        (("--test", "tg9", "--an-hour", "60", "--watt-hours", "3.7"), "there is pp8, tg8"),
+        (("--test", "tg8", "--an-hour", "36000", "--watt-hours", "3.7"), "do not fit in an hour"),
+        (("--test", "tg8", "--an-hour", "0", "--watt-hours", "3.7"), "must be positive"),
+    ):
+        result = battery(*more)
+        assert result.returncode == 2 and why in result.stderr, result.stderr

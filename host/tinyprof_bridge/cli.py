@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -14,8 +15,8 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from . import __version__, boards, counters, report, table
-from .collect import Request, read_model
+from . import __version__, boards, counters, power, report, sensors, table
+from .collect import Request, read_model, supply_of
 from .collect import collect as run_collect
 from .errors import BadInput, RunFailed, plain
 from .progress import Progress
@@ -109,6 +110,11 @@ def collect(
     icache: Annotated[str, typer.Option(help="the cache to simulate, bytes:ways:line, or none")] = "16K:4:32",
     dcache: Annotated[str, typer.Option(help="the same for data")] = "16K:4:32",
     jobs: Annotated[int, typer.Option(help="boards that run at once, where several are given")] = 1,
+    sensor: Annotated[
+        str | None, typer.Option("--power", help="sensor, e.g. ina226:id=0,scl=5,sda=4 (docs/power.md)")
+    ] = None,
+    freq: Annotated[str, typer.Option("--freq", help="clocks to set, in MHz, e.g. 48,96,133: a run at each")] = "",
+    bound: Annotated[float | None, typer.Option(help="with --freq: seconds that a token may take")] = None,
     o: OutputOption = "table",
 ) -> None:
     """Profile a model on a board and keep the records; with several boards or models, with commas between, each
@@ -135,11 +141,17 @@ def collect(
         timeout=_seconds(timeout),
         text=perplexity,
         text_tokens=tokens,
+        sensor=sensors.parse(sensor) if sensor else None,
     )
     if tokens < 1:
         raise BadInput("--tokens must be positive")
     if not request.p and not request.n:
         raise BadInput("nothing to measure: give -p or -n")
+    if ("," in board or "," in model) and (sensor or freq):
+        raise BadInput("--power and --freq are for one board and one model")
+    if freq:
+        _sweep(request, freq, bound, out)
+        return
     if "," in board or "," in model:
         options: list[str] = ["-p", p, "-n", n, "-d", d, "-r", str(r), "--warmup", str(warmup), "--batch", str(batch)]
         options += ["-c", str(context)] if context else []
@@ -152,8 +164,40 @@ def collect(
     run, path = run_collect(request, out or _default_out(board, request.model), Progress())
     _print(run, o)
     print(f"records in {path}", file=sys.stderr)
+    _judge(run)
+
+
+def _judge(run: table.Run) -> None:
     if run.correctness == "WRONG":
         raise RunFailed("the logits differ from those of the unix port: the figures are of a wrong kernel")
+    energy = power.energy(run)
+    if energy and energy.findings:
+        raise RunFailed(f"the energy is not valid: {'; '.join(energy.findings)}")
+
+
+def _sweep(request: Request, freq: str, bound: float | None, out: Path | None) -> None:
+    """A run at each clock, and the best of them."""
+    runs = []
+    base = out or _default_out(request.board, request.model)
+    for mhz in _lengths("--freq", freq):
+        file = base.with_name(f"{base.stem}-{mhz}MHz.jsonl")
+        run, path = run_collect(replace(request, mhz=mhz), file, Progress())
+        print(f"records in {path}", file=sys.stderr)
+        _judge(run)
+        runs.append(run)
+    _show_sweep(runs, bound)
+
+
+def _show_sweep(runs: list[table.Run], bound: float | None) -> None:
+    from . import sweep
+
+    frame = sweep.figures(runs)
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    if frame.empty:
+        raise BadInput("no run knows its clock")
+    console.print(report.rich_table(frame, report.SWEEP_COLUMNS, "against the clock", console.width))
+    what = f"least energy within {bound:g} s a token" if bound else "least energy × delay (time, without a sensor)"
+    console.print(report.rich_table(sweep.best(frame, bound), report.SWEEP_COLUMNS, what, console.width))
 
 
 @app.command("report")
@@ -176,8 +220,9 @@ def report_(
 
     _check_form(o)
     run = table.load(file)
-    if power_csv:
-        run.supply = supply.read_csv(power_csv, volts)
+    beside = supply_of(file)
+    if power_csv or beside.exists():
+        run.supply = supply.read_csv(power_csv or beside, volts)
     written = files.write(run, files.Wanted(html, charts, csv, trace, speedscope))
     if not written:
         _print(run, o)
@@ -467,6 +512,101 @@ def doctor(
     checks.show(findings)
     if any(finding.good is False for finding in findings):
         raise RunFailed("something stands in the way: see NO above")
+
+
+_power = typer.Typer()
+app.add_typer(_power, name="power")
+
+
+@_power.callback(invoke_without_command=True)
+def _power_root(context: typer.Context) -> None:
+    """Calibrate sensors; what many runs say of energy."""
+    _help_without_verb(context)
+
+
+@_power.command("calibrate")
+def power_calibrate(
+    sensor: Annotated[str, typer.Option("--power", help="the sensor, e.g. ina226:id=0,scl=5,sda=4,shunt=0.1")],
+    amperes: Annotated[float, typer.Option(help="what flows, by an instrument that you trust")],
+    board: Annotated[str, typer.Option("--board", "-b", help="a port such as /dev/ttyACM0, or auto")] = "auto",
+    timeout: Annotated[float, typer.Option(help="seconds of silence after which a board is given up")] = 120,
+) -> None:
+    """Read a known current, and correct the sensor's shunt by it from now on."""
+    from . import calibration
+    from .collect import prepare
+
+    wanted = sensors.parse(sensor)
+    if board in boards.NAMES:
+        raise BadInput(f"a sensor needs a real board: {board} draws no current")
+    with prepare(board, None, Progress()) as place:
+        found = calibration.calibrate(place.transport, wanted, amperes, _seconds(timeout))
+    off = 100 * (found.read / found.amperes - 1)
+    print(
+        f"reads {found.read:.5g} A of {found.amperes:.5g} A ({off:+.2f} %): the shunt counts as {found.uohm} microohms"
+    )
+    print(f"kept in {calibration.store()}")
+
+
+@_power.command("fit")
+def power_fit(
+    files: Annotated[list[Path], typer.Argument(help="saved runs with energy")],
+    on: Annotated[
+        str, typer.Option(help="of seconds, cycles, macs, bytes; cycles where clocks differ")
+    ] = "seconds,macs,bytes",
+    o: Annotated[str, typer.Option("-o", help="md or json")] = "md",
+) -> None:
+    """What a second, a cycle, a multiplication and a byte cost in joules, by regression over runs."""
+    from . import energy_model
+
+    if o not in ("md", "json"):
+        raise BadInput(f"-o takes md or json, not '{o}'")
+    found = energy_model.fit(energy_model.rows([_with_supply(f) for f in files]), tuple(on.split(",")))
+    print(energy_model.markdown(found) if o == "md" else energy_model.as_json(found))
+
+
+@_power.command("battery")
+def power_battery(
+    file: Annotated[Path, typer.Argument(help="a saved run with energy")],
+    test: Annotated[str, typer.Option(help="what runs, e.g. tg32")],
+    an_hour: Annotated[float, typer.Option("--an-hour", help="how many times an hour")],
+    watt_hours: Annotated[float, typer.Option("--watt-hours", help="of the battery: volts times ampere hours")],
+) -> None:
+    """How long a battery lasts for a test so many times an hour, the board asleep in between."""
+    run = _with_supply(file)
+    energy = power.energy(run)
+    if energy is None or energy.findings:
+        raise BadInput(f"{file} has no valid energy{': ' + '; '.join(energy.findings) if energy else ''}")
+    frame = power.figures(run, energy).set_index("test")
+    if test not in frame.index:
+        raise BadInput(f"no energy of '{test}' in {file}: there is {', '.join(frame.index)}")
+    if not (an_hour > 0 and watt_hours > 0):
+        raise BadInput("--an-hour and --watt-hours must be positive")
+    tokens = run.tests[test].tokens if test in run.tests else 1
+    joules, seconds = (float(frame[name].to_dict()[test]) * tokens for name in ("joules", "seconds"))
+    if an_hour * seconds > 3600:
+        raise BadInput(f"{test} takes {seconds:.3g} s: {an_hour:g} of them do not fit in an hour")
+    hours = power.battery_hours(joules, seconds, an_hour, energy.idle, watt_hours)
+    print(f"{hours:,.1f} hours, {hours / 24:,.1f} days: {test} takes {joules:.4g} J, {seconds:.4g} s, {an_hour:g}/h;")
+    print(f"asleep the board takes {energy.idle * 1e3:.4g} mW. Self-discharge and a converter's losses are not in it.")
+
+
+@_power.command("sweep")
+def power_sweep(
+    files: Annotated[list[Path], typer.Argument(help="saved runs at several clocks")],
+    bound: Annotated[float | None, typer.Option(help="seconds that a token may take")] = None,
+) -> None:
+    """Latency and energy of saved runs against the clock."""
+    _show_sweep([_with_supply(f) for f in files], bound)
+
+
+def _with_supply(file: Path) -> table.Run:
+    """A saved run with what a sensor at the host saw of it."""
+    from . import supply
+
+    run = table.load(file)
+    if supply_of(file).exists():
+        run.supply = supply.read_csv(supply_of(file))
+    return run
 
 
 _bench = typer.Typer()

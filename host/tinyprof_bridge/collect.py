@@ -12,16 +12,17 @@ import sys
 import tempfile
 from base64 import b64encode
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 
-from . import __version__, boards, counters, deploy, wire
+from . import __version__, boards, calibration, counters, deploy, sensors, wire
 from .boards import EMULATED, Emulator
 from .errors import BadInput, RunFailed
 from .progress import Progress
 from .schema import SCHEMA
+from .sensors import Sensor
 from .table import Run
 from .tokens import Metadata, open_gguf, read_text, vocabulary
 from .transport import SerialBoard, Transport, UnixBoard
@@ -46,7 +47,8 @@ class Request:
     kv: str | None = None
     stream: bool = False  # even where the weights could be mapped
     timeout: float = 120.0
-    power: dict[str, object] | None = None  # arguments of the device's power.open_meter
+    sensor: Sensor | None = None
+    mhz: float | None = None  # the clock to set
     text: Path | None = None  # to judge the model by
     text_tokens: int = 256  # of it, at most
     counting: counters.Wanted | None = None
@@ -181,7 +183,11 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
     id_ = secrets.token_hex(6)
     run = Run(str(partial), wire.Stream(id_))
     failure: BaseException | None = None
-    with prepare(request.board, request.model, progress, request.counting) as place, _claimed(partial) as file:
+    with contextlib.ExitStack() as stack:
+        # before the board: a source meter feeds it
+        source = stack.enter_context(_watching(request))
+        place = stack.enter_context(prepare(request.board, request.model, progress, request.counting))
+        file = stack.enter_context(_claimed(partial))
         checked = request.board not in boards.REFERENCES.values()  # these would be held against themselves
         reference = _reference_logits(request, model, progress) if checked else {}
         header = _host_line(id_, request, model, place, reference)
@@ -207,10 +213,30 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
             failure = RunFailed(f"cannot write {partial}: {error.strerror}")
         finally:
             progress.end()
+        trace = source.stop() if source and failure is None else None
     _judge(run, failure, partial)
     os.replace(partial, out)
+    if trace is not None:
+        supply_of(out).write_bytes(sensors.write_csv(trace))
+        run.supply = trace
     run.path = str(out)
     return run, out
+
+
+def supply_of(out: Path) -> Path:
+    """Where the trace of a sensor at the host lies beside a run."""
+    return out.with_suffix(".power.csv")
+
+
+def _watching(request: Request) -> contextlib.AbstractContextManager[sensors.Source | None]:
+    """The sensor at the host, if that is where it is. Raises BadInput for a board that draws no current."""
+    emulated = request.board in EMULATED or request.board in boards.REFERENCES.values()
+    if request.sensor and request.sensor.name != "markers" and emulated:
+        raise BadInput(f"--power needs a real board: {request.board} draws no current")
+    if request.mhz and emulated:
+        raise BadInput(f"--freq needs a real board: {request.board} has no clock to set")
+    at_host = request.sensor is not None and request.sensor.at_host
+    return sensors.watching(request.sensor) if at_host and request.sensor else contextlib.nullcontext()
 
 
 def partial_of(out: Path) -> Path:
@@ -318,11 +344,18 @@ def _code(request: Request, place: Place, run: str, text: bytes | None) -> str:
         "warmup": request.warmup,
         "meta": {"via": "collect"},
     }
-    if request.power is not None:
-        profile["power"] = request.power
+    if request.sensor is not None:
+        profile["power"] = calibration.applied(request.sensor)[0].board
     if text:
         profile["text"] = text
-    return f"from tinyprof.remote import main\nmain({place.source!r},{run!r},{load!r},{profile!r})\n"
+    code = f"from tinyprof.remote import main\nmain({place.source!r},{run!r},{load!r},{profile!r})\n"
+    if request.mhz is None:
+        return code
+    return (
+        f"import machine\n_f=machine.freq()\nmachine.freq({round(request.mhz * 1e6)})\n"
+        f"try:\n {code.strip().replace(chr(10), chr(10) + ' ')}\n"
+        "finally:\n machine.freq(_f[0] if isinstance(_f,tuple) else _f)\n"
+    )
 
 
 def _host_line(run: str, request: Request, model: bytes, place: Place, reference: dict[str, str]) -> bytes:
@@ -346,4 +379,7 @@ def _host_line(run: str, request: Request, model: bytes, place: Place, reference
     }
     if request.text:
         fields |= {"text_file": request.text.name, "text_sha256": _sha256_of(request.text)}
+    if request.sensor is not None:
+        known = calibration.applied(request.sensor)[1]
+        fields |= {"power": request.sensor.name, "power_calibration": known and asdict(known)}
     return wire.encode(fields)

@@ -107,6 +107,15 @@ POWER_COLUMNS = [
 ]
 
 
+SWEEP_COLUMNS = [
+    Column("test", "test", plain),
+    Column("MHz", "mhz", number),
+    Column("time/token", "seconds", _scaled("s")),
+    Column("energy/token", "joules", _scaled("J")),
+    Column("energy × delay", "delay_product", _scaled("Js")),
+]
+
+
 def _power_facts(run: Run) -> list[tuple[str, str]]:
     energy = power.energy(run)
     if energy is None:

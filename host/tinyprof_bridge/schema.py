@@ -38,6 +38,8 @@ class Host(Record):
     emulator: str | None = None
     text_file: str | None = None  # for the perplexity
     text_sha256: str | None = None
+    power: str | None = None  # the sensor
+    power_calibration: dict[str, Any] | None = None
 
 
 class Native(BaseModel):

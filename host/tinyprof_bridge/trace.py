@@ -14,6 +14,7 @@ from . import power
 from .table import Run, Test
 
 _READINGS = 100_000  # of a power track at most, so that a viewer can open it
+_TOKENS = 8  # of a window under which operators are drawn
 _MICROSECONDS = {"ns": 1e-3, "us": 1.0}
 
 
@@ -70,10 +71,13 @@ def _power(run: Run, process: int) -> list[dict[str, Any]]:
         return []
     events = [_name("process_name", f"power (sensor, {energy.how})", process)]
     events.append(_name("thread_name", "windows", process, 1))
+    events.append(_name("thread_name", "operators of a mean token, by shares of the runs that were timed", process, 2))
     for m in energy.windows:
         w = m.window
         about = {"joules": m.joules if m.joules == m.joules else None, "tokens": w.tokens}
         events.append(_event(f"{w.test} #{w.rep}", w.begin, w.end, process, 1, about))
+        if w.rep == 0 and w.test in run.tests:
+            events += _under(run, run.tests[w.test], w.begin, w.end, process)
     if energy.trace is not None:
         part = energy.trace
         seen = (part.t >= 0) & (part.t * 1e6 <= max(m.window.end for m in energy.windows) + 1e5)
@@ -85,6 +89,23 @@ def _power(run: Run, process: int) -> list[dict[str, Any]]:
         for t, w_, v in zip(*means, strict=True):
             events.append(_counter("power (W)", t, {"W": float(w_)}, process))
             events.append(_counter("supply (V)", t, {"V": float(v)}, process))
+    return events
+
+
+def _under(run: Run, test: Test, begin: int, end: int, process: int) -> list[dict[str, Any]]:
+    """Where operators lie in a window if all its tokens are alike; nothing of the sensor is in that."""
+    parts = _mean(run, test)
+    whole = sum(units for _, _, units in parts)
+    tokens = test.tokens if test.phase == "decode" else 1
+    if not whole:
+        return []
+    length = (end - begin) / tokens
+    events = []
+    for token in range(min(tokens, _TOKENS)):
+        at = begin + token * length
+        for _, role, units in parts:
+            events.append(_event(role, at, at + units / whole * length, process, 2, {}))
+            at += units / whole * length
     return events
 
 

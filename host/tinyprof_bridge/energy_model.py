@@ -1,0 +1,126 @@
+"""What seconds, cycles, multiplications and bytes cost in joules: a plane fitted to many tests of many runs."""
+
+import json
+import warnings
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+
+from . import power
+from .errors import BadInput
+from .supply import Array
+from .table import Run, work
+
+FEATURES = {"seconds": "J/s", "cycles": "J/cycle", "macs": "J/MAC", "bytes": "J/byte"}
+DEFAULT = ("seconds", "macs", "bytes")
+FOLDS = 5
+_CONDITION = 30.0  # of scaled columns, above which they cannot be told apart (Belsley, Kuh and Welsch, 1980)
+
+
+@dataclass(frozen=True)
+class Coefficient:
+    """low to high: where it lies with 95 %."""
+
+    name: str
+    unit: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """r2: of all; held_out: the median of relative errors on tests that the fit had not seen; condition: of the
+    columns, scaled to one length."""
+
+    coefficients: list[Coefficient]
+    r2: float
+    held_out: float
+    rows: int
+    condition: float
+
+    @property
+    def warning(self) -> str:
+        if self.condition <= _CONDITION:
+            return ""
+        return (
+            f"the columns hardly differ (condition {self.condition:.0f}): take more lengths, depths, models or clocks"
+        )
+
+
+def rows(runs: list[Run]) -> pd.DataFrame:
+    """One row a test with valid energy: joules, seconds, cycles, MACs and bytes of one repetition."""
+    found = []
+    for run in runs:
+        energy = power.energy(run)
+        if energy is None or energy.findings:
+            continue
+        for _, row in power.figures(run, energy).iterrows():
+            test = run.tests.get(str(row["test"]))
+            if test is None:
+                continue
+            done = [work(run, op, test) for op in run.ops]
+            found.append(
+                {
+                    "test": test.name,
+                    "joules": row["joules"] * test.tokens,
+                    "seconds": row["seconds"] * test.tokens,
+                    "cycles": row["seconds"] * test.tokens * (run.begin.clock_hz if run.begin else 0),
+                    "macs": sum(d[0] for d in done),
+                    "bytes": sum(d[1] for d in done),
+                }
+            )
+    return pd.DataFrame(found)
+
+
+def fit(frame: pd.DataFrame, on: tuple[str, ...] = DEFAULT) -> Fit:
+    """Least squares of relative errors, without a constant: no work takes no energy."""
+    try:
+        import statsmodels.api as sm
+    except ImportError:
+        raise BadInput("statsmodels is missing: pip install 'tinyprof[power]'") from None
+    if unknown := [n for n in on if n not in FEATURES]:
+        raise BadInput(f"no column '{unknown[0]}': there are {', '.join(FEATURES)}")
+    names = [n for n in on if n in frame and frame[n].any()]
+    if len(frame) < len(names) + 5:
+        raise BadInput(f"{len(frame)} tests with energy are too few: {len(names) + 5} at least")
+    x, y = frame[names].to_numpy(dtype=float), frame["joules"].to_numpy(dtype=float)
+    scaled = x / y[:, None]  # a test of 1 mJ counts as much as one of 1 J
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of columns that are alike: we say so ourselves
+        fitted = sm.OLS(np.ones(len(y)), scaled).fit()
+    limits = fitted.conf_int(0.05)
+    coefficients = [
+        Coefficient(n, FEATURES[n], float(v), float(low), float(high))
+        for n, v, (low, high) in zip(names, fitted.params, limits, strict=True)
+    ]
+    off = y - x @ fitted.params
+    r2 = 1 - float((off**2).sum() / ((y - y.mean()) ** 2).sum())
+    columns = scaled / np.linalg.norm(scaled, axis=0)
+    return Fit(coefficients, r2, _held_out(scaled), len(y), float(np.linalg.cond(columns)))
+
+
+def _held_out(scaled: Array) -> float:
+    order = np.random.default_rng(1).permutation(len(scaled))
+    errors = []
+    for k in range(FOLDS):
+        out = order[k::FOLDS]
+        kept = np.setdiff1d(order, out)
+        guess, *_ = np.linalg.lstsq(scaled[kept], np.ones(len(kept)), rcond=None)
+        errors += list(abs(scaled[out] @ guess - 1))
+    return float(np.median(errors))
+
+
+def markdown(found: Fit) -> str:
+    lines = ["| | value | 95 % from | to |", "|---|---:|---:|---:|"]
+    lines += [f"| {c.name} | {c.value:.4g} {c.unit} | {c.low:.4g} | {c.high:.4g} |" for c in found.coefficients]
+    lines.append("")
+    lines.append(
+        f"{found.rows} tests; R² {found.r2:.4f}; error on tests held out {100 * found.held_out:.2f} % (median)"
+    )
+    return "\n".join([*lines, *([found.warning] if found.warning else [])])
+
+
+def as_json(found: Fit) -> str:
+    return json.dumps(asdict(found) | {"warning": found.warning}, indent=1)

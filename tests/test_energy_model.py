@@ -1,0 +1,72 @@
+"""The energy model on synthetic truth."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from on_board import ROOT
+from tinyprof_bridge import energy_model
+from tinyprof_bridge.errors import BadInput
+
+TRUE = {"seconds": 0.066, "macs": 45e-12, "bytes": 210e-12}
+
+
+def synthetic(n=60, noise=0.02, seed=3, together=False):
+    """Tests of many sizes at several clocks: 66 mW, 45 pJ a MAC, 210 pJ a byte."""
+    random = np.random.default_rng(seed)
+    macs = 10 ** random.uniform(5, 8, n)
+    moved = macs * (0.6 if together else random.uniform(0.1, 2, n))
+    seconds = macs * (2e-8 if together else random.uniform(0.5e-8, 4e-8, n))
+    joules = TRUE["seconds"] * seconds + TRUE["macs"] * macs + TRUE["bytes"] * moved
+    joules *= 1 + random.normal(0, noise, n)
+    return pd.DataFrame({"joules": joules, "seconds": seconds, "macs": macs, "bytes": moved})
+
+
+def test_the_truth_is_found_and_lies_in_the_intervals():
+    found = energy_model.fit(synthetic())
+    for c in found.coefficients:
+        assert c.low < TRUE[c.name] < c.high and c.value == pytest.approx(TRUE[c.name], rel=0.25), c
+    assert found.r2 > 0.99 and found.held_out < 0.02 and not found.warning
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    inside = [
+        c.low < TRUE[c.name] < c.high
+        for seed in range(100)
+        for c in energy_model.fit(synthetic(seed=seed)).coefficients
+    ]
+    assert 0.91 < np.mean(inside) < 0.99
+
+
+def test_columns_that_cannot_be_told_apart_are_named():
+    found = energy_model.fit(synthetic(together=True, noise=0.02))
+    assert "hardly differ" in found.warning and "hardly differ" in energy_model.markdown(found)
+
+
+def test_too_few():
+    with pytest.raises(BadInput, match="4 tests with energy are too few"):
+        energy_model.fit(synthetic(4))
+
+
+def test_energy_on_cycles_bytes_and_time():
+    """Tests at several clocks: 12 mW asleep or not, 90 pJ a cycle, 210 pJ a byte."""
+    random = np.random.default_rng(5)
+    clock = random.choice([48e6, 96e6, 133e6, 250e6], 60)
+    cycles, moved = 10 ** random.uniform(6, 9, 60), 10 ** random.uniform(5, 8, 60)
+    seconds = cycles / clock
+    joules = (0.012 * seconds + 90e-12 * cycles + 210e-12 * moved) * (1 + random.normal(0, 0.02, 60))
+    frame = pd.DataFrame({"joules": joules, "seconds": seconds, "cycles": cycles, "bytes": moved})
+    found = energy_model.fit(frame, ("seconds", "cycles", "bytes"))
+    for c, true in zip(found.coefficients, (0.012, 90e-12, 210e-12), strict=True):
+        assert c.low < true < c.high, c
+    assert found.held_out < 0.02 and found.r2 > 0.99
+    with pytest.raises(BadInput, match="no column 'joy'"):
+        energy_model.fit(frame, ("joy",))
+
+
+def test_the_docs_show_the_fit():
+    text = (ROOT / "docs" / "power.md").read_text()
+    assert energy_model.markdown(energy_model.fit(synthetic())) in text
+
+
+if __name__ == "__main__":
+    print(energy_model.markdown(energy_model.fit(synthetic())))
