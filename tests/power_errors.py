@@ -14,7 +14,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1] / "host")]
 
 from on_board import ROOT, board
-from tinyprof_bridge import power, table, wire
+from tinyprof_bridge import power, table
 
 SUPPLY_MV, SOURCE_MOHM = 3300, 200
 
@@ -74,7 +74,7 @@ def error(unix, wave, sensor, rate):
     )  # fmt: skip
     lines = unix.run((ROOT / "tests" / "ina_model.py").read_text() + code, 600).splitlines()
     (at,) = (int(x[3:]) for x in lines if x.startswith("AT "))
-    run = table.from_stream(wire.Stream().feed_all(x.encode() for x in lines), "x")
+    run = table.read((x.encode() for x in lines), "x")
     (found,) = power.on_board(run).windows
     window = run.windows[0]
     right = truth(points, at, at + window.end - window.begin)
