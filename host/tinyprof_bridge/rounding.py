@@ -17,7 +17,7 @@ Doubles = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 
 METHODS = ("nearest", "imatrix", "gptq")
-DAMPING = 0.01  # of the mean square of the inputs: keeps the inverse finite and the feedback small
+DAMPING = 0.1  # of the mean square of the inputs: keeps the inverse finite and the feedback small
 
 
 @dataclass(frozen=True)

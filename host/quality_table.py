@@ -1,0 +1,64 @@
+"""Perplexity by type and by method of rounding, at equal bytes, as tables for docs/models.md.
+
+    python host/quality_table.py --model stories260K.bin tok512.bin calibration.txt held-out.txt
+
+--model may be given several times: a llama2.c checkpoint, its tokenizer, a text to calibrate with, and one held out.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from tinyprof_bridge import boards, calibrate, quality, quants, rounding
+from tinyprof_bridge.convert import convert
+
+
+def rows(model: list[Path], types: list[str], args: argparse.Namespace) -> list[quality.Quality]:
+    """Of each type that the model's rows fit, in each method."""
+    source, tokenizer, calibration, held_out = model
+    found = []
+    with tempfile.TemporaryDirectory() as scratch:
+        exact = Path(scratch) / "F32.gguf"
+        convert(source, tokenizer, exact, "F32")
+        moments = calibrate.moments(exact, calibration, args.calibration_tokens)
+        paths = []
+        for type_ in types:
+            for method in rounding.METHODS:
+                path = Path(scratch) / f"{type_} {method}"
+                summary = convert(source, tokenizer, path, type_, rounding=rounding.Rounding(method, moments))
+                if type_ in summary.tensors:
+                    paths.append(path)
+        found = quality.measure(paths, exact, held_out, [args.path], args.context, args.tokens, 600)
+    return found
+
+
+def table(name: str, found: list[quality.Quality]) -> None:
+    of = {tuple(q.model.split()): q for q in found}
+    print(f"**{name}**, F32: {found[0].reference:.3f}; {found[0].tokens:,} tokens\n")
+    print(f"| type | bytes | {' | '.join(rounding.METHODS)} |\n|---|---:|{'---:|' * len(rounding.METHODS)}")
+    for type_ in dict.fromkeys(kind for kind, _ in of):
+        cells = [of[type_, method] for method in rounding.METHODS]
+        shown = " | ".join(f"{q.perplexity:.3f} ({q.kl:.4f})" for q in cells)
+        print(f"| {type_} | {cells[0].bytes:,} | {shown} |")
+    print(flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, nargs=4, action="append", required=True)
+    parser.add_argument("--types", default="Q8_0,Q4_0,Q4_K,TP3,TP2,TPT")
+    parser.add_argument("--path", choices=boards.REFERENCES, default="float")
+    parser.add_argument("--context", type=int, default=256)
+    parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--calibration-tokens", type=int, default=16384)
+    args = parser.parse_args()
+    types = args.types.split(",")
+    for type_ in types:
+        if type_ not in quants.TYPES:
+            parser.error(f"no type {type_}")
+    for model in args.model:
+        table(model[0].stem, rows(model, types, args))
+
+
+if __name__ == "__main__":
+    main()
