@@ -58,13 +58,14 @@ class Request:
 
 @dataclass
 class Place:
-    """A board that is ready: its link, where the model is on it, what runs it."""
+    """A board that is ready: its link, where the model is on it, what runs it; dumps: of its counters."""
 
     transport: Transport
     source: str
     firmware_sha256: str | None
     emulator: str | None
     dumps: counters.Dumps | None = None
+    pid: int | None = None  # of the emulator
 
 
 def read_model(path: Path) -> bytes:
@@ -101,7 +102,7 @@ def prepare(
             stack.callback(link.close)
             source = "/rom/model.gguf" if file else deploy.deploy(link, data, progress)
             dumps = counters.Dumps(core, wanted, scratch / "counters") if wanted else None
-            yield Place(link, source, _sha256_of(boards.firmware(board)), spec.about, dumps)
+            yield Place(link, source, _sha256_of(boards.firmware(board)), spec.about, dumps, emulator.pid)
         else:
             device = boards.serial_port(board)
             progress.step(f"opening {device}")
