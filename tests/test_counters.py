@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from models import make_model
 from on_board import ROOT
-from tinyprof_bridge import counted, counters, quants, report, table
+from tinyprof_bridge import counted, counters, files, quants, report, table
 from tinyprof_bridge.cli import DEMO_MODEL
 from tinyprof_bridge.collect import Request, collect, prepare
 from tinyprof_bridge.errors import BadInput
@@ -34,6 +34,14 @@ def profile(board, model, tmp_path, wanted=DEFAULT, **options):
     options = {"p": (4,), "n": (4,), "r": 2} | options
     request = Request(board, model, counting=wanted, **options)
     return collect(request, tmp_path / f"{board}.jsonl", Progress(quiet=True))
+
+
+@pytest.mark.parametrize("board", ("m0", "m4", "rv32"))
+def test_whole_repetitions_are_those_of_icount(board, model, tmp_path):
+    """With the interpreter and the many readings of a counter, at which QEMU starts its blocks anew."""
+    run, _ = profile(board, model, tmp_path, p=(), n=(4, 8, 16))
+    apart = {sum(c.instr for c in t.counts) - sum(t.totals) for t in run.tests.values()}
+    assert len(apart) == 1, apart
 
 
 @pytest.mark.parametrize("board", BOARDS)
@@ -151,6 +159,9 @@ def test_every_form_of_a_report_has_them(model, tmp_path):
     assert whole["simulated"]["core"] == "m4"
     row = whole["counted"]["tg4"][0]
     assert row["cycles"] > row["instr"] > 0
+    written = files.write(run, files.Wanted(tmp_path / "page.html", None, tmp_path, None, None))
+    assert "cycles (modelled, m4)" in (tmp_path / "page.html").read_text()
+    assert {"counted-pp4.csv", "counted-tg4.csv"} <= {path.name for path in written}
     frame = counted.operators(run, "tg4")
     assert frame["share"].sum() == pytest.approx(1)
     assert set(frame["role"]) == {op.role for op in run.ops} | {counted.AROUND}

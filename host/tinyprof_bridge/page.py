@@ -6,8 +6,9 @@ from importlib.resources import files
 import pandas as pd
 from jinja2 import Environment
 
+from . import counted
 from .charts import CHARTS, draw
-from .report import Column, facts, main_test, number, operator_columns, test_columns
+from .report import Column, counted_columns, facts, main_test, number, operator_columns, test_columns
 from .table import Run, operators, tests
 
 
@@ -53,6 +54,9 @@ def html(run: Run) -> str:
     for test in sorted(run.tests.values(), key=lambda t: t.name != main):
         if test.costs:
             tables.append(_cells(f"Operators in {test.name}", operators(run, test.name), operator_columns(run)))
+        frame = counted.operators(run, test.name)
+        for what, columns in ({} if frame.empty else counted_columns(run, frame)).items():
+            tables.append(_cells(f"{test.name}: {what}", frame, columns))
     charts = [(CHARTS[name][0], forms["inline"].decode()) for name, forms in draw(run).items()]
     return template.render(
         title=f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}",
