@@ -98,9 +98,21 @@ static mp_obj_t tinyprof_sweep(mp_obj_t ctl_in, mp_obj_t data) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_sweep_obj, tinyprof_sweep);
 
-// mark(id): a mark for the counters of an emulated board, TP_MARK_TEST, _DUMP, _CLEAR or _LEAVE.
+// mark(id): a mark for the counters of an emulated board: 1 to 4, TP_MARK_TEST, _DUMP, _CLEAR or _LEAVE.
 static mp_obj_t tinyprof_mark(mp_obj_t id) {
     switch (mp_obj_get_int(id)) {
+        case 1:
+            TP_MARK(1);
+            break;
+        case 2:
+            TP_MARK(2);
+            break;
+        case 3:
+            TP_MARK(3);
+            break;
+        case 4:
+            TP_MARK(4);
+            break;
         case TP_MARK_TEST:
             TP_MARK(TP_MARK_TEST);
             break;

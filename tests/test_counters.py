@@ -1,17 +1,20 @@
 """What QEMU's plugin counts: held against -icount, against shapes, and its costs against Arm's manuals."""
 
 import json
+import os
 import random
 import re
 import subprocess
 import sys
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 from models import make_model
 from on_board import ROOT
-from tinyprof_bridge import counted, counters, quants, report, table
-from tinyprof_bridge.collect import Request, collect
+from tinyprof_bridge import counted, counters, files, quants, report, table
+from tinyprof_bridge.cli import DEMO_MODEL
+from tinyprof_bridge.collect import Request, collect, prepare
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.progress import Progress
 
@@ -31,6 +34,14 @@ def profile(board, model, tmp_path, wanted=DEFAULT, **options):
     options = {"p": (4,), "n": (4,), "r": 2} | options
     request = Request(board, model, counting=wanted, **options)
     return collect(request, tmp_path / f"{board}.jsonl", Progress(quiet=True))
+
+
+@pytest.mark.parametrize("board", ("m0", "m4", "rv32"))
+def test_whole_repetitions_are_those_of_icount(board, model, tmp_path):
+    """With the interpreter and the many readings of a counter, at which QEMU starts its blocks anew."""
+    run, _ = profile(board, model, tmp_path, p=(), n=(4, 8, 16))
+    apart = {sum(c.instr for c in t.counts) - sum(t.totals) for t in run.tests.values()}
+    assert len(apart) == 1, apart
 
 
 @pytest.mark.parametrize("board", BOARDS)
@@ -83,6 +94,63 @@ def test_marks_cost_nothing_that_shows(model, tmp_path):
         assert not test.counts and with_plugin.tests[name].counts
 
 
+NEST = """
+import _tinyprof
+from tinyprof import counters, ops
+ctl = ops.control()
+counters.find().select(ctl)
+mark, spin = _tinyprof.mark, _tinyprof.spin
+def nest(a, b, c, d):
+    mark(ops.MARK_CLEAR)
+    mark(ops.MARK_TEST)
+    spin(ctl, a)
+    mark(1)
+    spin(ctl, b)
+    mark(2)
+    spin(ctl, c)
+    mark(ops.MARK_LEAVE)
+    spin(ctl, d)
+    mark(ops.MARK_LEAVE)
+    mark(ops.MARK_LEAVE)
+    mark(ops.MARK_DUMP)
+nest(100, 100, 100, 100)  # fills the interpreter's cache of look-ups
+nest(100, 100, 100, 100)
+nest(2100, 3100, 4100, 1100)
+"""
+
+
+@pytest.mark.parametrize("board", ("m4", "rv32"))
+def test_regions_of_ones_own_nest(board):
+    """What is in the inner one is not in the outer one, which goes on behind it."""
+    with prepare(board, None, Progress(quiet=True), DEFAULT) as place:
+        assert list(place.transport.run(NEST, 60)) == []
+        _, first, second = ({c["region"]: c for c in place.dumps.take("x", 1)} for _ in range(3))
+    more = {region: c["instr"] - first[region]["instr"] for region, c in second.items()}
+    assert more == {0: 2 * 2000, 1: 2 * (3000 + 1000), 2: 2 * 4000}  # two instructions a turn
+    assert second[2]["taken"] - first[2]["taken"] == 4000
+
+
+def seconds(board, wanted):
+    """Processor time of the emulator for some tokens of the demo, those before them left out."""
+
+    def used():
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    with prepare(board, DEMO_MODEL, Progress(quiet=True), wanted) as place:
+        pid = place.pid
+        load = "import tinyprof\nm=tinyprof.load('/rom/model.gguf',context=32)\nm.prefill(range(16))\nm.step(1)\n"
+        list(place.transport.run(load, 60))
+        before = used()
+        list(place.transport.run("for i in range(160):\n m.pos=16\n m.step(1)\n", 120))
+        return used() - before
+
+
+@pytest.mark.parametrize("board", ("m0", "m4", "rv32"))
+def test_the_emulator_slows_down_less_than_ten_times(board):
+    assert seconds(board, DEFAULT) < 10 * max(seconds(board, None), 0.1)
+
+
 def test_every_form_of_a_report_has_them(model, tmp_path):
     run, path = profile("m4", model, tmp_path)
     text = report.markdown(run)
@@ -91,6 +159,9 @@ def test_every_form_of_a_report_has_them(model, tmp_path):
     assert whole["simulated"]["core"] == "m4"
     row = whole["counted"]["tg4"][0]
     assert row["cycles"] > row["instr"] > 0
+    written = files.write(run, files.Wanted(tmp_path / "page.html", None, tmp_path, None, None))
+    assert "cycles (modelled, m4)" in (tmp_path / "page.html").read_text()
+    assert {"counted-pp4.csv", "counted-tg4.csv"} <= {path.name for path in written}
     frame = counted.operators(run, "tg4")
     assert frame["share"].sum() == pytest.approx(1)
     assert set(frame["role"]) == {op.role for op in run.ops} | {counted.AROUND}

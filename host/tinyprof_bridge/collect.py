@@ -66,7 +66,8 @@ class Request:
 
 @dataclass
 class Place:
-    """A board that is ready: its link, where the model is on it, the package on it, what runs it."""
+    """A board that is ready: its link, where the model is on it, the package on it, what runs it; dumps: of its
+    counters."""
 
     transport: Transport
     source: str
@@ -74,6 +75,7 @@ class Place:
     firmware_sha256: str | None
     emulator: str | None
     dumps: counters.Dumps | None = None
+    pid: int | None = None  # of the emulator
 
 
 def read_model(path: Path) -> bytes:
@@ -112,7 +114,8 @@ def prepare(
             if file is None:
                 source, package = deploy.deploy(link, data, progress)
             dumps = counters.Dumps(core, wanted, scratch / "counters") if wanted else None
-            yield Place(link, source, package, _sha256_of(boards.firmware(board)), spec.about, dumps)
+            digest = _sha256_of(boards.firmware(board))
+            yield Place(link, source, package, digest, spec.about, dumps, emulator.pid)
         else:
             device = boards.serial_port(board)
             progress.step(f"opening {device}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import trace
+from . import counted, trace
 from .compare import Comparison
 from .errors import BadInput
 from .report import power_table
@@ -41,8 +41,12 @@ def write(run: Run, wanted: Wanted) -> list[Path]:
             files[wanted.csv / "energy.csv"] = energy[1].to_csv(index=False).encode()
         for test in run.tests.values():
             if test.costs:
-                name = f"operators-{test.name.replace(' ', '').replace('@', '-')}.csv"
-                files[wanted.csv / name] = operators(run, test.name).to_csv(index=False).encode()
+                name = f"{test.name.replace(' ', '').replace('@', '-')}.csv"
+                files[wanted.csv / f"operators-{name}"] = operators(run, test.name).to_csv(index=False).encode()
+                if test.counts:
+                    files[wanted.csv / f"counted-{name}"] = (
+                        counted.operators(run, test.name).to_csv(index=False).encode()
+                    )
     if wanted.trace:
         files[wanted.trace] = trace.chrome(run).encode()
     if wanted.speedscope:

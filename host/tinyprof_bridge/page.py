@@ -5,11 +5,21 @@ from dataclasses import dataclass
 import pandas as pd
 from jinja2 import Environment, PackageLoader
 
-from . import explain
+from . import counted, explain
 from .charts import CHARTS, draw
 from .compare import Comparison, footnote, parts
 from .errors import BadInput, plain
-from .report import POWER_COLUMNS, Column, facts, main_test, number, operator_columns, power_table, test_columns
+from .report import (
+    POWER_COLUMNS,
+    Column,
+    counted_columns,
+    facts,
+    main_test,
+    number,
+    operator_columns,
+    power_table,
+    test_columns,
+)
 from .table import Run, operators, tests
 
 
@@ -65,6 +75,9 @@ def html(run: Run) -> str:
     for test in sorted(run.tests.values(), key=lambda t: t.name != main):
         if test.costs:
             tables.append(_cells(f"Operators in {test.name}", operators(run, test.name), operator_columns(run)))
+        frame = counted.operators(run, test.name)
+        for what, columns in ({} if frame.empty else counted_columns(run, frame)).items():
+            tables.append(_cells(f"{test.name}: {what}", frame, columns))
     findings, why, notes = _why(run)
     charts = [(CHARTS[name][0], forms["inline"].decode()) for name, forms in draw(run).items()]
     return _render(
