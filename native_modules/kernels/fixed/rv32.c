@@ -1,4 +1,4 @@
-// RV32IM: shift, AND, MUL and ADD, two weights at a time, four rows; see scalar.h.
+// RV32IM: shift, AND, MUL and ADD, two weights at a time, four or eight rows; see scalar.h.
 #include "../isa.h"
 
 #if defined(TP_PATH_FIXED) && defined(TP_ISA_RV32)
@@ -23,9 +23,9 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
 // Naked, for they need the registers as a whole.
-// Q4_0 and Q8_0:
-//   a0 tp_rows_t, a1 to a3 and a5 rows 0 to 3, a4 end of x, a6 x, a7 mask; s0 to s3 dot products, s4
-//   to s7 sums of rows, s8 to s11 activations, t0 t1 weights, t2 t3 of a scale, t4 shift, t5 stride.
+// Q4_0: a0 tp_rows_t, a1 to a3 and a5 rows 0 to 3, a4 end of x, a6 x, a7 mask; t6 and s1 to s3 dot
+// products, s4 to s7 sums of rows, s8 to s11 activations, s0 (there are short instructions for it) t1
+// weights, t0 t2 t3 of a scale, t4 shift, t5 stride.
 #define SAVE \
     "addi sp, sp, -80\n" \
     "sw s0, 0(sp)\nsw s1, 4(sp)\nsw s2, 8(sp)\nsw s3, 12(sp)\nsw s4, 16(sp)\nsw s5, 20(sp)\n" \
@@ -65,38 +65,38 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
     "bnez t1, 0b\n" \
     RETURN
 
-// Eight weights of a row in t0; from: what their products are added to.
+// Eight weights of a row in s0; from: what their products are added to.
 #define Q4(sum, from) \
-    "and t1, t0, a7\n" \
+    "and t1, s0, a7\n" \
     "mul t1, t1, s8\n" \
     "add " sum ", " from ", t1\n" \
-    "srli t1, t0, 4\n" \
-    "and t1, t1, a7\n" \
+    "srli s0, s0, 4\n" \
+    "and t1, s0, a7\n" \
     "mul t1, t1, s9\n" \
     "add " sum ", " sum ", t1\n" \
-    "srli t1, t0, 8\n" \
-    "and t1, t1, a7\n" \
+    "srli s0, s0, 4\n" \
+    "and t1, s0, a7\n" \
     "mul t1, t1, s10\n" \
     "add " sum ", " sum ", t1\n" \
-    "srli t0, t0, 12\n" \
-    "and t0, t0, a7\n" \
-    "mul t0, t0, s11\n" \
-    "add " sum ", " sum ", t0\n"
+    "srli s0, s0, 4\n" \
+    "and t1, s0, a7\n" \
+    "mul t1, t1, s11\n" \
+    "add " sum ", " sum ", t1\n"
 
 // Three ways to a word of weights, at bytes from the begin of a block: where it lies on a multiple of
 // 4; made of the halfwords at both ends of a block, read in the words around; of two halfwords.
-#define WHOLE(row, at) "lw t0, " at "(" row ")\n"
+#define WHOLE(row, at) "lw s0, " at "(" row ")\n"
 #define ENDS(row, at) \
-    "lw t0, 0(" row ")\n" \
+    "lw s0, 0(" row ")\n" \
     "lw t1, 16(" row ")\n" \
-    "srli t0, t0, 16\n" \
+    "srli s0, s0, 16\n" \
     "slli t1, t1, 16\n" \
-    "or t0, t0, t1\n"
+    "or s0, s0, t1\n"
 #define HALVES(row, at) \
-    "lhu t0, " at "(" row ")\n" \
+    "lhu s0, " at "(" row ")\n" \
     "lhu t1, 2+" at "(" row ")\n" \
     "slli t1, t1, 16\n" \
-    "or t0, t0, t1\n"
+    "or s0, s0, t1\n"
 
 #define X(at) \
     "lw s8, " at "(a6)\n" \
@@ -104,13 +104,13 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
     "lw s10, 8+" at "(a6)\n" \
     "lw s11, 12+" at "(a6)\n"
 
-// Eight weights of all rows; row 0 comes last because s0 is what all begin with.
+// Eight weights of all rows; row 0 comes last because t6 is what all begin with.
 #define Q4_ROWS(LOAD, at, from1, from2, from3) \
     LOAD("a2", at) Q4("s1", from1) \
     LOAD("a3", at) Q4("s2", from2) \
     LOAD("a5", at) Q4("s3", from3) \
-    LOAD("a1", at) Q4("s0", "s0")
-#define FIRST(LOAD, at) Q4_ROWS(LOAD, at, "s0", "s0", "s0")
+    LOAD("a1", at) Q4("t6", "t6")
+#define FIRST(LOAD, at) Q4_ROWS(LOAD, at, "t6", "t6", "t6")
 #define NEXT(LOAD, at) Q4_ROWS(LOAD, at, "s1", "s2", "s3")
 
 // sum += dot * scale in units of the row; scale: bytes from the begin of the row's block. dot: where
@@ -139,7 +139,7 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
 
 #define Q4_SCALES(scale, shift) \
     "lbu t4, " shift "(a6)\n" \
-    SCALE("a1", scale, "s0", "srai s0, s0, 16\n", "s4") \
+    SCALE("a1", scale, "t6", "srai t6, t6, 16\n", "s4") \
     SCALE("a2", scale, "s1", "srai s1, s1, 16\n", "s5") \
     SCALE("a3", scale, "s2", "srai s2, s2, 16\n", "s6") \
     SCALE("a5", scale, "s3", "srai s3, s3, 16\n", "s7")
@@ -157,13 +157,13 @@ static void q4_0_pairs(tp_rows_t *rows) {
     __asm volatile (
         ENTER
         "1:\n"
-        "lw s0, 0(a6)\n"
+        "lw t6, 0(a6)\n"
         X("4") FIRST(ENDS, "0")
         X("20") NEXT(WHOLE, "4")
         X("36") NEXT(WHOLE, "8")
         X("52") NEXT(WHOLE, "12")
         Q4_SCALES("0", "68")
-        "lw s0, 72(a6)\n"
+        "lw t6, 72(a6)\n"
         X("76") FIRST(WHOLE, "20")
         X("92") NEXT(WHOLE, "24")
         X("108") NEXT(WHOLE, "28")
@@ -179,7 +179,7 @@ static void q4_0_blocks(tp_rows_t *rows) {
     __asm volatile (
         ENTER
         "1:\n"
-        "lw s0, 0(a6)\n"
+        "lw t6, 0(a6)\n"
         X("4") FIRST(HALVES, "2")
         X("20") NEXT(HALVES, "6")
         X("36") NEXT(HALVES, "10")
