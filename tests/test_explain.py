@@ -11,6 +11,7 @@ from on_board import board
 from tinyprof_bridge import attribution, ceilings, explain, quants, table, verify, whatif, wire
 from tinyprof_bridge.cli import DEMO_MODEL
 from tinyprof_bridge.collect import Request, collect
+from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.progress import Progress
 from tinyprof_bridge.samples import Samples
 
@@ -129,14 +130,15 @@ type(m)._run = slow
 }
 
 
-def planted(fault, name="m4", model=DEMO_MODEL, load="context=128", **lengths):
-    """The findings of a run with that fault."""
+def planted(fault, name="m4", load="context=128", spare=40000, **lengths):
+    """The explanation of a run with that fault."""
     lengths = {"p": (), "n": (4,), "d": (0,), "r": 2} | lengths
-    code = "import tinyprof, _tinyprof\nfrom tinyprof import ops\nctl = ops.control()\nSPARE = 40000\n"
+    code = "import tinyprof, _tinyprof\nfrom tinyprof import ops\nctl = ops.control()\n"
+    code += f"SPARE = {spare}\n"
     code += f"m = tinyprof.load('/rom/model.gguf', {load})\n{FAULTS[fault]}\n"
     code += f"tinyprof.profile(m, run='planted', **{lengths})"
     run = table.Run(fault)
-    with board(name, model) as b:
+    with board(name, DEMO_MODEL) as b:
         for line in b.run(code).encode().splitlines():
             run.feed(line)
     assert run.end is not None and run.end.ok, run.end
@@ -159,6 +161,17 @@ def test_the_top_finding_names_a_planted_fault(name, fault, options):
     why = planted(fault, name, **options)
     assert why.findings[0].name == fault, why.findings
     assert why.findings[0].gain is None if fault == "heap" else why.findings[0].gain > 0
+
+
+@pytest.mark.parametrize("spare", [11000, 24000])
+def test_ceilings_without_room_are_left_out_and_said(spare):
+    """A heap that holds the run and little more: the run stands, what could not be measured is told."""
+    why = planted("heap", spare=spare)
+    assert why.run.complete and why.roof.skipped and why.findings[0].name == "heap"
+    assert (why.roof.call is None) == (spare < 16000)
+    assert any("for want of RAM" in note for note in explain.notes(why))
+    with pytest.raises(BadInput, match=r"not measured|no measured ceilings"):
+        whatif.predict(why.run, whatif.parse("type=Q8_0"))
 
 
 def changed(path, tmp_path, change):

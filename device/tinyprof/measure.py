@@ -15,6 +15,7 @@ from .records import Records
 
 _CHECK_PROMPT = 8
 _CHECK_TOKENS = 16
+_ROOF_RAM = 8192  # bytes free, with which ceilings are worth a try
 
 
 def profile(model, p=(16, 64), n=(32,), d=(0,), r=5, warmup=1, run=None, out=None, meta=None, power=None, text=None):
@@ -290,12 +291,14 @@ class _Profile:
 
     def _roof(self):
         """Ceilings, for explanations; what was measured stands without them."""
-        try:
-            from .roof import measure
+        gc.collect()
+        free = gc.mem_free() if hasattr(gc, "mem_free") else _ROOF_RAM
+        if free < _ROOF_RAM:  # else its module would take what the last records need
+            self.records.write("roof", what="skipped", reason="all: %d bytes of RAM are free" % free)
+            return
+        from .roof import measure
 
-            measure(self.model, self.counter, self.records)
-        except MemoryError as e:
-            self.records.write("roof", what="skipped", reason="no RAM to measure ceilings: %s" % e)
+        measure(self.model, self.counter, self.records)
 
     def _model_ram(self):
         model = self.model

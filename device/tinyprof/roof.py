@@ -42,6 +42,7 @@ def measure(model, counter, records):
         try:
             part()
         except MemoryError as e:
+            gc.collect()  # the record needs room as well
             records.write("roof", what="skipped", reason="%s: %s" % (part.__name__, e))
     llama.fill_freqs(model.arch, model.arena)
     model.pos = 0
@@ -163,6 +164,7 @@ class _Roof:
                     try:
                         self._product(type_, cols, n, row)
                     except MemoryError:
+                        gc.collect()
                         free = gc.mem_free() if hasattr(gc, "mem_free") else 0
                         self._write(
                             "skipped",

@@ -59,7 +59,9 @@ def notes(why: Explanation) -> list[str]:
         lines.append("an instruction counter sees no stalls: all memory costs the same there")
     if roof.call is None:
         lines.append("this run has no measured ceilings: what could be compute or memory is unknown")
-    lines += [f"not measured for want of RAM: {reason}" for reason in roof.skipped]
+    if roof.skipped:
+        more = f"; and {len(roof.skipped) - 3} more" if len(roof.skipped) > 3 else ""
+        lines.append(f"ceilings not measured for want of RAM: {plain('; '.join(roof.skipped[:3]))}{more}")
     return lines
 
 
