@@ -570,6 +570,29 @@ static void tp3_rows(tp_rows_t *rows) {
     Q4_K_A("8+" x) WORDS_SHIFT \
     Q4_K_B("12+" x)
 
+#define Q4_K_STEP(w, x) \
+    "addi s1, s1, " w "\n" \
+    "addi t0, t0, " w "\n" \
+    "addi t1, t1, " w "\n" \
+    "addi a7, a7, " w "\n" \
+    "addi s0, s0, " x "\n"
+#define Q4_K_32(at, x) \
+    Q4_K_8(at, x) Q4_K_8("4+" at, "16+" x) Q4_K_8("8+" at, "32+" x) Q4_K_8("12+" at, "48+" x)
+#if defined(__OPTIMIZE_SIZE__)
+#define Q4_K_64 \
+    ".set STEPPED, 32\n" \
+    "li t5, 1\n" \
+    "5:\n" \
+    Q4_K_32("0", "8") \
+    Q4_K_STEP("16", "64") \
+    "addi t5, t5, -1\n" \
+    "bgez t5, 5b\n"
+#else
+#define Q4_K_64 \
+    ".set STEPPED, 0\n" \
+    Q4_K_32("0", "8") Q4_K_32("16", "72")
+#endif
+
 __attribute__((naked, noinline))
 static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const uint32_t *x) {
     __asm volatile (
@@ -585,16 +608,11 @@ static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const
         "lw s2, 0(s0)\n"
         "lw s3, 4(s0)\n"
         "mv s4, s2\nmv s5, s3\nmv s6, s2\nmv s7, s3\nmv s8, s2\nmv s9, s3\n"
-        Q4_K_8("0", "8") Q4_K_8("4", "24") Q4_K_8("8", "40") Q4_K_8("12", "56")
-        Q4_K_8("16", "72") Q4_K_8("20", "88") Q4_K_8("24", "104") Q4_K_8("28", "120")
+        Q4_K_64
         "sw s2, 0(a0)\nsw s3, 4(a0)\nsw s4, 8(a0)\nsw s5, 12(a0)\n"
         "sw s6, 16(a0)\nsw s7, 20(a0)\nsw s8, 24(a0)\nsw s9, 28(a0)\n"
         "addi a0, a0, 32\n"
-        "addi s1, s1, 32\n"
-        "addi t0, t0, 32\n"
-        "addi t1, t1, 32\n"
-        "addi a7, a7, 32\n"
-        "addi s0, s0, 136\n"
+        Q4_K_STEP("32-STEPPED", "136-4*STEPPED")
         "addi t4, t4, -1\n"
         "bnez t4, 1b\n"
         RETURN
