@@ -207,11 +207,33 @@ static void q4_0_blocks(tp_rows_t *rows) {
     "mul t0, t0, a1\n" \
     "add " dot ", " dot ", t0\n"
 #define Q8_4(c) Q8_COLUMN(c, Q8_ADD) Q8_COLUMN("1+" c, Q8_ADD) Q8_COLUMN("2+" c, Q8_ADD) Q8_COLUMN("3+" c, Q8_ADD)
-#define Q8_STEP(row, dot) "addi " row ", " row ", 34\n"
+#define Q8_STEP(row, dot) "addi " row ", " row ", 34-STEPPED\n"
+#define Q8_HALF(row, dot) "addi " row ", " row ", 16\n"
+#define Q8_ZERO(row, dot) "li " dot ", 0\n"
+// The columns of a block; STEPPED: how far that moves the rows. A native module lies in RAM: there it is
+// a loop, at 0.15 instructions a product.
+#if defined(__OPTIMIZE_SIZE__)
+#define Q8_COLUMNS \
+    ".set STEPPED, 32\n" \
+    Q8_EACH(Q8_ZERO) \
+    "li ra, 1\n" \
+    "5:\n" \
+    Q8_4("0") Q8_4("4") Q8_4("8") Q8_4("12") \
+    "addi a0, a0, 64\n" \
+    Q8_EACH(Q8_HALF) \
+    "addi ra, ra, -1\n" \
+    "bgez ra, 5b\n"
+#else
+#define Q8_COLUMNS \
+    ".set STEPPED, 0\n" \
+    Q8_COLUMN("0", Q8_SET) \
+    Q8_COLUMN("1", Q8_ADD) Q8_COLUMN("2", Q8_ADD) Q8_COLUMN("3", Q8_ADD) \
+    Q8_4("4") Q8_4("8") Q8_4("12") Q8_4("16") Q8_4("20") Q8_4("24") Q8_4("28")
+#endif
 
 // As SCALE; one branch sorts out all but positive scales with a leading bit.
 #define Q8_SCALE(row, dot, sum) \
-    "lh t0, 0(" row ")\n" \
+    "lh t0, -STEPPED(" row ")\n" \
     "andi a1, t0, 1023\n" \
     "srai t0, t0, 10\n" \
     "ori a1, a1, 1024\n" \
@@ -250,11 +272,9 @@ static void q8_0_rows(tp_rows_t *rows) {
         "add a7, a6, a1\nadd t1, a7, a1\nadd t2, t1, a1\n"
         "li s8, 0\nli s9, 0\nli s10, 0\nli s11, 0\nli t3, 0\nli t4, 0\nli t5, 0\nli t6, 0\n"
         "1:\n"
-        Q8_COLUMN("0", Q8_SET)
-        Q8_COLUMN("1", Q8_ADD) Q8_COLUMN("2", Q8_ADD) Q8_COLUMN("3", Q8_ADD)
-        Q8_4("4") Q8_4("8") Q8_4("12") Q8_4("16") Q8_4("20") Q8_4("24") Q8_4("28")
-        "lw ra, 128(a0)\n"
-        "addi a0, a0, 132\n"
+        Q8_COLUMNS
+        "lw ra, 128-4*STEPPED(a0)\n"
+        "addi a0, a0, 132-4*STEPPED\n"
         Q8_SCALE("a2", "s0", "s8") Q8_SCALE("a3", "s1", "s9")
         Q8_SCALE("a4", "s2", "s10") Q8_SCALE("a5", "s3", "s11")
         Q8_SCALE("a6", "s4", "t3") Q8_SCALE("a7", "s5", "t4")
@@ -550,6 +570,29 @@ static void tp3_rows(tp_rows_t *rows) {
     Q4_K_A("8+" x) WORDS_SHIFT \
     Q4_K_B("12+" x)
 
+#define Q4_K_STEP(w, x) \
+    "addi s1, s1, " w "\n" \
+    "addi t0, t0, " w "\n" \
+    "addi t1, t1, " w "\n" \
+    "addi a7, a7, " w "\n" \
+    "addi s0, s0, " x "\n"
+#define Q4_K_32(at, x) \
+    Q4_K_8(at, x) Q4_K_8("4+" at, "16+" x) Q4_K_8("8+" at, "32+" x) Q4_K_8("12+" at, "48+" x)
+#if defined(__OPTIMIZE_SIZE__)
+#define Q4_K_64 \
+    ".set STEPPED, 32\n" \
+    "li t5, 1\n" \
+    "5:\n" \
+    Q4_K_32("0", "8") \
+    Q4_K_STEP("16", "64") \
+    "addi t5, t5, -1\n" \
+    "bgez t5, 5b\n"
+#else
+#define Q4_K_64 \
+    ".set STEPPED, 0\n" \
+    Q4_K_32("0", "8") Q4_K_32("16", "72")
+#endif
+
 __attribute__((naked, noinline))
 static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const uint32_t *x) {
     __asm volatile (
@@ -565,16 +608,11 @@ static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const
         "lw s2, 0(s0)\n"
         "lw s3, 4(s0)\n"
         "mv s4, s2\nmv s5, s3\nmv s6, s2\nmv s7, s3\nmv s8, s2\nmv s9, s3\n"
-        Q4_K_8("0", "8") Q4_K_8("4", "24") Q4_K_8("8", "40") Q4_K_8("12", "56")
-        Q4_K_8("16", "72") Q4_K_8("20", "88") Q4_K_8("24", "104") Q4_K_8("28", "120")
+        Q4_K_64
         "sw s2, 0(a0)\nsw s3, 4(a0)\nsw s4, 8(a0)\nsw s5, 12(a0)\n"
         "sw s6, 16(a0)\nsw s7, 20(a0)\nsw s8, 24(a0)\nsw s9, 28(a0)\n"
         "addi a0, a0, 32\n"
-        "addi s1, s1, 32\n"
-        "addi t0, t0, 32\n"
-        "addi t1, t1, 32\n"
-        "addi a7, a7, 32\n"
-        "addi s0, s0, 136\n"
+        Q4_K_STEP("32-STEPPED", "136-4*STEPPED")
         "addi t4, t4, -1\n"
         "bnez t4, 1b\n"
         RETURN

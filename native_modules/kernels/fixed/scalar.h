@@ -22,7 +22,9 @@
 // a code of either row, columns i and i + 4 of a word of eight: of row a after a shift by 4 i - 2, of
 // row b after a rotation by 16 + 4 (i - 1), for i = 0 by 12. A core that cannot rotate (TP_PAIRS)
 // takes b's halves as they lie, for i = 1 to 3 the wrong way round, and meets them with activations
-// the other way round. The dot product comes out twice (TP2) or four times (TPT) as great; the shift
+// the other way round. Where shifts are instructions of their own, two masks follow each shift by 4:
+// 0x00030003 brings out a code of row a, whose activations are stored four times as great, 0x000c000c
+// one of row b; activations of their own for both, and a word from the block to its scales. The dot product comes out twice (TP2) or four times (TPT) as great; the shift
 // at the end of the group makes up for that. A block's last word is 0 within a group, else 0x100 and
 // the shift, and its sign says that it is the last of the row.
 #ifndef TP_SCALAR_H
