@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from models import make_model
 from on_board import ROOT
-from tinyprof_bridge import counted, counters, files, quants, report, table
+from tinyprof_bridge import boards, counted, counters, files, quants, report, table
 from tinyprof_bridge.cli import DEMO_MODEL
 from tinyprof_bridge.collect import Request, collect, prepare
-from tinyprof_bridge.errors import BadInput
+from tinyprof_bridge.errors import BadInput, RunFailed
 from tinyprof_bridge.progress import Progress
 
 PLUGIN = ROOT / "firmware_builds/plugin"
@@ -192,11 +192,15 @@ def test_bad_options(options, said, tmp_path):
 
 
 def test_a_missing_plugin_is_said(model, tmp_path, monkeypatch):
-    from tinyprof_bridge import boards
-
     monkeypatch.setattr(boards, "build_folder", lambda: tmp_path)
     with pytest.raises(BadInput, match="make firmware"):
         counters.arguments("m4", counters.Wanted(), tmp_path / "out")
+
+
+def test_a_plugin_that_qemu_refuses_is_said(tmp_path):
+    (tmp_path / "none.so").write_bytes(b"no library")
+    with pytest.raises(RunFailed, match=r"the emulator ended.*none\.so"):
+        boards.Emulator("m4", None, ["-plugin", str(tmp_path / "none.so")])
 
 
 @pytest.fixture(scope="module")

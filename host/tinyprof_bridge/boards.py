@@ -1,5 +1,6 @@
 """Boards by name: emulated ones, the unix port, and those on a serial port."""
 
+import contextlib
 import os
 import re
 import select
@@ -188,6 +189,8 @@ class Emulator:
             start_new_session=True,  # Ctrl-C is for us: we tell the board, and stop it afterwards
         )
         self.device = self._wait_for_device()
+        if options:
+            self._check_alive(0.3)  # QEMU loads plugins after it has opened the port
 
     def _wait_for_device(self) -> str:
         stdout = self._process.stdout
@@ -203,6 +206,12 @@ class Emulator:
                     break
         self.close()
         raise RunFailed(f"the emulator did not start: {output.decode(errors='replace').strip()[-300:]}")
+
+    def _check_alive(self, seconds: float) -> None:
+        """Waits, and raises RunFailed if the emulator has ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+            self.wait()
 
     @property
     def pid(self) -> int:
