@@ -199,7 +199,7 @@ def test_a_missing_plugin_is_said(model, tmp_path, monkeypatch):
 
 def test_a_plugin_that_qemu_refuses_is_said(tmp_path):
     (tmp_path / "none.so").write_bytes(b"no library")
-    with pytest.raises(RunFailed, match=r"the emulator ended.*none\.so"):
+    with pytest.raises(RunFailed, match=r"(?s)the emulator ended.*none\.so"):
         boards.Emulator("m4", None, ["-plugin", str(tmp_path / "none.so")])
 
 
