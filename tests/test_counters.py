@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from models import make_model
 from on_board import ROOT
-from tinyprof_bridge import counted, counters, files, quants, report, table
+from tinyprof_bridge import boards, counted, counters, files, quants, report, table
 from tinyprof_bridge.cli import DEMO_MODEL
 from tinyprof_bridge.collect import Request, collect, prepare
-from tinyprof_bridge.errors import BadInput
+from tinyprof_bridge.errors import BadInput, RunFailed
 from tinyprof_bridge.progress import Progress
 
 PLUGIN = ROOT / "firmware_builds/plugin"
@@ -192,11 +192,15 @@ def test_bad_options(options, said, tmp_path):
 
 
 def test_a_missing_plugin_is_said(model, tmp_path, monkeypatch):
-    from tinyprof_bridge import boards
-
     monkeypatch.setattr(boards, "build_folder", lambda: tmp_path)
     with pytest.raises(BadInput, match="make firmware"):
         counters.arguments("m4", counters.Wanted(), tmp_path / "out")
+
+
+def test_a_plugin_that_qemu_refuses_is_said(tmp_path):
+    (tmp_path / "none.so").write_bytes(b"no library")
+    with pytest.raises(RunFailed, match=r"(?s)the emulator ended.*none\.so"):
+        boards.Emulator("m4", None, ["-plugin", str(tmp_path / "none.so")])
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +272,12 @@ vldr s0, [r0]: load 2             vstr s0, [r0]: store 2        vldr d0, [r0]: l
 vldm r0, {s0-s3}: load 5          vpush {d8, d9}: store 5       vcmp.f32 s0, s1: float 1
 sel r0, r1, r2: simd 1            vabs.f32 s0, s1: float 1      usada8 r0, r1, r2, r3: simd 1
 """
+M55 = """
+vldrw.u32 q0, [r0]: load 2        vstrb.8 q0, [r0]: store 2     vadd.i32 q0, q1, q2: simd 2
+vmladava.s8 r0, q0, q1: simd 2    vfma.f32 q0, q1, q2: simd 2   vadd.f32 s0, s1, s2: float 1
+dls lr, r0: alu 1                 ldr r0, [r1, #4]: load 1      vldrb.s16 q0, [r0], #8: load 2
+vldrw.u32 q0, [r0, q1]: load 2    smlad r0, r1, r2, r3: simd 1  b .: branch 1
+"""
 RV32 = """
 add a0, a1, a2: alu 1             lw a0, 0(a1): load 2          sw a0, 4(a1): store 2
 mul a0, a1, a2: mul 1             mulhu a0, a1, a2: mul 2       div a0, a1, a2: mul 37
@@ -279,6 +289,7 @@ TABLES = [
     ("m0", M0, "armv6s-m", ""),
     ("m3", M3, "armv7-m", ""),
     ("m4", M4, "armv7e-m", "-mfpu=fpv4-sp-d16"),
+    ("m55", M55, "armv8.1-m.main+mve.fp+fp.dp", ""),
     ("rv32", RV32, "", ""),
 ]
 

@@ -273,6 +273,8 @@ static void decode_branch(tp_insn_t *insn, uint32_t first, uint32_t second, tp_c
         } else {
             set(insn, TP_OTHER, core == TP_M0 ? 3 : 1);
         }
+    } else if ((second & 0xf001) == 0xe001) { // DLS: sets a loop's counter
+        set(insn, TP_ALU, 1);
     } else if ((second & 0xd001) == 0xc001) { // loops without a counter of their own
         set(insn, TP_BRANCH, 1);
         insn->conditional = true;

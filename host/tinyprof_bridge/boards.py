@@ -1,5 +1,6 @@
 """Boards by name: emulated ones, the unix port, and those on a serial port."""
 
+import contextlib
 import os
 import re
 import select
@@ -187,7 +188,10 @@ class Emulator:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for us: we tell the board, and stop it afterwards
         )
+        self._said = b""  # until the port was known
         self.device = self._wait_for_device()
+        if options:
+            self._check_alive(0.3)  # QEMU loads plugins after it has opened the port
 
     def _wait_for_device(self) -> str:
         stdout = self._process.stdout
@@ -196,13 +200,19 @@ class Emulator:
         while time.monotonic() < deadline:
             if select.select([stdout], [], [], 0.2)[0]:
                 chunk = os.read(stdout.fileno(), 4096)
-                output += chunk
+                self._said = output = output + chunk
                 if device := self.spec.device(output):
                     return device
                 if not chunk:
                     break
         self.close()
         raise RunFailed(f"the emulator did not start: {output.decode(errors='replace').strip()[-300:]}")
+
+    def _check_alive(self, seconds: float) -> None:
+        """Waits, and raises RunFailed if the emulator has ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+            self.wait()
 
     @property
     def pid(self) -> int:
@@ -211,7 +221,7 @@ class Emulator:
     def wait(self) -> NoReturn:
         """Waits until the emulator ends, which it does not by itself: raises RunFailed then."""
         code = self._process.wait()
-        output = self._process.stdout.read() if self._process.stdout else b""
+        output = self._said + (self._process.stdout.read() if self._process.stdout else b"")
         raise RunFailed(f"the emulator ended (exit code {code}): {output.decode(errors='replace').strip()[-300:]}")
 
     def close(self) -> None:
