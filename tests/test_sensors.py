@@ -262,7 +262,7 @@ def test_calibration_against_nonsense_is_refused(tmp_path, monkeypatch):
 
 def test_the_clock_is_set_and_set_back():
     request = collect.Request("/dev/ttyACM0", Path("m.gguf"), mhz=48)
-    code = collect._code(request, collect.Place(None, "/rom/m", None, None), "x")
+    code = collect._code(request, collect.Place(None, "/rom/m", {}, None, None), "x", None)
     compile(code, "code", "exec")
     assert "machine.freq(48000000)" in code and code.rstrip().endswith(
         "machine.freq(_f[0] if isinstance(_f,tuple) else _f)"

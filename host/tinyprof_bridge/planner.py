@@ -20,7 +20,7 @@ FLOAT, FIXED = "float", "fixed"
 BLOCK = 32
 # Bytes of a block's activations by type; what a type lacks is as the portable kernels have it.
 _ARMV7EM = {"Q4_0": 72, "Q8_0": 72, "TP3": 72, "TP2": 76, "TPT": 76, "Q4_K": 532 / 8, "Q6_K": 548 / 8}
-_SCALAR = {"Q4_0": 72, "Q4_K": 548 / 8, "Q6_K": 580 / 8, "TP3": 72}
+_SCALAR = {"Q4_0": 72, "Q4_K": 580 / 8, "Q6_K": 580 / 8, "TP3": 72}
 VARIANTS: dict[str, tuple[str, dict[str, float]]] = {
     "portable": (FLOAT, {}),
     "avx2": (FLOAT, {}),
@@ -28,7 +28,7 @@ VARIANTS: dict[str, tuple[str, dict[str, float]]] = {
     "mve": (FLOAT, {"Q4_0": 40, "Q8_0": 40, "TP3": 96, "TP2": 64, "TPT": 64, "Q4_K": 32, "Q6_K": 32}),
     "armv6m": (FIXED, _SCALAR | {"Q8_0": 36, "TP2": 120, "TPT": 120}),
     "armv7m": (FIXED, _SCALAR | {"Q8_0": 76, "TP2": 72, "TPT": 72}),
-    "rv32": (FIXED, _SCALAR | {"Q8_0": 132, "TP2": 120, "TPT": 120}),
+    "rv32": (FIXED, _SCALAR | {"Q8_0": 132, "TP2": 140, "TPT": 140}),
     "scalar": (FIXED, _SCALAR | {"Q8_0": 136, "TP2": 72, "TPT": 72}),
 }
 MVE_TAIL = 36  # sums and scale of a group of eight blocks

@@ -72,6 +72,7 @@ class Stream:
     newer: str = ""  # why a record was refused that only a later version understands
     log: list[str] = field(default_factory=list)
     _seen: bytearray = field(default_factory=bytearray)  # by sequence number + 1
+    _own: set[int] = field(default_factory=set)  # numbers below -1: the host's between the board's
 
     def feed(self, line: bytes) -> AnyRecord | None:
         """Takes one line; returns its record if it is a new one of this run."""
@@ -92,8 +93,11 @@ class Stream:
         if self.run is None:
             self.run = record.run
         at = record.seq + 1
-        if record.run != self.run or (at < len(self._seen) and self._seen[at]):
+        if record.run != self.run or record.seq in self._own or (0 <= at < len(self._seen) and self._seen[at]):
             return None
+        if at < 0:
+            self._own.add(record.seq)
+            return record
         if at >= len(self._seen):
             self._seen.extend(bytes(at + 1 - len(self._seen)))
         self._seen[at] = 1
