@@ -136,7 +136,9 @@ def _type(run: Run, change: Change, roof: Ceilings) -> Prediction:
         likely = then * spent / ceiling if ceiling else then
         same = _now(test) - (spent + reading) / test.tokens
         expected = same + (likely + reading * ratio) / test.tokens
-        spread = 2 * abs(likely - then) / test.tokens + _noise(test)
+        found = attribution.attribute(run, test.name, roof)
+        unknown = found.per_token(found.part("unknown"))  # of single operators, which may cancel out in the sum
+        spread = 2 * abs(likely - then) / test.tokens + unknown + _noise(test)
         result.tests.append(Estimate(test.name, _now(test), expected - spread, expected, expected + spread, run.unit))
     more = float(_weights(run, change.value) - _weights(run, None))
     result.memory.append(_bytes(run, "model_storage", more, 64.0 * len(run.ops)))
