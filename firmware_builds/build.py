@@ -147,6 +147,7 @@ DEFAULT_BOARDS = [name for name in BOARDS if not name.endswith(("-asan", "-stock
 # They need more tools than the others: `make rp2040`.
 BOARDS |= {"rp2040": pico("TP_PICO", True), "rp2040-stock": pico("RPI_PICO", False)}
 MPY_CROSS = Board("host", "", "mpy-cross", "mpy-cross", (), ours=False)
+MPY_CROSS_PROGRAM = BUILD / "firmware/mpy-cross/mpy-cross"
 # Native modules: architecture of .mpy files, prefix of its compiler. xtensawin's is Espressif's.
 MODULES = {
     "x64": "",
@@ -574,11 +575,12 @@ def rp2_library(target: Path, package: str, is_source: bool, wanted: str, option
     else:
         (archive,) = temporary.glob("*.deb")
         unpacked = run("unpacking", ["dpkg-deb", "-x", str(archive), str(temporary / "x")], log)
+    if not unpacked:
+        fail_with_log(f"unpacking {archive.name} failed", log)
+    if not is_source:
         (temporary / "x/usr/src" / target.name).rename(target)
         (target / "README.md").touch()  # the port asks for one
         (target / "lib/tinyusb").unlink(missing_ok=True)  # a link to what this file puts beside
-    if not unpacked:
-        fail_with_log(f"unpacking {archive.name} failed", log)
     shutil.rmtree(temporary)
 
 
@@ -613,11 +615,10 @@ def simulator(folder: Path) -> None:
 # Boards
 
 
-def build_files() -> list[Path]:
-    """The files of this repository that go into an image."""
+def build_files(*folders: str) -> list[Path]:
+    """The files of this repository in these folders that go into an image."""
     kinds = {".c", ".h", ".S", ".s", ".inc", ".mk", ".ld", ".cmake"}
-    folders = [REPO / "native_modules", REPO / "firmware_builds"]
-    return sorted(p for d in folders for p in d.rglob("*") if p.suffix in kinds and PLUGIN not in p.parents)
+    return sorted(p for folder in folders for p in (REPO / folder).rglob("*") if p.suffix in kinds)
 
 
 def digest_of(parts: Iterable[str], files: Iterable[Path]) -> str:
@@ -673,14 +674,13 @@ def build(name: str, board: Board, info: dict[str, str], env: dict[str, str]) ->
     if board.port == "ports/rp2":
         rp2_libraries()
         env = env | RP2_ENVIRONMENT
-        mpy_cross = BUILD / "firmware/mpy-cross/mpy-cross"
-        command += [f"MICROPY_MPYCROSS={mpy_cross}", f"MICROPY_MPYCROSS_DEPENDENCY={mpy_cross}"]
+        command += [f"MICROPY_MPYCROSS={MPY_CROSS_PROGRAM}", f"MICROPY_MPYCROSS_DEPENDENCY={MPY_CROSS_PROGRAM}"]
         command += [f"USER_C_MODULES={REPO / 'native_modules/micropython.cmake'}"] if board.ours else []
     else:
         # stock firmware finds the board's own files here, but no module
         command += [f"USER_C_MODULES={REPO}" if board.ours else f"VPATH={REPO}"]
     if name != "mpy-cross":
-        files = build_files()
+        files = build_files("native_modules", f"firmware_builds/{Path(board.port).name}")
     compiler = compiler_version(board)
     what = [part for part in command if not part.startswith(("-j", "USER_C_MODULES=", "VPATH="))]
     how = [*what, compiler, json.dumps(info), json.dumps(env.get("MICROPY_GIT_HASH"))]
@@ -795,7 +795,7 @@ def mip_package(arch: str) -> None:
     shutil.copy(MODULE_FOLDER / f"{arch}.mpy", folder / "_tinyprof.mpy")
     for path in sorted((REPO / "device/tinyprof").glob("*.py")):
         compiled = folder / "tinyprof" / f"{path.stem}.mpy"
-        mpy_cross = [str(BUILD / "firmware/mpy-cross/mpy-cross"), "-s", f"tinyprof/{path.name}", "-o", str(compiled)]
+        mpy_cross = [str(MPY_CROSS_PROGRAM), "-s", f"tinyprof/{path.name}", "-o", str(compiled)]
         if output([*mpy_cross, str(path)]) is None:
             fail(f"mpy-cross failed on {path}")
     paths = sorted(str(p.relative_to(folder)) for p in folder.rglob("*.mpy"))
@@ -810,9 +810,11 @@ def build_module(arch: str, info: dict[str, str], env: dict[str, str]) -> None:
     objects, folder = BUILD / "obj" / f"module-{arch}", REPO / "native_modules"
     result, record = MODULE_FOLDER / f"{arch}.mpy", BUILD / "obj" / f"module-{arch}.json"
     command = ["make", "-C", str(folder), f"MPY_DIR={SOURCE}", f"ARCH={arch}", f"BUILD={objects}"]
-    command += [f"MPY_CROSS={BUILD / 'firmware/mpy-cross/mpy-cross'}", f"PYTHON={sys.executable}"]
+    command += [f"MPY_CROSS={MPY_CROSS_PROGRAM}", f"PYTHON={sys.executable}"]
     compiler = output([MODULES[arch] + "gcc", "--version"]) or ""
-    inputs = digest_of([*command[:-1], compiler, json.dumps(info)], [*build_files(), folder / "Makefile"])
+    inputs = digest_of(
+        [*command[:-1], compiler, json.dumps(info)], [*build_files("native_modules"), folder / "Makefile"]
+    )
     if info["origin"] != "MICROPY_DIR" and is_current(result, record, inputs):
         return
     shutil.rmtree(objects, ignore_errors=True)
@@ -837,10 +839,9 @@ def family(port: str, board: str) -> None:
         rp2_libraries()
         env |= RP2_ENVIRONMENT
     build("mpy-cross", MPY_CROSS, info, env)
-    mpy_cross = BUILD / "firmware/mpy-cross/mpy-cross"
     folder = BUILD / "family" / f"{port}-{board}"
     command = ["make", "-C", str(SOURCE / "ports" / port), f"BUILD={folder}", f"-j{os.cpu_count() or 1}"]
-    command += [f"MICROPY_MPYCROSS={mpy_cross}", f"MICROPY_MPYCROSS_DEPENDENCY={mpy_cross}"]
+    command += [f"MICROPY_MPYCROSS={MPY_CROSS_PROGRAM}", f"MICROPY_MPYCROSS_DEPENDENCY={MPY_CROSS_PROGRAM}"]
     command += [f"FROZEN_MANIFEST={REPO / 'firmware_builds/manifest.py'}"]
     command += [f"USER_C_MODULES={REPO / 'native_modules/micropython.cmake' if port in CMAKE_PORTS else REPO}"]
     command += [f"BOARD={board}"]

@@ -282,7 +282,7 @@ def main() -> None:
                     "minutes": round(elapsed, 2),
                     "train": loss.item(),
                     "held_out": nll,
-                    "q4_0": model.quantize,
+                    "q4_0": bool(model.rounding),
                 }
             )
             print(

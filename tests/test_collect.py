@@ -123,7 +123,7 @@ def test_three_ways_in_one_measurement(model, tmp_path):
     assert example.returncode == 0, example.stderr
     ways = [path.read_text().splitlines(), by_hand, example.stdout.splitlines()]
     for lines in ways:
-        stream = wire.Stream().feed_all(x.encode() for x in lines)
+        stream = table.read((x.encode() for x in lines), "x").stream
         assert stream.complete and not stream.torn
     collected, by_hand, example = map(same_but_for_the_run, ways)
     for ours in (by_hand, example):

@@ -3,10 +3,12 @@
 The default run is short and the same every time; TINYPROF_FUZZ=100 takes a hundred times as many
 cases, other ones in each run."""
 
+import contextlib
 import io
 import json
 import os
 import struct
+import tracemalloc
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -31,6 +33,20 @@ def fuzz(examples):
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
+
+
+@contextlib.contextmanager
+def refused_or_read(size):
+    """What reads a damaged file of so many bytes may refuse it, in one line, and takes no memory without measure."""
+    tracemalloc.start()
+    try:
+        yield
+    except BadInput as error:
+        assert "\n" not in str(error)
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 2 * size + (16 << 20)
 
 
 class Fields:

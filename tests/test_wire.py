@@ -6,7 +6,7 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tinyprof_bridge import schema, wire
+from tinyprof_bridge import schema, table, wire
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.table import load, read
 
@@ -91,14 +91,14 @@ def test_fields_of_a_later_version_are_ignored_and_a_later_schema_is_refused():
 
 
 def test_stream_tells_complete_from_incomplete():
-    whole = wire.Stream().feed_all([line(OVERHEAD), b"a print in between", line(END)])
+    whole = table.read([line(OVERHEAD), b"a print in between", line(END)], "x").stream
     assert whole.complete and whole.log == ["a print in between"]
-    assert not wire.Stream().feed_all([line(OVERHEAD)]).complete  # no end
-    gap = wire.Stream().feed_all([line(OVERHEAD), line(END, seq=2, records=3)])
+    assert not table.read([line(OVERHEAD)], "x").stream.complete  # no end
+    gap = table.read([line(OVERHEAD), line(END, seq=2, records=3)], "x").stream
     assert not gap.complete and gap.gaps == [range(1, 2)]
-    torn = wire.Stream().feed_all([line(OVERHEAD), line(OVERHEAD, seq=1)[:-9], line(END, seq=2, records=3)])
+    torn = table.read([line(OVERHEAD), line(OVERHEAD, seq=1)[:-9], line(END, seq=2, records=3)], "x").stream
     assert not torn.complete and torn.torn == 1
-    assert not wire.Stream().feed_all([line(OVERHEAD), line(END, ok=False)]).complete
+    assert not table.read([line(OVERHEAD), line(END, ok=False)], "x").stream.complete
 
 
 def test_gaps_are_named():

@@ -28,6 +28,7 @@ class Emulated:
     rom_bytes: int = 12 << 20
     stock: bool = False
     image: str = "firmware.elf"
+    setup: str = "make setup"  # installs the emulator
 
     @property
     def about(self) -> str:
@@ -128,6 +129,7 @@ EMULATED |= {
         "armv6m",
         1280 << 10,
         image="firmware.bin",
+        setup="make rp2040",
     ),
     "rp2040-stock": Simulated(
         "Raspberry Pi Pico, RP2040 (rp2040js), stock firmware",
@@ -138,6 +140,7 @@ EMULATED |= {
         0,
         stock=True,
         image="firmware.bin",
+        setup="make rp2040",
     ),
 }
 # The boards that give each path's logits: all others must give the same.
@@ -157,7 +160,8 @@ def firmware(board: str) -> Path:
     path = build_folder() / "firmware" / board / name
     if not path.is_file():
         stock = f" BOARDS={board}" if "-" in board else ""
-        how = "make rp2040" if board.startswith("rp2040") else f"make firmware{stock}"
+        simulated = isinstance(EMULATED.get(board), Simulated)
+        how = EMULATED[board].setup if simulated else f"make firmware{stock}"
         raise BadInput(
             f"no firmware for board '{board}': run `{how}` in a checkout of tinyprof"
             " (or set TINYPROF_BUILD to its build folder)"
@@ -179,7 +183,7 @@ class Emulator:
         image = firmware(board)
         program = shutil.which(self.spec.program)
         if program is None:
-            raise BadInput(f"{self.spec.program} is not installed: run `make setup` in a checkout of tinyprof")
+            raise BadInput(f"{self.spec.program} is not installed: run `{self.spec.setup}` in a checkout of tinyprof")
         self.command = [*self.spec.command(program, image, romfs), *options]
         self._process = subprocess.Popen(
             self.command,

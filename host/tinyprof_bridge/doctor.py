@@ -34,10 +34,9 @@ def machine() -> list[Finding]:
     findings.append(
         Finding("report", None if missing else True, "without " + ", ".join(missing) if missing else "all", todo)
     )
-    for program in sorted({spec.program for spec in boards.EMULATED.values()}):
+    for program, setup in sorted({(spec.program, spec.setup) for spec in boards.EMULATED.values()}):
         path = shutil.which(program)
-        target = "make rp2040" if program == "node" else "make setup"
-        todo = "" if path else f"{target}, for emulated boards; real ones need none"
+        todo = "" if path else f"{setup}, for emulated boards; real ones need none"
         findings.append(Finding(program, True if path else None, path or "not installed", todo))
     built = sorted(p.parent.name for p in (boards.build_folder() / "firmware").glob("*/build.json"))
     todo = "" if built else "make firmware, for emulated boards; real ones need none"

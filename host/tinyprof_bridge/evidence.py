@@ -2,18 +2,16 @@
 
 from collections import Counter
 from collections.abc import Collection
-from typing import Any
 
 from .table import Run, Test
 
 
 def mix(run: Run, test: Test, roles: Collection[str]) -> str:
     """'; counted: 41 % load, 30 % alu …' of the instructions of these operators; '' where nothing was counted."""
-    counted: list[Any] = getattr(test, "counts", [])
     wanted = {op.i for op in run.ops if op.role in roles}
     classes: Counter[str] = Counter()
     instructions = cycles = 0
-    for record in counted:
+    for record in test.counts:
         if record.i in wanted:
             classes.update(record.classes)
             instructions += record.instr

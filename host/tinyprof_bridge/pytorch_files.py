@@ -49,11 +49,11 @@ def read(path: Path, tokenizer: Path | None) -> Source:
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The module's tensors by name, and settings (model_args) that lie beside them."""
+    _check(path)
     try:
         import torch
     except ImportError:
         raise BadInput(f"{path}: torch is missing: pip install torch, or save the model as safetensors") from None
-    _check(path)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, for a file that is not to be trusted

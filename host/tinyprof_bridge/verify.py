@@ -5,7 +5,7 @@ import json
 import math
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,10 @@ def measure(run: Run, change: Change, model: Path, progress: Progress) -> Run:
     request = _request(run, change, model)
     with tempfile.TemporaryDirectory() as scratch:
         if change.what == "type":
-            request = Request(**{**_fields(request), "model": Path(scratch) / "model.gguf"})
+            request = replace(request, model=Path(scratch) / "model.gguf")
             progress.step(f"making the model's matrices {change.value}")
             requantize(model, request.model, change.value)
         return collect(request, Path(scratch) / "run.jsonl", progress)[0]
-
-
-def _fields(request: Request) -> dict[str, Any]:
-    return {name: getattr(request, name) for name in request.__dataclass_fields__}
 
 
 def _request(run: Run, change: Change, model: Path) -> Request:

@@ -3,7 +3,6 @@
 import json
 import re
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -103,11 +102,6 @@ class Stream:
         self._seen[at] = 1
         self.last = record
         return record
-
-    def feed_all(self, lines: Iterable[bytes]) -> "Stream":
-        for line in lines:
-            self.feed(line)
-        return self
 
     @property
     def gaps(self) -> list[range]:
