@@ -97,6 +97,15 @@ def test_loggers(form, tmp_path):
     assert supply.joules(trace, 0.01, 0.09) == pytest.approx(3.3 * 0.08 * 0.0205)
 
 
+@pytest.mark.parametrize("amperes", (0.0, 1e-6, 0.05, 0.1))
+def test_a_flat_record_has_no_marker(amperes):
+    """Whatever rounding leaves of it."""
+    for count in range(700, 1300, 37):
+        flat = supply.Trace(np.arange(count) / 1000, np.full(count, amperes), np.full(count, 3.3), name="x")
+        with pytest.raises(align.NotFound, match="the marker is not in"):
+            align.align(flat, [marker("begin", 100000), marker("end", 100000 + 250 * count)])
+
+
 @pytest.mark.parametrize(
     "text,why",
     [

@@ -83,7 +83,7 @@ def _likeness(watts: Array, steps: Array, seconds: float, grid: float) -> Array:
     mean = (sums[count:] - sums[:-count]) / count
     spread = np.sqrt(np.maximum((squares[count:] - squares[:-count]) / count - mean**2, 0))
     product = np.correlate(watts - watts.mean(), pattern, "valid")
-    floor = 1e-6 * (watts.std() + 1e-12)
+    floor = 1e-6 * np.abs(watts).max() + 1e-12  # rounding of a flat record is no pattern
     found: Array = product / (count * pattern.std() * np.maximum(spread, floor))
     return found
 
