@@ -89,13 +89,14 @@ def test_runs_side_by_side_on_a_page(saved, other, tmp_path):
     )  # fmt: skip
     assert done.returncode == 1 and "slower by more than 5%" in done.stderr and "c.html" in done.stdout
     html = (tmp_path / "c.html").read_text()
-    assert not re.findall(r'(?:src|href)="[^"]*"', html) and "<b>other" not in html and "&lt;b&gt;other" in html
+    assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', html) and "<b>other" not in html and "&lt;b&gt;other" in html
     result = comparing.compare([saved, other], "", False)
     for title, frame, columns in comparing.parts(result, every_test=True):
         assert f"<h2>{title}" in html
         for cell in frame[[c.field for c in columns]].to_numpy().ravel():
             assert f">{escape(cell)}</td>" in html
-    assert html.count("<h2>") == 2 + 1 + len(result.operators)  # runs and memory; tests; operators
+    assert html.count("<h2>") == 3 + 1 + len(result.operators)  # runs, chart and memory; tests; operators
+    assert html.count("<svg") == 1 and "#010203" not in html
     for note in result.notes:
         assert escape(note) in html
 

@@ -1,5 +1,6 @@
 """Charts of a run, by matplotlib: on white for files, and in the reader's colours for the page."""
 
+import contextlib
 import io
 import math
 from collections.abc import Callable
@@ -16,7 +17,10 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from . import attribution
 from .ceilings import ceilings
+from .compare import Comparison
+from .errors import plain
 from .report import main_test, number
+from .stats import median_interval
 from .table import Run, Test, operators, tests
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -328,24 +332,54 @@ CHARTS: dict[str, tuple[str, Callable[[Run], Figure | None]]] = {
 def draw(run: Run) -> dict[str, dict[str, bytes]]:
     """Each chart that this run has something for, as png, svg and, for the page, inline (svg in the
     colour of the text around it)."""
-    drawn = {}
-    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinyprof", "font.family": "sans-serif"}):
-        for name, (_, make) in CHARTS.items():
-            figure = make(run)
-            if figure is None:
-                continue
-            svg = io.BytesIO()
-            figure.savefig(svg, format="svg", metadata={"Date": None})
-            inline = svg.getvalue()
-            black = inline.replace(_TEXT.encode(), b"#000000")
-            png = io.BytesIO()
-            figure.patch.set_alpha(1)
-            figure.savefig(png, format="png", dpi=160, facecolor="white")
-            plt.close(figure)
-            begin = inline.index(b"<svg")
-            drawn[name] = {
-                "png": png.getvalue(),
-                "svg": black,
-                "inline": inline[begin:].replace(_TEXT.encode(), b"currentColor"),
-            }
-    return drawn
+    with _style():
+        figures = {name: make(run) for name, (_, make) in CHARTS.items()}
+        return {name: _forms(figure) for name, figure in figures.items() if figure is not None}
+
+
+def side_by_side(result: Comparison) -> dict[str, bytes]:
+    """The tests of several runs, in the forms of draw(); medians, with 95 % intervals where there is chance."""
+    with _style():
+        return _forms(_tests_of(result))
+
+
+def _tests_of(result: Comparison) -> Figure:
+    groups = len(result.groups)
+    figure, axes = _axes(9, 0.22 * (groups + 1) * len(result.tests) + 1.2 + 0.2 * (groups / 4))
+    for i, group in enumerate(result.groups):
+        found = [median_interval(row.samples[i]) if row.samples[i] else (math.nan,) * 3 for row in result.tests]
+        middles, low, high = np.array(found).T
+        at = np.arange(len(result.tests)) + (i - (groups - 1) / 2) / (groups + 1)
+        colour = COLOURS[i % len(COLOURS)]
+        spread = np.nan_to_num((middles - low, high - middles))
+        bars = axes.barh(
+            at, middles, xerr=spread, color=colour, ecolor=_TEXT, height=0.9 / (groups + 1), label=plain(group.name)
+        )
+        texts = ["–" if math.isnan(m) else f" {number(m)}" for m in middles]
+        axes.bar_label(bars, texts, color=_TEXT, fontsize=8)
+    axes.set_yticks(range(len(result.tests)), [row.name for row in result.tests])
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.set_xlabel(f"{result.unit} a token")
+    axes.xaxis.set_major_formatter(EngFormatter())
+    _legend(figure)
+    return figure
+
+
+def _style() -> contextlib.AbstractContextManager[None]:
+    return plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinyprof", "font.family": "sans-serif"})
+
+
+def _forms(figure: Figure) -> dict[str, bytes]:
+    svg = io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None})
+    inline = svg.getvalue()
+    png = io.BytesIO()
+    figure.patch.set_alpha(1)
+    figure.savefig(png, format="png", dpi=160, facecolor="white")
+    plt.close(figure)
+    return {
+        "png": png.getvalue(),
+        "svg": inline.replace(_TEXT.encode(), b"#000000"),
+        "inline": inline[inline.index(b"<svg") :].replace(_TEXT.encode(), b"currentColor"),
+    }

@@ -32,7 +32,7 @@ BoardOption = Annotated[
     typer.Option("--board", "-b", help=f"{', '.join(boards.NAMES)}, a port such as /dev/ttyACM0, or auto"),
 ]
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="a GGUF file, or 'demo'")]
-OutputOption = Annotated[str, typer.Option("-o", help="table, md, csv, json or jsonl")]
+_OUTPUT = typer.Option("-o", help="table, md, csv, json or jsonl")
 
 
 def _lengths(option: str, text: str, least: int = 1) -> tuple[int, ...]:
@@ -115,7 +115,7 @@ def collect(
     ] = None,
     freq: Annotated[str, typer.Option("--freq", help="clocks to set, in MHz, e.g. 48,96,133: a run at each")] = "",
     bound: Annotated[float | None, typer.Option(help="with --freq: seconds that a token may take")] = None,
-    o: OutputOption = "table",
+    o: Annotated[str, _OUTPUT] = "table",
 ) -> None:
     """Profile a model on a board and keep the records; with several boards or models, with commas between, each
     board with each model, and --out is a folder."""
@@ -203,7 +203,7 @@ def _show_sweep(runs: list[table.Run], bound: float | None) -> None:
 @app.command("report")
 def report_(
     file: Annotated[Path, typer.Argument(help="a saved run (results/….jsonl)")],
-    o: OutputOption = "table",
+    o: Annotated[str | None, _OUTPUT] = None,
     html: Annotated[Path | None, typer.Option(help="write a page of charts and tables, one file")] = None,
     charts: Annotated[Path | None, typer.Option(help="write each chart as PNG and SVG into this folder")] = None,
     csv: Annotated[Path | None, typer.Option(help="write each table as CSV into this folder")] = None,
@@ -218,16 +218,16 @@ def report_(
     """Show a saved run, or write it as a page, charts, tables or traces."""
     from . import files, supply
 
-    _check_form(o)
+    _check_form(o or "table")
     run = table.load(file)
     beside = supply_of(file)
     if power_csv or beside.exists():
         run.supply = supply.read_csv(power_csv or beside, volts)
     written = files.write(run, files.Wanted(html, charts, csv, trace, speedscope))
-    if not written:
-        _print(run, o)
+    if o or not written:
+        _print(run, o or "table")
     for path in written:
-        print(path)
+        print(path, file=sys.stderr if o else sys.stdout)
 
 
 @app.command("explain")

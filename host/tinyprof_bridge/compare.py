@@ -85,6 +85,11 @@ class Comparison:
     operators: dict[str, list[Row]] = field(default_factory=dict)
     memory: list[Row] = field(default_factory=list)
 
+    @property
+    def one_unit(self) -> bool:
+        """Figures of different units, which --allow lets pass, have no axis in common."""
+        return len({run.unit for group in self.groups for run in group.runs}) == 1
+
     def geomean(self, i: int) -> float:
         """Of the ratios of all tests from group 0 to group i; nan where there are none."""
         changes = [row.change(i) for row in self.tests]

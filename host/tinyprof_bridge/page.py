@@ -6,7 +6,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 
 from . import counted, explain
-from .charts import CHARTS, draw
+from .charts import CHARTS, draw, side_by_side
 from .compare import Comparison, footnote, parts
 from .errors import BadInput, plain
 from .report import (
@@ -102,6 +102,7 @@ def comparison(result: Comparison) -> str:
         title=" | ".join(group.name for group in result.groups),
         result=result,
         footnote=footnote(result),
+        chart=side_by_side(result)["inline"].decode() if result.one_unit else "",
         tables=[_cells(title, frame, columns) for title, frame, columns in parts(result, every_test=True)],
     )
 
