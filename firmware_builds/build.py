@@ -137,13 +137,14 @@ BOARDS = {
     "rv32": qemu_board("TP_RV32", "virt", RISCV),
     "unix": unix_board(),
     "unix-fixed": unix_board("TP_PATH=fixed"),
+    "unix-avx2": unix_board("TP_MARCH=x86-64-v3"),  # for valgrind, which knows no AVX-512
     "unix-asan": unix_board("SANITIZE=1"),
     "unix-fixed-asan": unix_board("SANITIZE=1", "TP_PATH=fixed"),
 }
 # The same machines with stock firmware, which take the native modules.
 STOCK = ("m0", "m3", "m4", "m7", "rv32", "unix")
 BOARDS |= {f"{name}-stock": replace(BOARDS[name], ours=False) for name in STOCK}
-DEFAULT_BOARDS = [name for name in BOARDS if not name.endswith(("-asan", "-stock"))]
+DEFAULT_BOARDS = [name for name in BOARDS if not name.endswith(("-asan", "-avx2", "-stock"))]
 # They need more tools than the others: `make rp2040`.
 BOARDS |= {"rp2040": pico("TP_PICO", True), "rp2040-stock": pico("RPI_PICO", False)}
 MPY_CROSS = Board("host", "", "mpy-cross", "mpy-cross", (), ours=False)

@@ -18,7 +18,8 @@ STRIP =
 endif
 
 # It runs where it is built: the kernels may use all that this processor has.
-TINYPROF_KERNEL_CFLAGS = -O3 -ffp-contract=off -march=native
+TP_MARCH ?= native
+TINYPROF_KERNEL_CFLAGS = -O3 -ffp-contract=off -march=$(TP_MARCH)
 
 # The fixed-point path of cores without FPU: the bits that they must give.
 ifeq ($(TP_PATH),fixed)
