@@ -324,9 +324,6 @@ static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
 #define PAIR_8(at) \
     "ldr r5, [r1, #" at "]\n" \
     "ldr r6, [r2, #" at "]\n" \
-    "ldr r7, [sp]\n" \
-    "eors r5, r7\n" \
-    "eors r6, r7\n" \
     X PAIR_A(LEFT_2) PAIR_B(RIGHT_12) \
     X PAIR_A(RIGHT_2) \
     X PAIR_A(RIGHT_6) \

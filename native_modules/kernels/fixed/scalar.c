@@ -81,7 +81,7 @@ static void pair_rows(const uint8_t *block, const int8_t *scales, const tp_rows_
     for (const uint32_t *x = rows->x; x + 18 <= rows->end; x += 18, block += 16, scales += 2) {
         uint32_t a = x[0], b = x[0];
         for (uint32_t j = 0; j < 16; j += 4) {
-            uint32_t w = load_aligned(block + j) ^ 0x88888888u;
+            uint32_t w = load_aligned(block + j);
             const uint32_t *at = x + 1 + j, mask = 0x000c000cu;
             a += (w << 2 & mask) * at[0] + (w >> 2 & mask) * at[1] + (w >> 6 & mask) * at[2] + (w >> 10 & mask) * at[3];
             b += (w >> 12 & mask) * at[0];

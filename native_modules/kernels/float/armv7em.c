@@ -534,6 +534,7 @@ static void rows4(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, s
 #define PAIRS_16(FIRST) \
     "ldmia r2!, {r5-r8}\n" \
     "ldr r9, [r1], #4\n" \
+    "eor r9, r9, #0x88888888\n" \
     "and r10, r3, r9\n" \
     FIRST \
     "and r10, r3, r9, ror #4\n" \
