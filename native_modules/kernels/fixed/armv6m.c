@@ -562,20 +562,21 @@ static void tp3_rows(tp_rows_t *rows) {
 }
 
 #define Q4_K_8 \
+    "ldr r6, [sp, #4]\n" \
+    "ldr r6, [r1, r6]\n" \
     "ldmia r1!, {r5}\n" \
-    "ldmia r2!, {r6}\n" \
-    X PAIR_A(RIGHT_0, "r4") X PAIR_B(RIGHT_4, "r4") X PAIR_A(RIGHT_8, "r4") X PAIR_B(RIGHT_12, "r4")
+    XX PAIR_A(RIGHT_0, "r2") PAIR_B(RIGHT_4, "r4") XX PAIR_A(RIGHT_8, "r2") PAIR_B(RIGHT_12, "r4")
 
-// r0 x, r1 r2 rows, r3 mask, r4 activations, r5 r6 weights, r8 to r11 sums, r12 where sums go; [sp]
-// times that are left.
+// r0 x, r1 first row, r2 r4 activations, r3 mask, r5 r6 weights, r8 to r11 sums, r12 where sums go; [sp]
+// times that are left, [sp, #4] stride.
 __attribute__((naked, noinline))
 static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const uint32_t *x) {
     __asm volatile (
         PUSH
-        "sub sp, #4\n"
+        "sub sp, #8\n"
+        "str r2, [sp, #4]\n"
         "mov r12, r0\n"
         "mov r0, r3\n"
-        "adds r2, r1, r2\n"
         "movs r3, #4\n"
         "str r3, [sp]\n"
         "movs r3, #15\n"
@@ -601,7 +602,7 @@ static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const
         "subs r4, #1\n"
         "str r4, [sp]\n"
         FAR("eq", "1b")
-        "add sp, #4\n"
+        "add sp, #8\n"
         POP
         );
 }
