@@ -299,7 +299,7 @@ static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
 // A branch back that may be far.
 #define FAR(otherwise, to) "b" otherwise " 7f\nb " to "\n7:\n"
 
-// Pairs in twos. Stack: 0 stride, 4 and 8 sums of groups of the second pair, 12 to 24 those of rows, 28 32
+// Pairs in twos. Stack: 0 and 4 sums of groups of the second pair, 8 stride, 12 to 24 sums of rows, 28 32
 // from an eighth of r1 to scales, which go on by 2 bytes where blocks go on by 16, 36 tp_rows_t.
 //   r0 x, r1 first pair, r2 r4 activations, r3 mask, r5 r6 weights; r8 to r11 dot products, r12 lr sums of
 //   groups of the first pair.
@@ -323,47 +323,28 @@ static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
 #define XX "ldmia r0!, {r2, r4}\n"
 
 #define PAIR_WORDS \
-    "ldr r6, [sp]\n" \
+    "ldr r6, [sp, #8]\n" \
     "ldr r6, [r1, r6]\n" \
     "ldmia r1!, {r5}\n"
-#define PAIR_LAST(x) \
+#define PAIR_LAST(x, add) \
     "ands r5, r3\n" \
     "ands r6, r3\n" \
     "muls r5, " x ", r5\n" \
     "muls r6, " x ", r6\n" \
-    "add r9, r5\n" \
-    "add r11, r6\n"
+    "add r11, r6\n" \
+    add
 // Sixteen columns. The first activations are in r4; at the end those after the last are.
-#define PAIR_16 \
+#define PAIR_16(add) \
     PAIR_WORDS \
     PAIR_A(LEFT_2, "r4") PAIR_B(RIGHT_12, "r4") \
     XX PAIR_A(RIGHT_2, "r2") PAIR_A(RIGHT_6, "r4") \
     XX PAIR_B(RIGHT_4, "r2") PAIR_A(RIGHT_10, "r4") \
-    XX PAIR_B(RIGHT_8, "r2") PAIR_LAST("r4") \
+    XX PAIR_B(RIGHT_8, "r2") PAIR_LAST("r4", "add r9, r5\n") \
     PAIR_WORDS \
     XX PAIR_A(LEFT_2, "r2") PAIR_B(RIGHT_12, "r2") PAIR_A(RIGHT_2, "r4") \
     XX PAIR_A(RIGHT_6, "r2") PAIR_B(RIGHT_4, "r4") \
     XX PAIR_A(RIGHT_10, "r2") PAIR_B(RIGHT_8, "r4") \
-    XX PAIR_LAST("r2")
-
-// r5: a dot product of a pair times its scale; r2: an eighth of r1.
-#define PAIR_SCALES(scales, first, add, second, add_second) \
-    "ldr r7, [sp, #" scales "]\n" \
-    "ldrsh r7, [r7, r2]\n" \
-    "mov r5, " first "\n" \
-    "asrs r5, r5, #16\n" \
-    "sxtb r6, r7\n" \
-    "muls r5, r6, r5\n" \
-    add \
-    "mov r5, " second "\n" \
-    "asrs r5, r5, #16\n" \
-    "asrs r7, r7, #8\n" \
-    "muls r5, r7, r5\n" \
-    add_second
-#define ADD_ON_STACK(at) \
-    "ldr r6, [sp, #" at "]\n" \
-    "adds r6, r6, r5\n" \
-    "str r6, [sp, #" at "]\n"
+    XX PAIR_LAST("r2", add)
 
 // The sum of a group in value meets that of the row.
 #define OWN_GROUP(value, at) \
@@ -394,7 +375,7 @@ static void pair_rows(tp_rows_t *rows) {
         "sub sp, #40\n"
         "str r0, [sp, #36]\n"
         "ldr r5, [r0, #8]\n"
-        "str r5, [sp]\n"
+        "str r5, [sp, #8]\n"
         "movs r3, #12\n"
         "lsls r4, r3, #16\n"
         "orrs r3, r4\n"
@@ -413,7 +394,7 @@ static void pair_rows(tp_rows_t *rows) {
         "movs r4, #0\n"
         "mov r12, r4\n"
         "mov lr, r4\n"
-        "str r4, [sp, #4]\nstr r4, [sp, #8]\n"
+        "str r4, [sp]\nstr r4, [sp, #4]\n"
         "str r4, [sp, #12]\nstr r4, [sp, #16]\nstr r4, [sp, #20]\nstr r4, [sp, #24]\n"
         "1:\n"
         XX
@@ -421,16 +402,38 @@ static void pair_rows(tp_rows_t *rows) {
         "mov r9, r2\n"
         "mov r10, r2\n"
         "mov r11, r2\n"
-        PAIR_16
-        PAIR_16
+        PAIR_16("add r9, r5\n")
+        PAIR_16("add r5, r9\n")
         "lsrs r2, r1, #3\n"
-        PAIR_SCALES("28", "r8", "add r12, r5\n", "r9", "add lr, r5\n")
-        PAIR_SCALES("32", "r10", ADD_ON_STACK("4"), "r11", ADD_ON_STACK("8"))
+        "ldr r7, [sp, #28]\n"
+        "ldrsh r7, [r7, r2]\n"
+        "asrs r5, r5, #16\n"
+        "asrs r6, r7, #8\n"
+        "muls r5, r6, r5\n"
+        "add lr, r5\n"
+        "mov r5, r8\n"
+        "asrs r5, r5, #16\n"
+        "sxtb r7, r7\n"
+        "muls r5, r7, r5\n"
+        "add r12, r5\n"
+        "ldr r7, [sp, #32]\n"
+        "ldrsh r7, [r7, r2]\n"
+        "mov r5, r10\n"
+        "asrs r5, r5, #16\n"
+        "sxtb r6, r7\n"
+        "muls r5, r6, r5\n"
+        "mov r6, r11\n"
+        "asrs r6, r6, #16\n"
+        "asrs r7, r7, #8\n"
+        "muls r6, r7, r6\n"
+        "pop {r2, r7}\n"
+        "adds r2, r2, r5\n"
+        "adds r5, r7, r6\n"
+        "push {r2, r5}\n"
         "cmp r4, #0\n"
         FAR("ne", "1b")
         "movs r7, r4\n"
-        "ldr r4, [sp, #4]\n"
-        "ldr r5, [sp, #8]\n"
+        "movs r4, r2\n"
         OWN_GROUP("r4", "20")
         OWN_GROUP("r5", "24")
         "mov r4, r12\n"
@@ -440,8 +443,8 @@ static void pair_rows(tp_rows_t *rows) {
         "movs r4, #0\n"
         "mov r12, r4\n"
         "mov lr, r4\n"
+        "str r4, [sp]\n"
         "str r4, [sp, #4]\n"
-        "str r4, [sp, #8]\n"
         "cmp r7, #0\n"
         FAR("le", "1b")
         "ldr r0, [sp, #36]\n"
