@@ -11,6 +11,7 @@ from on_board import ROOT
 KERNELS = ROOT / "native_modules/kernels"
 NATIVE = ROOT / "tests/native"
 NAMES = {2: "Q4_0", 6: "Q5_0", 8: "Q8_0", 12: "Q4_K", 14: "Q6_K", 35: "TQ2_0", 192: "TP2", 193: "TP3", 194: "TPT"}
+MOST = {"Q4_0": 4.1, "Q8_0": 6.0, "TP2": 3.6, "TPT": 3.6, "TP3": 4.1, "Q4_K": 4.1}  # instructions a MAC
 MACS = 64 * 256
 SOURCES = [str(NATIVE / "products.c"), *map(str, sorted(KERNELS.rglob("*.c")))]
 COMMON = ["-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-fno-strict-aliasing", "-DTP_PATH_FIXED", f"-I{KERNELS}"]
@@ -57,4 +58,5 @@ def test_an_esp8266_gives_the_bits_of_the_host(tmp_path):
     for type_, (same, crc, fast, portable) in board.items():
         assert (same, crc) == (1, host[type_][1]), NAMES[type_]
         per_mac = 2_000_000 / turns / MACS  # instructions for a count: a turn has two
+        assert fast * per_mac <= MOST.get(NAMES[type_], 100), NAMES[type_]
         print(f"{NAMES[type_]:6} {fast * per_mac:6.2f} instructions a MAC, portable {portable * per_mac:6.1f}")

@@ -29,9 +29,10 @@ VARIANTS: dict[str, tuple[str, dict[str, float]]] = {
     "armv6m": (FIXED, _SCALAR | {"Q8_0": 36, "TP2": 120, "TPT": 120}),
     "armv7m": (FIXED, _SCALAR | {"Q8_0": 76, "TP2": 72, "TPT": 72}),
     "rv32": (FIXED, _SCALAR | {"Q8_0": 132, "TP2": 140, "TPT": 140}),
-    "scalar": (FIXED, _SCALAR | {"Q8_0": 136, "TP2": 72, "TPT": 72}),
+    "scalar": (FIXED, _SCALAR | {"Q8_0": 136, "TP2": 140, "TPT": 140}),
 }
-MVE_TAIL = 36  # sums and scale of a group of eight blocks
+# What follows a group of eight blocks with MVE: sums, scale, and for pairs of rows where scales are.
+MVE_TAIL = {"TP2": 44, "TPT": 44, "TP3": 36, "Q4_K": 36, "Q6_K": 36}
 _NAMES = {type_.id: name for name, type_ in quants.TYPES.items()}
 
 
@@ -64,8 +65,8 @@ def native(variant: str) -> ModuleType:
         name, count = _NAMES.get(type_, ""), cols // BLOCK
         if name in blocks:
             size = round(blocks[name] * count)
-            if variant == "mve" and name not in ("Q4_0", "Q8_0"):
-                return size + (count + 7) // 8 * MVE_TAIL
+            if variant == "mve" and name in MVE_TAIL:
+                return size + (count + 7) // 8 * MVE_TAIL[name]
             return size if path == FLOAT else size + 4 * (2 if name in quants.OWN else 1)
         return cols + 4 * count if path == FLOAT else 4 + cols + (count + 3) // 4 * 4
 

@@ -290,8 +290,8 @@ def pair_bytes(factor: Floats, scales: Ints, codes: Ints) -> Bytes:
     (rows, blocks), codes 0 to 3 (rows, blocks, 32)."""
     rows, blocks = scales.shape
     columns = codes.reshape(-1, 2, blocks, 4, 8)
-    # row b of a pair has the column of nibble i three nibbles on, and the top bit of its codes turned
-    nibbles = columns[:, 0] | np.roll(columns[:, 1] ^ 2, 3, -1) << 2
+    # row b of a pair has the column of nibble i three nibbles on
+    nibbles = columns[:, 0] | np.roll(columns[:, 1], 3, -1) << 2
     data = (nibbles[..., 0::2] | nibbles[..., 1::2] << 4).astype(np.uint8).reshape(rows // 2, -1)
     turned = scales.reshape(-1, 2, blocks).transpose(0, 2, 1).reshape(rows // 2, -1)
     return np.concatenate([factor.reshape(-1, 2).view(np.uint8), _pad4(turned), data], 1)
@@ -324,7 +324,7 @@ def _unpack_pairs(data: Bytes, cols: int, type_: str) -> Floats:
     scales = pairs[:, 8 : 8 + 2 * blocks].view(np.int8).reshape(-1, blocks, 2).transpose(0, 2, 1)
     packed = pairs[:, -16 * blocks :].reshape(-1, blocks, 4, 4)
     nibbles = np.stack([packed & 15, packed >> 4], -1).reshape(-1, blocks, 4, 8).astype(np.int64)
-    codes = np.stack([nibbles & 3, np.roll(nibbles >> 2 ^ 2, -3, -1)], 1).reshape(-1, 2, blocks, 32)
+    codes = np.stack([nibbles & 3, np.roll(nibbles >> 2, -3, -1)], 1).reshape(-1, 2, blocks, 32)
     d = factor[:, :, None] * scales
     x: Floats = (d[..., None] * (low + step * codes)).astype(np.float32)
     return x.reshape(len(data), cols)

@@ -191,7 +191,6 @@ static void decode_own(uint32_t type, const uint8_t *w, uint32_t row, uint32_t c
     for (uint32_t j = 0; j < TP_BLOCK; ++j) {
         uint32_t nibble = b == 0 ? j % 8 : (j + 3) % 8;
         uint32_t code = block[j / 8 * 4 + nibble / 2] >> (4 * (nibble % 2) + 2 * b) & 3;
-        code ^= 2 * b;
         out->q[j] = (int8_t)(type == TP_TP2 ? 2 * (int32_t)code - 3 : (int32_t)code - 1);
     }
 }

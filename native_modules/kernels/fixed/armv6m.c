@@ -299,63 +299,52 @@ static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
 // A branch back that may be far.
 #define FAR(otherwise, to) "b" otherwise " 7f\nb " to "\n7:\n"
 
-// Pairs in twos. Stack: 0 0x88888888, 4 and 8 sums of groups of the second pair, 12 to 24 those
-// of rows, 28 32 scales, 36 tp_rows_t.
-//   r0 x, r1 r2 pairs, r3 mask, r4 activations, r5 r6 weights; r8 to r11 dot products, r12 lr sums of
+// Pairs in twos. Stack: 0 and 4 sums of groups of the second pair, 8 stride, 12 to 24 sums of rows, 28 32
+// from an eighth of r1 to scales, which go on by 2 bytes where blocks go on by 16, 36 tp_rows_t.
+//   r0 x, r1 first pair, r2 r4 activations, r3 mask, r5 r6 weights; r8 to r11 dot products, r12 lr sums of
 //   groups of the first pair.
-#define PAIR_A(shift) shift("r5", "r8") shift("r6", "r10")
-#define PAIR_B(shift) shift("r5", "r9") shift("r6", "r11")
-#define LEFT_2(w, sum) "lsls r7, " w ", #2\n" PRODUCT(sum)
-#define RIGHT_0(w, sum) "movs r7, " w "\n" PRODUCT(sum)
-#define RIGHT_2(w, sum) "lsrs r7, " w ", #2\n" PRODUCT(sum)
-#define RIGHT_3(w, sum) "lsrs r7, " w ", #3\n" PRODUCT(sum)
-#define RIGHT_4(w, sum) "lsrs r7, " w ", #4\n" PRODUCT(sum)
-#define RIGHT_6(w, sum) "lsrs r7, " w ", #6\n" PRODUCT(sum)
-#define RIGHT_8(w, sum) "lsrs r7, " w ", #8\n" PRODUCT(sum)
-#define RIGHT_9(w, sum) "lsrs r7, " w ", #9\n" PRODUCT(sum)
-#define RIGHT_10(w, sum) "lsrs r7, " w ", #10\n" PRODUCT(sum)
-#define RIGHT_12(w, sum) "lsrs r7, " w ", #12\n" PRODUCT(sum)
-#define PRODUCT(sum) \
+#define PAIR_A(shift, x) shift("r5", "r8", x) shift("r6", "r10", x)
+#define PAIR_B(shift, x) shift("r5", "r9", x) shift("r6", "r11", x)
+#define LEFT_2(w, sum, x) "lsls r7, " w ", #2\n" PRODUCT(sum, x)
+#define RIGHT_0(w, sum, x) "movs r7, " w "\n" PRODUCT(sum, x)
+#define RIGHT_2(w, sum, x) "lsrs r7, " w ", #2\n" PRODUCT(sum, x)
+#define RIGHT_3(w, sum, x) "lsrs r7, " w ", #3\n" PRODUCT(sum, x)
+#define RIGHT_4(w, sum, x) "lsrs r7, " w ", #4\n" PRODUCT(sum, x)
+#define RIGHT_6(w, sum, x) "lsrs r7, " w ", #6\n" PRODUCT(sum, x)
+#define RIGHT_8(w, sum, x) "lsrs r7, " w ", #8\n" PRODUCT(sum, x)
+#define RIGHT_9(w, sum, x) "lsrs r7, " w ", #9\n" PRODUCT(sum, x)
+#define RIGHT_10(w, sum, x) "lsrs r7, " w ", #10\n" PRODUCT(sum, x)
+#define RIGHT_12(w, sum, x) "lsrs r7, " w ", #12\n" PRODUCT(sum, x)
+#define PRODUCT(sum, x) \
     "ands r7, r3\n" \
-    "muls r7, r4, r7\n" \
+    "muls r7, " x ", r7\n" \
     "add " sum ", r7\n"
 #define X "ldmia r0!, {r4}\n"
+#define XX "ldmia r0!, {r2, r4}\n"
 
-#define PAIR_8(at) \
-    "ldr r5, [r1, #" at "]\n" \
-    "ldr r6, [r2, #" at "]\n" \
-    "ldr r7, [sp]\n" \
-    "eors r5, r7\n" \
-    "eors r6, r7\n" \
-    X PAIR_A(LEFT_2) PAIR_B(RIGHT_12) \
-    X PAIR_A(RIGHT_2) \
-    X PAIR_A(RIGHT_6) \
-    X PAIR_B(RIGHT_4) \
-    X PAIR_A(RIGHT_10) \
-    X PAIR_B(RIGHT_8) \
-    X \
+#define PAIR_WORDS \
+    "ldr r6, [sp, #8]\n" \
+    "ldr r6, [r1, r6]\n" \
+    "ldmia r1!, {r5}\n"
+#define PAIR_LAST(x, add) \
     "ands r5, r3\n" \
     "ands r6, r3\n" \
-    "muls r5, r4, r5\n" \
-    "muls r6, r4, r6\n" \
-    "add r9, r5\n" \
-    "add r11, r6\n"
-
-// r4 and r5: the dot products of a pair times its scales, which lie at a place on the stack.
-#define PAIR_SCALES(scales, first, second) \
-    "ldr r6, [sp, #" scales "]\n" \
-    "ldrh r7, [r6]\n" \
-    "adds r6, #2\n" \
-    "str r6, [sp, #" scales "]\n" \
-    "mov r4, " first "\n" \
-    "mov r5, " second "\n" \
-    "sxtb r6, r7\n" \
-    "asrs r4, r4, #16\n" \
-    "muls r4, r6, r4\n" \
-    "sxth r7, r7\n" \
-    "asrs r5, r5, #16\n" \
-    "asrs r7, r7, #8\n" \
-    "muls r5, r7, r5\n"
+    "muls r5, " x ", r5\n" \
+    "muls r6, " x ", r6\n" \
+    "add r11, r6\n" \
+    add
+// Sixteen columns. The first activations are in r4; at the end those after the last are.
+#define PAIR_16(add) \
+    PAIR_WORDS \
+    PAIR_A(LEFT_2, "r4") PAIR_B(RIGHT_12, "r4") \
+    XX PAIR_A(RIGHT_2, "r2") PAIR_A(RIGHT_6, "r4") \
+    XX PAIR_B(RIGHT_4, "r2") PAIR_A(RIGHT_10, "r4") \
+    XX PAIR_B(RIGHT_8, "r2") PAIR_LAST("r4", "add r9, r5\n") \
+    PAIR_WORDS \
+    XX PAIR_A(LEFT_2, "r2") PAIR_B(RIGHT_12, "r2") PAIR_A(RIGHT_2, "r4") \
+    XX PAIR_A(RIGHT_6, "r2") PAIR_B(RIGHT_4, "r4") \
+    XX PAIR_A(RIGHT_10, "r2") PAIR_B(RIGHT_8, "r4") \
+    XX PAIR_LAST("r2", add)
 
 // The sum of a group in value meets that of the row.
 #define OWN_GROUP(value, at) \
@@ -385,12 +374,8 @@ static void pair_rows(tp_rows_t *rows) {
         PUSH
         "sub sp, #40\n"
         "str r0, [sp, #36]\n"
-        "movs r1, #0x88\n"
-        "lsls r2, r1, #8\n"
-        "orrs r1, r2\n"
-        "lsls r2, r1, #16\n"
-        "orrs r1, r2\n"
-        "str r1, [sp]\n"
+        "ldr r5, [r0, #8]\n"
+        "str r5, [sp, #8]\n"
         "movs r3, #12\n"
         "lsls r4, r3, #16\n"
         "orrs r3, r4\n"
@@ -400,40 +385,55 @@ static void pair_rows(tp_rows_t *rows) {
         "ldr r1, [r4, #4]\n"
         "ldr r5, [r4, #8]\n"
         "ldr r6, [r4, #24]\n"
+        "lsrs r2, r1, #3\n"
+        "subs r6, r6, r2\n"
+        "subs r6, #2\n"
         "str r6, [sp, #28]\n"
-        "adds r2, r1, r5\n"
         "adds r6, r6, r5\n"
         "str r6, [sp, #32]\n"
         "movs r4, #0\n"
         "mov r12, r4\n"
         "mov lr, r4\n"
-        "str r4, [sp, #4]\nstr r4, [sp, #8]\n"
+        "str r4, [sp]\nstr r4, [sp, #4]\n"
         "str r4, [sp, #12]\nstr r4, [sp, #16]\nstr r4, [sp, #20]\nstr r4, [sp, #24]\n"
         "1:\n"
-        "ldmia r0!, {r4}\n"
-        "mov r8, r4\n"
-        "mov r9, r4\n"
-        "mov r10, r4\n"
-        "mov r11, r4\n"
-        PAIR_8("0")
-        PAIR_8("4")
-        PAIR_8("8")
-        PAIR_8("12")
-        PAIR_SCALES("28", "r8", "r9")
-        "add r12, r4\n"
+        XX
+        "mov r8, r2\n"
+        "mov r9, r2\n"
+        "mov r10, r2\n"
+        "mov r11, r2\n"
+        PAIR_16("add r9, r5\n")
+        PAIR_16("add r5, r9\n")
+        "lsrs r2, r1, #3\n"
+        "ldr r7, [sp, #28]\n"
+        "ldrsh r7, [r7, r2]\n"
+        "asrs r5, r5, #16\n"
+        "asrs r6, r7, #8\n"
+        "muls r5, r6, r5\n"
         "add lr, r5\n"
-        PAIR_SCALES("32", "r10", "r11")
-        "ldr r6, [sp, #4]\n"
-        "ldr r7, [sp, #8]\n"
-        "adds r4, r4, r6\n"
-        "adds r5, r5, r7\n"
-        "str r4, [sp, #4]\n"
-        "str r5, [sp, #8]\n"
-        "adds r1, #16\n"
-        "adds r2, #16\n"
-        "ldmia r0!, {r7}\n"
-        "cmp r7, #0\n"
+        "mov r5, r8\n"
+        "asrs r5, r5, #16\n"
+        "sxtb r7, r7\n"
+        "muls r5, r7, r5\n"
+        "add r12, r5\n"
+        "ldr r7, [sp, #32]\n"
+        "ldrsh r7, [r7, r2]\n"
+        "mov r5, r10\n"
+        "asrs r5, r5, #16\n"
+        "sxtb r6, r7\n"
+        "muls r5, r6, r5\n"
+        "mov r6, r11\n"
+        "asrs r6, r6, #16\n"
+        "asrs r7, r7, #8\n"
+        "muls r6, r7, r6\n"
+        "pop {r2, r7}\n"
+        "adds r2, r2, r5\n"
+        "adds r5, r7, r6\n"
+        "push {r2, r5}\n"
+        "cmp r4, #0\n"
         FAR("ne", "1b")
+        "movs r7, r4\n"
+        "movs r4, r2\n"
         OWN_GROUP("r4", "20")
         OWN_GROUP("r5", "24")
         "mov r4, r12\n"
@@ -443,8 +443,8 @@ static void pair_rows(tp_rows_t *rows) {
         "movs r4, #0\n"
         "mov r12, r4\n"
         "mov lr, r4\n"
+        "str r4, [sp]\n"
         "str r4, [sp, #4]\n"
-        "str r4, [sp, #8]\n"
         "cmp r7, #0\n"
         FAR("le", "1b")
         "ldr r0, [sp, #36]\n"
@@ -466,7 +466,7 @@ static void pair_rows(tp_rows_t *rows) {
 // tp_rows_t.
 //   r0 x, r1 r2 rows, r3 mask, r4 activations, r5 r6 weights; r8 r9 dot products, r10 r11 sums of
 //   groups, r12 scales.
-#define TP3_2(shift) X shift("r5", "r8") shift("r6", "r9")
+#define TP3_2(shift) X shift("r5", "r8", "r4") shift("r6", "r9", "r4")
 #define TP3_10(at) \
     "ldr r5, [r1, #" at "]\n" \
     "ldr r6, [r2, #" at "]\n" \
@@ -565,20 +565,21 @@ static void tp3_rows(tp_rows_t *rows) {
 }
 
 #define Q4_K_8 \
+    "ldr r6, [sp, #4]\n" \
+    "ldr r6, [r1, r6]\n" \
     "ldmia r1!, {r5}\n" \
-    "ldmia r2!, {r6}\n" \
-    X PAIR_A(RIGHT_0) X PAIR_B(RIGHT_4) X PAIR_A(RIGHT_8) X PAIR_B(RIGHT_12)
+    XX PAIR_A(RIGHT_0, "r2") PAIR_B(RIGHT_4, "r4") XX PAIR_A(RIGHT_8, "r2") PAIR_B(RIGHT_12, "r4")
 
-// r0 x, r1 r2 rows, r3 mask, r4 activations, r5 r6 weights, r8 to r11 sums, r12 where sums go; [sp]
-// times that are left.
+// r0 x, r1 first row, r2 r4 activations, r3 mask, r5 r6 weights, r8 to r11 sums, r12 where sums go; [sp]
+// times that are left, [sp, #4] stride.
 __attribute__((naked, noinline))
 static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const uint32_t *x) {
     __asm volatile (
         PUSH
-        "sub sp, #4\n"
+        "sub sp, #8\n"
+        "str r2, [sp, #4]\n"
         "mov r12, r0\n"
         "mov r0, r3\n"
-        "adds r2, r1, r2\n"
         "movs r3, #4\n"
         "str r3, [sp]\n"
         "movs r3, #15\n"
@@ -604,7 +605,7 @@ static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const
         "subs r4, #1\n"
         "str r4, [sp]\n"
         FAR("eq", "1b")
-        "add sp, #4\n"
+        "add sp, #8\n"
         POP
         );
 }

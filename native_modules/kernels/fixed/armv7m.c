@@ -218,7 +218,6 @@ static void q8_0_rows(tp_rows_t *rows) {
 #define PAIR_8(from) \
     "ldmia r0!, {r4-r7}\n" \
     "ldr r12, [r1], #4\n" \
-    "eor r12, r12, #0x88888888\n" \
     "and lr, r3, r12, ror #12\n" \
     "mla r9, lr, r4, " from "\n" \
     "and lr, r3, r12, ror #30\n" \

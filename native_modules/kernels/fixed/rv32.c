@@ -341,8 +341,8 @@ static void q8_0_rows(tp_rows_t *rows) {
 #define RIGHT_12(w) "srli t3, " w ", 12\n"
 
 // Pairs in fours: a0 x, a1 activations, a2 to a5 weights, s0 s1 t0 t1 pairs, t2 of a weight, a6 a7
-// masks; t3 to t6, ra, s2 to s4 dot products; s5 to s11 and 56(sp) sums of groups; 48(sp) what turns
-// bits, 52(sp) tp_rows_t, 60(sp) the last pair.
+// masks; t3 to t6, ra, s2 to s4 dot products; s5 to s11 and 56(sp) sums of groups; 52(sp) tp_rows_t, 60(sp)
+// the last pair.
 // A word is shifted by 4 three times; each time one mask brings out a code of row a, another four times
 // one of row b. Activations of a are stored four times as great.
 #define PAIR_PIECE(w, mask, sum, from) \
@@ -369,9 +369,7 @@ static void q8_0_rows(tp_rows_t *rows) {
 #define WORDS_SHIFT "srli a2, a2, 4\nsrli a3, a3, 4\nsrli a4, a4, 4\nsrli a5, a5, 4\n"
 // Eight columns; at: bytes in the blocks, x: in the activations.
 #define PAIR_8(at, x, FIRST_A, FIRST_B) \
-    "lw a1, 48(sp)\n" \
     "lw a2, " at "(s0)\nlw a3, " at "(s1)\nlw a4, " at "(t0)\nlw a5, " at "(t1)\n" \
-    "xor a2, a2, a1\nxor a3, a3, a1\nxor a4, a4, a1\nxor a5, a5, a1\n" \
     FIRST_A(x) FIRST_B("4+" x) WORDS_SHIFT \
     PAIR_A("8+" x) PAIR_B("12+" x) WORDS_SHIFT \
     PAIR_A("16+" x) PAIR_B("20+" x) WORDS_SHIFT \
@@ -403,8 +401,6 @@ static void pair_rows(tp_rows_t *rows) {
         SAVE
         "li a6, 0x00030003\n"
         "slli a7, a6, 2\n"
-        "li a1, 0x88888888\n"
-        "sw a1, 48(sp)\n"
         "sw a0, 52(sp)\n"
         "lw s0, 4(a0)\n"
         "j 2f\n"

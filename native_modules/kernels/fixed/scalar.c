@@ -5,112 +5,166 @@
 
 const char tp_kernels_variant[] = "scalar";
 
-#define TP_ROWS(type) (2)
+#define TP_ROWS(type) ((type) == TP_TP2 || (type) == TP_TPT ? 4 : 2)
 #define TP_Q4_K_ROWS (2)
 #define TP_ALIGNED (1)
 #define TP_LESS (0)
-#define TP_PAIRS (TP_PAIRS_ROTATED)
+#define TP_PAIRS (TP_PAIRS_TWO_MASKS)
 #define TP_Q8_WORDS (1 + TP_BLOCK) // what a sum begins with, and words: not every core loads signed bytes
 #include "scalar.h"
 
+// Compilers load early and add late, and keep more than there are registers: so one function each, and
+// sums that are done before what follows is loaded.
+#define ROWS static __attribute__((noinline)) void
+#define DONE(a, b) __asm volatile ("" : "+r" (a), "+r" (b) : : "memory")
+
+// Bytes are taken by a shift alone, with all above them: what that is too much is in the activations
+// before. The lower of two bytes is 128 too great.
 static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
     int32_t sum = 0;
-    for (uint32_t j = 0; j < TP_BLOCK; ++j) {
+    for (uint32_t j = 0; j < TP_BLOCK; j += 2) {
         to[1 + j] = (uint32_t)q[j];
+        to[2 + j] = (uint32_t)(q[j + 1] - 256 * q[j]);
         sum += q[j];
     }
-    to[0] = (uint32_t)(-128 * sum); // weights meet them as 0 to 255
+    to[0] = (uint32_t)(-128 * sum);
 }
 
-static inline uint32_t ror(uint32_t x, uint32_t n) {
-    return x >> n | x << (32 - n);
-}
-
-// Eight products of Q4_0.
-static inline uint32_t q4_0_8(uint32_t w, const uint32_t *x) {
-    return (w & 0x000f000fu) * x[0] + (w >> 4 & 0x000f000fu) * x[1] + (w >> 8 & 0x000f000fu) * x[2]
-        + (w >> 12 & 0x000f000fu) * x[3];
-}
-
-static int32_t q4_0_row(const uint8_t *block, int pairs, const tp_rows_t *rows) {
-    int32_t sum = 0;
-    int first = pairs;
-    for (const uint32_t *x = rows->x; x < rows->end; x += 18, block += 18) {
-        uint32_t s = x[0];
-        if (first) {
-            const uint16_t *ends = (const uint16_t *)(const void *)(block + 2);
-            s += q4_0_8(ends[0] | (uint32_t)ends[7] << 16, x + 1);
-        } else {
-            s += q4_0_8(load_word(block + 2), x + 1);
-        }
-        const uint8_t *w = block + (first ? 4 : 6);
-        for (uint32_t j = 0; j < 12; j += 4) {
-            s += q4_0_8(pairs ? load_aligned(w + j) : load_word(w + j), x + 5 + j);
-        }
-        sum = tp_add_scaled(sum, upper(s), *(const uint16_t *)(const void *)block, x[17] & 0xff);
-        first = pairs & !first;
+// Eight products of Q4_0 of two rows.
+#define Q4_0_8(v, w, x, s, t) \
+    _Pragma("GCC unroll 4") \
+    for (uint32_t i = 0; i < 4; ++i, v >>= 4, w >>= 4) { \
+        s += (v & 0x000f000fu) * x[i]; \
+        t += (w & 0x000f000fu) * x[i]; \
+        DONE(s, t); \
     }
-    return sum;
+
+// A block of two rows; first: whether the words in it begin and end with halves of one.
+static inline __attribute__((always_inline)) const uint32_t *q4_0_block(const uint8_t *a, const uint8_t *b, int pairs,
+    int first, const uint32_t *x, int32_t *sums) {
+    uint32_t s = *x, t = *x++;
+    uint32_t d = *(const uint16_t *)(const void *)a, e = *(const uint16_t *)(const void *)b;
+    const uint8_t *end = a + (first ? 16 : 18);
+    a += 2;
+    b += 2;
+    if (first) {
+        const uint16_t *ends = (const uint16_t *)(const void *)a, *next = (const uint16_t *)(const void *)b;
+        uint32_t v = ends[0] | (uint32_t)ends[7] << 16, w = next[0] | (uint32_t)next[7] << 16;
+        Q4_0_8(v, w, x, s, t)
+        a += 2;
+        b += 2;
+        x += 4;
+    }
+    #pragma GCC unroll 1
+    for (; a < end; a += 4, b += 4, x += 4) {
+        uint32_t v = pairs ? load_aligned(a) : load_word(a), w = pairs ? load_aligned(b) : load_word(b);
+        Q4_0_8(v, w, x, s, t)
+    }
+    sums[0] = tp_add_scaled(sums[0], upper(s), d, *x & 0xff);
+    sums[1] = tp_add_scaled(sums[1], upper(t), e, *x & 0xff);
+    return x + 1;
 }
 
-static int32_t q8_0_row(const uint8_t *block, const tp_rows_t *rows) {
-    int32_t sum = 0;
-    for (const uint32_t *x = rows->x; x < rows->end; x += TP_Q8_WORDS + 1, block += 34) {
-        uint32_t dot = x[0];
-        const uint32_t *at = x + 1;
-        for (uint32_t j = 2; j < 2 + TP_BLOCK; j += 4, at += 4) {
-            uint32_t w = load_word(block + j) ^ 0x80808080u;
-            dot += (w & 255) * at[0] + (w >> 8 & 255) * at[1] + (w >> 16 & 255) * at[2] + (w >> 24) * at[3];
-        }
-        sum = tp_add_scaled(sum, (int32_t)dot, *(const uint16_t *)(const void *)block, x[TP_Q8_WORDS] & 0xff);
+ROWS q4_0_pairs(const uint8_t *a, const uint8_t *b, const tp_rows_t *rows, int32_t *sums) {
+    for (const uint32_t *x = rows->x; x < rows->end; a += 36, b += 36) {
+        x = q4_0_block(a, b, 1, 1, x, sums);
+        x = q4_0_block(a + 18, b + 18, 1, 0, x, sums);
     }
-    return sum;
+}
+
+ROWS q4_0_blocks(const uint8_t *a, const uint8_t *b, const tp_rows_t *rows, int32_t *sums) {
+    for (const uint32_t *x = rows->x; x < rows->end; a += 18, b += 18) {
+        x = q4_0_block(a, b, 0, 0, x, sums);
+    }
+}
+
+ROWS q8_0_rows(const uint8_t *a, const uint8_t *b, const tp_rows_t *rows, int32_t *sums) {
+    for (const uint32_t *x = rows->x; x < rows->end;) {
+        uint32_t s = *x, t = *x++, d = *(const uint16_t *)(const void *)a, e = *(const uint16_t *)(const void *)b;
+        a += 2;
+        b += 2;
+        #pragma GCC unroll 1
+        for (const uint8_t *end = a + TP_BLOCK; a < end; a += 8, b += 8) {
+            #pragma GCC unroll 4
+            for (uint32_t i = 0; i < 8; i += 2, x += 2) {
+                int32_t v = *(const int16_t *)(const void *)(a + i), w = *(const int16_t *)(const void *)(b + i);
+                DONE(v, w); // else the sign is made after the exclusive or
+                v ^= 0x80;
+                w ^= 0x80;
+                s += (uint32_t)v * x[0];
+                t += (uint32_t)w * x[0];
+                DONE(s, t);
+                s += (uint32_t)(v >> 8) * x[1];
+                t += (uint32_t)(w >> 8) * x[1];
+                DONE(s, t);
+            }
+        }
+        sums[0] = tp_add_scaled(sums[0], (int32_t)s, d, *x & 0xff);
+        sums[1] = tp_add_scaled(sums[1], (int32_t)t, e, *x++ & 0xff);
+    }
 }
 
 static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
     (void)shift;
     const uint8_t *w = rows->w;
-    for (uint32_t r = 0; r < TP_ROWS(type) * rows->groups; ++r, w += rows->stride) {
-        rows->sums[r] = type == TP_Q4_0 ? q4_0_row(w, pairs, rows) : q8_0_row(w, rows);
+    int32_t *sums = rows->sums;
+    for (uint32_t i = 0; i < rows->groups; ++i, w += 2 * rows->stride, sums += 2) {
+        sums[0] = sums[1] = 0;
+        (type == TP_Q8_0 ? q8_0_rows : pairs ? q4_0_pairs : q4_0_blocks)(w, w + rows->stride, rows, sums);
     }
 }
 
-static void pair_rows(const uint8_t *block, const int8_t *scales, const tp_rows_t *rows, int32_t *sums) {
-    int32_t group[2] = { 0, 0 };
-    sums[0] = sums[1] = 0;
-    for (const uint32_t *x = rows->x; x + 18 <= rows->end; x += 18, block += 16, scales += 2) {
-        uint32_t a = x[0], b = x[0];
-        for (uint32_t j = 0; j < 16; j += 4) {
-            uint32_t w = load_aligned(block + j) ^ 0x88888888u;
-            const uint32_t *at = x + 1 + j, mask = 0x000c000cu;
-            a += (w << 2 & mask) * at[0] + (w >> 2 & mask) * at[1] + (w >> 6 & mask) * at[2] + (w >> 10 & mask) * at[3];
-            b += (w >> 12 & mask) * at[0];
-            w = ror(w, 16);
-            b += (w & mask) * at[1] + (w >> 4 & mask) * at[2] + (w >> 8 & mask) * at[3];
-        }
-        group[0] += upper(a) * scales[0];
-        group[1] += upper(b) * scales[1];
-        if (x[17] != 0) {
-            for (uint32_t i = 0; i < 2; ++i) {
-                sums[i] += group[i] >> (x[17] & 0xff);
-                group[i] = 0;
+static inline void pair_scales(int32_t *group, uint32_t a, uint32_t b, const uint8_t *scales) {
+    int32_t both = *(const int16_t *)(const void *)scales;
+    group[0] += upper(a) * (int8_t)both;
+    group[1] += upper(b) * (both >> 8);
+}
+
+// Two pairs, w and scales of the first.
+ROWS pair_rows(const uint8_t *w, const uint8_t *scales, const tp_rows_t *rows, int32_t *sums) {
+    size_t stride = rows->stride;
+    int32_t group[4] = { 0, 0, 0, 0 };
+    for (uint32_t i = 0; i < 4; ++i) {
+        sums[i] = 0;
+    }
+    for (const uint32_t *x = rows->x; x + TP_PAIRS <= rows->end; x += 2, scales += 2) {
+        uint32_t a = *x, b = *x, c = *x, d = *x++;
+        #pragma GCC unroll 1
+        for (const uint8_t *end = w + 16; w < end; w += 4) {
+            uint32_t u = load_aligned(w), v = load_aligned(w + stride);
+            #pragma GCC unroll 4
+            for (uint32_t i = 0; i < 4; ++i, x += 2, u >>= 4, v >>= 4) {
+                a += (u & 0x00030003u) * x[0];
+                c += (v & 0x00030003u) * x[0];
+                DONE(a, c);
+                b += (u & 0x000c000cu) * x[1];
+                d += (v & 0x000c000cu) * x[1];
+                DONE(b, d);
             }
         }
+        pair_scales(group, a, b, scales);
+        pair_scales(group + 2, c, d, scales + stride);
+        for (uint32_t i = 0; x[1] != 0 && i < 4; ++i) {
+            sums[i] += group[i] >> (x[1] & 0xff);
+            group[i] = 0;
+        }
     }
 }
 
-static int32_t tp3_row(const uint8_t *block, const int8_t *scales, const tp_rows_t *rows) {
+static __attribute__((noinline)) int32_t tp3_row(const uint8_t *block, const uint8_t *scales, const tp_rows_t *rows) {
     int32_t sum = 0, group = 0;
     for (const uint32_t *x = rows->x; x + 18 <= rows->end; x += 18, block += 12) {
         uint32_t s = x[0], last = 0;
         for (uint32_t j = 0; j < 3; ++j) {
             uint32_t w = load_aligned(block + 4 * j);
+            #pragma GCC unroll 5
             for (uint32_t k = 0; k < 5; ++k) {
                 s += (w >> 3 * k & 0x00070007u) * x[1 + 5 * j + k];
+                DONE(s, last);
             }
             last |= (w >> 15 & 0x00010001u) << j;
         }
-        group += upper(s + last * x[16]) * *scales++;
+        group += upper(s + last * x[16]) * (int8_t)*scales++;
         if (x[17] != 0) {
             sum += group >> (x[17] & 0xff);
             group = 0;
@@ -120,29 +174,36 @@ static int32_t tp3_row(const uint8_t *block, const int8_t *scales, const tp_rows
 }
 
 static void tp_own_rows(uint32_t type, tp_rows_t *rows) {
-    for (uint32_t r = 0; r < TP_ROWS(type) * rows->groups;) {
-        size_t at = (type == TP_TP3 ? r : r / 2) * rows->stride;
-        const int8_t *scales = (const int8_t *)rows->scales + at;
+    const uint8_t *w = rows->w;
+    const uint8_t *scales = rows->scales;
+    int32_t *sums = rows->sums;
+    for (uint32_t i = 0; i < 2 * rows->groups; ++i, w += rows->stride, scales += rows->stride) {
         if (type == TP_TP3) {
-            rows->sums[r++] = tp3_row(rows->w + at, scales, rows);
-        } else {
-            pair_rows(rows->w + at, scales, rows, rows->sums + r);
-            r += 2;
+            *sums++ = tp3_row(w, scales, rows);
+        } else if (i % 2 == 0) {
+            pair_rows(w, scales, rows, sums);
+            sums += 4;
         }
     }
 }
 
-static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const uint32_t *x) {
+ROWS q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const uint32_t *x) {
     const uint8_t *next = w + stride;
     for (uint32_t i = 0; i < 4; ++i, sums += 4) {
         uint32_t first = x[0], second = x[1], a = first, b = second, c = first, d = second;
         x += 2;
+        #pragma GCC unroll 1
         for (uint32_t j = 0; j < 32; j += 4, w += 4, next += 4, x += 4) {
             uint32_t v = load_aligned(w), u = load_aligned(next), mask = 0x000f000fu;
-            a += (v & mask) * x[0] + (v >> 8 & mask) * x[2];
-            b += (v >> 4 & mask) * x[1] + (v >> 12 & mask) * x[3];
-            c += (u & mask) * x[0] + (u >> 8 & mask) * x[2];
-            d += (u >> 4 & mask) * x[1] + (u >> 12 & mask) * x[3];
+            #pragma GCC unroll 2
+            for (uint32_t k = 0; k < 4; k += 2, v >>= 8, u >>= 8) {
+                a += (v & mask) * x[k];
+                c += (u & mask) * x[k];
+                DONE(a, c);
+                b += (v >> 4 & mask) * x[k + 1];
+                d += (u >> 4 & mask) * x[k + 1];
+                DONE(b, d);
+            }
         }
         sums[0] = a;
         sums[1] = b;

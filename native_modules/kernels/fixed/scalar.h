@@ -18,7 +18,7 @@
 // inner twelve bytes are three words, and its first two bytes and last two make one.
 //
 // Our own types likewise. TP3: five masks of three bits on each word, and a last pair put together of
-// the spare bits. TP2 and TPT: with b's top bits turned back, masks of 0x000c000c bring out four times
+// the spare bits. TP2 and TPT: masks of 0x000c000c bring out four times
 // a code of either row, columns i and i + 4 of a word of eight: of row a after a shift by 4 i - 2, of
 // row b after a rotation by 16 + 4 (i - 1), for i = 0 by 12. A core that cannot rotate (TP_PAIRS)
 // takes b's halves as they lie, for i = 1 to 3 the wrong way round, and meets them with activations

@@ -503,18 +503,14 @@ static void rows4(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, s
     }
 }
 
-// Sums of groups so far are s0 and s1, integers; those of rows s2 and s3; s5 is the end of x. r0 holds
-// what a block ends with.
-#define OWN_ENTER(end) \
-    ".syntax unified\n" \
-    "push {r0, r4-r11, lr}\n" \
-    "ldr r4, [sp, #" end "]\n" \
-    "vmov s5, r4\n" \
-    "movs r4, #0\n" \
-    "vmov s0, s1, r4, r4\n" \
-    "vmov s2, s3, r4, r4\n"
+// Sums of groups so far are s0 and s1, integers; those of rows s2 and s3; s5 is the end of x.
+#define OWN_BEGIN(zero) \
+    "movs " zero ", #0\n" \
+    "vmov s0, s1, " zero ", " zero "\n" \
+    "vmov s2, s3, " zero ", " zero "\n"
 
-#define OWN_LEAVE(scale, zero) \
+// After a block; scale: what it ends with.
+#define OWN_GROUP(scale, zero) \
     "cmp " scale ", #0\n" \
     "beq 1b\n" \
     "vmov s4, " scale "\n" \
@@ -526,14 +522,25 @@ static void rows4(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, s
     "movs " zero ", #0\n" \
     "cmp r2, " scale "\n" \
     "vmov s0, s1, " zero ", " zero "\n" \
-    "bne 1b\n" \
-    "pop {r0}\n" \
-    "vstmia r0, {s2, s3}\n" \
-    "pop {r4-r11, pc}\n"
+    "bne 1b\n"
+
+// What all pairs of rows share. The order of members is known to assembly, which changes the first and
+// the third.
+typedef struct {
+    float *y;
+    const float *end; // of y
+    const uint8_t *w; // a pair
+    size_t size;      // of it
+    const uint32_t *x;
+    size_t to_blocks;
+    const uint32_t *x_end;
+    float times;
+} pairs_t;
 
 #define PAIRS_16(FIRST) \
     "ldmia r2!, {r5-r8}\n" \
     "ldr r9, [r1], #4\n" \
+    "eor r9, r9, #0x88888888\n" \
     "and r10, r3, r9\n" \
     FIRST \
     "and r10, r3, r9, ror #4\n" \
@@ -546,17 +553,25 @@ static void rows4(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, s
     PAIRS_16("smuad r11, r10, r5\n") \
     PAIRS_16("smlad r11, r10, r5, r11\n")
 
-// A pair of rows: y[0..1] without their factors.
-//   r0 scales, r1 blocks, r2 x, r3 mask, r5 to r8 activations, r9 r10 weights, r11 sum, r12 first row,
-//   lr second row, times 2^14.
+// All pairs of rows up to the end of y.
+//   r0 scales, r1 blocks, r2 x, r3 mask, r4 pairs_t, r5 to r8 activations, r9 r10 weights, r11 sum, r12
+//   first row, lr second row, times 2^14; s6 times.
 __attribute__((naked, noinline))
-static void pair_rows(float *y, const uint8_t *blocks, const uint32_t *x, const uint8_t *scales,
-    const uint32_t *x_end) {
+static void pair_rows(pairs_t *pairs) {
     __asm volatile (
-        OWN_ENTER("40")
-        "mov r0, r3\n"
+        ".syntax unified\n"
+        "push {r4-r11, lr}\n"
+        "mov r4, r0\n"
+        "vldr s5, [r0, #24]\n"
+        "vldr s6, [r0, #28]\n"
         "movw r3, #0xc003\n"
         "movt r3, #0xc003\n"
+        "ldr r0, [r0, #8]\n"
+        "2:\n"
+        "ldrd r2, r1, [r4, #16]\n"
+        OWN_BEGIN("r8")
+        "add r1, r1, r0\n"
+        "adds r0, #8\n"
         "1:\n"
         PAIRS_32
         "sbfx r12, r11, #0, #14\n"
@@ -575,7 +590,20 @@ static void pair_rows(float *y, const uint8_t *blocks, const uint32_t *x, const 
         "mla r8, r12, r10, r8\n"
         "mla r9, lr, r11, r9\n"
         "vmov s0, s1, r8, r9\n"
-        OWN_LEAVE("r7", "r8")
+        OWN_GROUP("r7", "r8")
+        "ldm r4, {r1, r2, r5, r6}\n"
+        "vmul.f32 s2, s2, s6\n"
+        "vmul.f32 s3, s3, s6\n"
+        "vldmia r5, {s8, s9}\n"
+        "adds r0, r5, r6\n"
+        "vmul.f32 s2, s8, s2\n"
+        "vmul.f32 s3, s9, s3\n"
+        "str r0, [r4, #8]\n"
+        "vstmia r1!, {s2, s3}\n"
+        "str r1, [r4]\n"
+        "cmp r1, r2\n"
+        "bne 2b\n"
+        "pop {r4-r11, pc}\n"
         );
 }
 
@@ -614,8 +642,11 @@ __attribute__((naked, noinline))
 static void tp3_rows(float *y, const uint8_t *blocks, const uint32_t *x, size_t stride,
     const uint32_t *x_end, const uint8_t *scales) {
     __asm volatile (
-        OWN_ENTER("40")
+        ".syntax unified\n"
+        "push {r0, r4-r11, lr}\n"
+        "vldr s5, [sp, #40]\n"
         "ldr r0, [sp, #44]\n"
+        OWN_BEGIN("r4")
         "mov r11, #0x00070007\n"
         "1:\n"
         "ldr r12, [r2], #4\n"
@@ -634,7 +665,10 @@ static void tp3_rows(float *y, const uint8_t *blocks, const uint32_t *x, size_t 
         "mla r9, lr, r5, r9\n"
         "mla r8, r12, r4, r8\n"
         "vmov s0, s1, r8, r9\n"
-        OWN_LEAVE("r7", "r8")
+        OWN_GROUP("r7", "r8")
+        "pop {r0}\n"
+        "vstmia r0, {s2, s3}\n"
+        "pop {r4-r11, pc}\n"
         );
 }
 
@@ -644,29 +678,25 @@ static void own_matmul(const tp_product_t *p) {
     const uint32_t *x = p->x;
     float *y = p->y;
     // the products of TPT are made twice as great, as those of TP2 are
-    float half = p->type == TP_TPT ? 0.5f : 1.0f;
+    float times = p->type == TP_TPT ? 0.5f : 1.0f;
     for (uint32_t t = 0; t < p->n; ++t, x += x_words) {
         const uint8_t *w = p->w;
+        if (p->type != TP_TP3) {
+            pairs_t pairs = { y, y + p->rows, w, own.size, x, own.blocks, x + x_words, times };
+            pair_rows(&pairs);
+            y += p->rows;
+            continue;
+        }
         for (uint32_t r = 0; r < p->rows; r += 2) {
-            const float *factors = (const float *)(const void *)w;
             float sums[2];
-            if (p->type != TP_TP3) {
-                pair_rows(sums, w + own.blocks, x, w + own.scales, x + x_words);
-                y[0] = factors[0] * (sums[0] * half);
-                y[1] = factors[1] * (sums[1] * half);
-            } else {
-                size_t stride = r + 1 < p->rows ? own.size : 0;
-                tp3_rows(sums, w + own.blocks, x, stride, x + x_words, w + own.scales);
-                w += stride;
-                y[0] = factors[0] * sums[0];
-                if (stride == 0) {
-                    ++y;
-                    break;
-                }
-                y[1] = *(const float *)(const void *)w * sums[1];
+            size_t stride = r + 1 < p->rows ? own.size : 0;
+            tp3_rows(sums, w + own.blocks, x, stride, x + x_words, w + own.scales);
+            *y++ = *(const float *)(const void *)w * sums[0];
+            w += stride;
+            if (stride != 0) {
+                *y++ = *(const float *)(const void *)w * sums[1];
+                w += own.size;
             }
-            w += own.size;
-            y += 2;
         }
     }
 }

@@ -9,7 +9,7 @@
 //
 // The other types have groups of 256 with one scale. First the dot products of a group are stored, of
 // four or eight rows; then those of a row become one vector, which meets its scales. A group of
-// activations: values as below, then a tail_t.
+// activations: values as below, then a tail_t or, of TP2 and TPT, a pair_tail_t.
 #include "../isa.h"
 
 #if defined(TP_PATH_FLOAT) && defined(TP_ISA_MVE)
@@ -31,8 +31,8 @@ typedef struct {
     float scale;
 } block_t;
 
-// TP2 and TPT: 16 bytes each that meet the codes at bits 0 and 4 (first row of a pair) and 2 and 6
-// (second) of a block's bytes. The second row's codes are signed numbers as they lie.
+// TP2 and TPT: 16 bytes each that meet the codes at bits 0 (first row of a pair), 2 (second), 4 and 6 of
+// a block's bytes.
 // TP3: shifts bring out no digit alone, but all above it too, with the spare bit as a sign; eight times
 // what is one digit too much is in the next shift's activations. A block's 12 bytes are the last ones
 // of 16 that are loaded.
@@ -41,6 +41,15 @@ typedef struct {
     int16_t sums[2 * GROUP]; // of blocks, of Q6_K those of 16; 0 where there is none
     float scale;
 } tail_t;
+
+// The order of members is known to assembly. Lanes are blocks from the group's last to its first.
+typedef struct {
+    int16_t sums[GROUP];      // taken off four times a sum of codes; 0 where there is no block
+    uint16_t scale_at[GROUP]; // where a row's int8 scales are, from its first on; 0 where there is none
+    float scale;
+    int32_t shift;            // by which dot products are too great, below 0
+    uint32_t next;            // blocks of the group after this one
+} pair_tail_t;
 
 static inline uint32_t block_bytes(uint32_t type) {
     return type == TP_TP3 ? 96 : type == TP_Q4_K || type == TP_Q6_K ? TP_BLOCK : 64;
@@ -54,6 +63,10 @@ static inline int is_pair(uint32_t type) {
     return type == TP_TP2 || type == TP_TPT;
 }
 
+static inline size_t tail_bytes(uint32_t type) {
+    return is_pair(type) ? sizeof(pair_tail_t) : sizeof(tail_t);
+}
+
 size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
     size_t blocks = cols / TP_BLOCK;
     if (is_single(type)) {
@@ -62,7 +75,7 @@ size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
     if (!is_pair(type) && type != TP_TP3 && type != TP_Q4_K && type != TP_Q6_K) {
         return 0;
     }
-    return blocks * block_bytes(type) + (blocks + GROUP - 1) / GROUP * sizeof(tail_t);
+    return blocks * block_bytes(type) + (blocks + GROUP - 1) / GROUP * tail_bytes(type);
 }
 
 static void put_tp3(int16_t *to, const int8_t *q) {
@@ -83,13 +96,30 @@ static void put_tp3(int16_t *to, const int8_t *q) {
 static void put_pair(int8_t *to, const int8_t *q) {
     static const uint8_t places[4][16] = {
         { 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30 },
-        { 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31 },
         { 5, 7, 1, 3, 13, 15, 9, 11, 21, 23, 17, 19, 29, 31, 25, 27 },
+        { 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31 },
         { 6, 0, 2, 4, 14, 8, 10, 12, 22, 16, 18, 20, 30, 24, 26, 28 },
     };
     for (uint32_t i = 0; i < 4; ++i, to += 16) {
         vst1q_s8(to, vldrbq_gather_offset_s8(q, vld1q_u8(places[i])));
     }
+}
+
+// The tail of a group of count blocks, what concerns its block i.
+static void put_pair_tail(pair_tail_t *to, uint32_t type, uint32_t first, uint32_t i, uint32_t count, uint32_t left,
+    int32_t sum, float scale) {
+    if (i == 0) {
+        for (uint32_t j = count; j < GROUP; ++j) {
+            to->sums[j] = 0;
+            to->scale_at[j] = 0;
+        }
+        to->scale = scale;
+        to->shift = type == TP_TP2 ? -1 : -2;
+        to->next = left < GROUP ? left : GROUP;
+    }
+    uint32_t lane = count - 1 - i;
+    to->sums[lane] = (int16_t)((type == TP_TP2 ? 6 : 4) * sum);
+    to->scale_at[lane] = (uint16_t)(2 * (first + i));
 }
 
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
@@ -110,12 +140,16 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
     }
     uint32_t bytes = block_bytes(type), blocks = cols / TP_BLOCK, i = b % GROUP;
     uint32_t end = b - i + GROUP < blocks ? b - i + GROUP : blocks; // of the group
-    uint8_t *to = token + b * bytes + b / GROUP * sizeof(tail_t);
-    tail_t *tail = (tail_t *)(void *)(to + (end - b) * bytes);
+    uint8_t *to = token + b * bytes + b / GROUP * tail_bytes(type);
+    void *after = to + (end - b) * bytes;
+    if (is_pair(type)) {
+        put_pair((int8_t *)to, q);
+        put_pair_tail(after, type, b - i, i, end - (b - i), blocks - end, half[0] + half[1], scale);
+        return;
+    }
+    tail_t *tail = after;
     if (type == TP_TP3) {
         put_tp3((int16_t *)(void *)to, q);
-    } else if (is_pair(type)) {
-        put_pair((int8_t *)to, q);
     } else {
         vst1q_s8((int8_t *)to, low);
         vst1q_s8((int8_t *)to + 16, high);
@@ -225,108 +259,108 @@ typedef struct {
     const uint8_t *x;
     uint32_t blocks;
     uint32_t to_blocks; // bytes from scales to blocks
-    int32_t times;      // what a dot product is multiplied with, and for first rows the sum of activations
-    int32_t add;
+    uint32_t first;     // blocks of the first group
 } own_job_t;
 
 // A code of each of four pairs, from q0 to q3.
-#define CODES(take, product) \
-    "vldrb.u8 q4, [r2], #16\n" \
-    take("q0") product ".s8 r4, q5, q4\n" \
-    take("q1") product ".s8 r6, q5, q4\n" \
-    take("q2") product ".s8 r8, q5, q4\n" \
-    take("q3") product ".s8 r10, q5, q4\n"
+#define CODES(take, product, dots) CODES_OF(take, product, dots)
+#define CODES_OF(take, product, dot0, dot1, dot2, dot3) \
+    "vldrb.u8 q4, [r9], #16\n" \
+    take("q0") product ".s8 " dot0 ", q5, q4\n" \
+    take("q1") product ".s8 " dot1 ", q5, q4\n" \
+    take("q2") product ".s8 " dot2 ", q5, q4\n" \
+    take("q3") product ".s8 " dot3 ", q5, q4\n"
 #define BITS_0(w) "vand q5, " w ", q6\n"
-#define BITS_4(w) "vshr.u8 q5, " w ", #4\nvand q5, q5, q6\n"
-#define BITS_2(w) "vshl.i8 q5, " w ", #4\nvshr.s8 q5, q5, #6\n"
-#define BITS_6(w) "vshr.s8 q5, " w ", #6\n"
+#define BITS_2(w) "vand q5, " w ", q7\n"
+#define BITS_4(w) "vshr.u8 " w ", " w ", #4\n" BITS_0(w)
+#define FIRST_ROWS "r0", "r2", "r4", "r6"
+#define SECOND_ROWS "r8", "r10", "r12", "lr"
 
-// A pair's sums, which take the place of its first dot products. q2: as q7 for second rows; q6: sums of
-// activations for first rows.
+// A pair's sums, which take the place of its last dot products. Four times a dot product of codes may
+// not fit 16 bits; less what is taken off it does.
 #define PAIR \
-    "vldrb.u8 q3, [r7]\n" \
-    "vldrh.u16 q4, [r0, q7]\n" \
-    "vmovlb.s8 q5, q3\n" \
-    "vmladav.s16 r4, q4, q5\n" \
-    "vmladav.s16 r12, q6, q5\n" \
-    "vldrh.u16 q4, [r0, q2]\n" \
-    "mla r4, r4, r5, r12\n" \
-    "vmovlt.s8 q5, q3\n" \
-    "vmladav.s16 r6, q4, q5\n" \
-    "vmladav.s16 r12, q0, q5\n" \
-    "add r7, r7, r3\n" \
-    "mla r6, r6, r5, r12\n" \
-    "str r6, [r0, #16]\n" \
-    "str r4, [r0], #4\n"
+    "vldrb.s16 q4, [r11, q1]\n" \
+    "vldrh.u16 q5, [r10, q3]\n" \
+    "vshl.i16 q5, q5, #2\n" \
+    "vsub.i16 q5, q5, q0\n" \
+    "vmladav.s16 r4, q5, q4\n" \
+    "vldrb.s16 q4, [r11, q2]\n" \
+    "vldrh.u16 q6, [r12, q3]\n" \
+    "vsub.i16 q6, q6, q0\n" \
+    "vmladav.s16 r6, q6, q4\n" \
+    "add r11, r11, r8\n" \
+    "str r4, [r10], #4\n" \
+    "str r6, [r12], #4\n"
 
-// Pairs of rows, stride bytes apart, four at a time up to the end of y. w: scales, behind which there are bytes enough for
-// those of a whole group.
-//   r0 dots, r1 r3 r5 r7 pairs, r2 x, r4 r6 r8 r10 dot products, lr blocks left of the group, r9 of all, r11
-//   scales; sp: of each block the four dot products of first rows, then of second rows; sums (#256); #352 y,
-//   #356 first scales, #360 job, #364 stride, #404 end.
-// Then: r0 dots, r3 stride, r5 times, r7 scales, r12 a sum; q0 sums of activations, q7 from a block's dot
-// products to the next one's.
+// Pairs of rows, stride bytes apart, four at a time up to the end of y. w: scales.
+//   r1 r3 r5 r7 pairs, r9 x, r11 dots; r0 r2 r4 r6 dot products of first rows, r8 r10 r12 lr of second rows,
+//   four times as great; sp: those of each block, the last first; #256 sums, #288 0 32 .. 224; #368 y, #372
+//   first scales, #376 stride, #380 job, #420 end.
+// Then: r8 stride, r9 tail, r10 r12 dots of rows, r11 scales; q0 to q2 what the tail says of first and second
+// rows, q3 from a block's dot products to those of the one before.
 ASSEMBLY
 static void pair_rows(float *y, const uint8_t *w, const own_job_t *job, size_t stride, float *end) {
     __asm volatile (
         ".syntax unified\n"
         "push {r0-r11, lr}\n"
         "vpush {d8-d15}\n"
-        "sub sp, #288\n"
-        "mov r11, r1\n"
+        "sub sp, #304\n"
+        "strd r3, r2, [sp, #376]\n"
+        "mov r8, r3\n"
         "movs r4, #0\n"
-        "vidup.u16 q7, r4, #8\n"
-        "vshl.i16 q7, q7, #2\n"
+        "vidup.u16 q0, r4, #8\n"
+        "vshl.i16 q0, q0, #2\n"
+        "vstrw.32 q0, [sp, #288]\n"
         "5:\n"
+        "ldmia r2, {r9-r12}\n"
         "vmov.i32 q0, #0\n"
         "vstrw.32 q0, [sp, #256]\n"
         "vstrw.32 q0, [sp, #272]\n"
-        "ldmia r2, {r2, r9, r10}\n"
-        "add r1, r11, r10\n"
+        "add r1, r1, r11\n"
+        "mov r11, r12\n"
+        "add r3, r1, r8\n"
+        "add r5, r3, r8\n"
+        "add r7, r5, r8\n"
         "2:\n"
-        "movs r4, #8\n"
-        "cmp r9, #8\n"
+        "cmp r11, #8\n"
         "bhs 3f\n"
-        "mov r4, r9\n"
         "vmov.i32 q0, #0\n"
         "mov r0, sp\n"
-        "movs r5, #16\n"
-        "dls lr, r5\n"
+        "movs r4, #16\n"
+        "dls lr, r4\n"
         "4:\n"
         "vstrw.32 q0, [r0], #16\n"
         "le lr, 4b\n"
         "3:\n"
         "vmov.i8 q6, #3\n"
-        "mov r0, sp\n"
-        "add r6, r1, r3\n"
-        "adds r5, r6, r3\n"
-        "adds r7, r5, r3\n"
-        "mov r3, r6\n"
-        "dls lr, r4\n"
+        "vmov.i8 q7, #12\n"
+        "add r11, sp, r11, lsl #5\n"
         "1:\n"
         "vldrb.u8 q0, [r1], #16\n"
         "vldrb.u8 q1, [r3], #16\n"
         "vldrb.u8 q2, [r5], #16\n"
         "vldrb.u8 q3, [r7], #16\n"
-        CODES(BITS_0, "vmladav")
-        CODES(BITS_4, "vmladava")
-        STORE
-        CODES(BITS_2, "vmladav")
-        CODES(BITS_6, "vmladava")
-        STORE
-        "le lr, 1b\n"
-        "ldrd r6, r3, [sp, #360]\n"
-        "vldrh.u16 q0, [r2]\n"
-        "ldrd r5, r12, [r6, #12]\n"
-        "mov r7, r11\n"
-        "mov r0, sp\n"
-        "vmul.i16 q6, q0, r12\n"
-        "movs r4, #16\n"
-        "vadd.i16 q2, q7, r4\n"
+        CODES(BITS_0, "vmladav", FIRST_ROWS)
+        CODES(BITS_2, "vmladav", SECOND_ROWS)
+        CODES(BITS_4, "vmladava", FIRST_ROWS)
+        CODES(BITS_2, "vmladava", SECOND_ROWS)
+        "stmdb r11!, {r0, r2, r4, r6, r8, r10, r12, lr}\n"
+        "cmp r11, sp\n"
+        "bne 1b\n"
+        "mov r10, r11\n"
+        "add r12, sp, #16\n"
+        "ldrd r11, r8, [sp, #372]\n"
+        "vldrh.u16 q0, [r9]\n"
+        "vldrh.u16 q1, [r9, #16]\n"
+        "vldrw.u32 q3, [sp, #288]\n"
+        "vmov q2, q1\n"
+        "vorr.i16 q2, #1\n"
         PAIR PAIR PAIR PAIR
         "vldrw.u32 q2, [sp]\n"
         "vldrw.u32 q3, [sp, #16]\n"
-        "ldr r4, [r2, #32]\n"
+        "ldrd r4, r6, [r9, #32]\n"
+        "vshl.s32 q2, r6\n"
+        "vshl.s32 q3, r6\n"
         "vldrw.u32 q0, [sp, #256]\n"
         "vldrw.u32 q1, [sp, #272]\n"
         "vcvt.f32.s32 q2, q2\n"
@@ -335,16 +369,16 @@ static void pair_rows(float *y, const uint8_t *w, const own_job_t *job, size_t s
         "vmul.f32 q3, q3, r4\n"
         "vadd.f32 q0, q0, q2\n"
         "vadd.f32 q1, q1, q3\n"
+        "ldr r11, [r9, #40]\n"
         "vstrw.32 q0, [sp, #256]\n"
         "vstrw.32 q1, [sp, #272]\n"
-        "adds r2, #36\n"
-        "add r11, r11, #16\n"
-        "subs r9, #8\n"
-        "bhi 2b\n"
-        "ldrd r0, r1, [sp, #352]\n"
+        "add r9, r9, #44\n"
+        "cmp r11, #0\n"
+        "bne 2b\n"
+        "ldrd r0, r1, [sp, #368]\n"
         "movs r4, #0\n"
         "vidup.u32 q4, r4, #1\n"
-        "vmul.i32 q4, q4, r3\n"
+        "vmul.i32 q4, q4, r8\n"
         "subs r1, #8\n"
         "vldrw.u32 q2, [r1, q4]\n"
         "adds r1, #4\n"
@@ -353,14 +387,14 @@ static void pair_rows(float *y, const uint8_t *w, const own_job_t *job, size_t s
         "vmul.f32 q1, q1, q3\n"
         "vst20.32 {q0, q1}, [r0]\n"
         "vst21.32 {q0, q1}, [r0]!\n"
-        "add r11, r1, r3, lsl #2\n"
-        "adds r11, #4\n"
-        "ldr r4, [sp, #404]\n"
-        "ldr r2, [sp, #360]\n"
-        "strd r0, r11, [sp, #352]\n"
+        "add r1, r1, r8, lsl #2\n"
+        "adds r1, #4\n"
+        "ldr r4, [sp, #420]\n"
+        "ldr r2, [sp, #380]\n"
+        "strd r0, r1, [sp, #368]\n"
         "cmp r0, r4\n"
         "bne 5b\n"
-        "add sp, #288\n"
+        "add sp, #304\n"
         "vpop {d8-d15}\n"
         "pop {r0-r11, pc}\n"
         );
@@ -749,7 +783,9 @@ static float plain_own_row(uint32_t type, const uint8_t *at, uint32_t step, uint
     float sum = 0.0f;
     for (uint32_t b = 0; b < job->blocks;) {
         uint32_t end = b + GROUP < job->blocks ? b + GROUP : job->blocks;
-        const tail_t *tail = (const tail_t *)(const void *)(x + (end - b) * block_bytes(type));
+        const void *after = x + (end - b) * block_bytes(type);
+        const tail_t *tail = after;
+        const pair_tail_t *pair_tail = after;
         int32_t group = 0;
         for (uint32_t i = 0; b < end; ++b, ++i, at += step, x += block_bytes(type)) {
             int32_t dot = 0;
@@ -764,19 +800,18 @@ static float plain_own_row(uint32_t type, const uint8_t *at, uint32_t step, uint
                 dot -= 4 * tail->sums[i];
                 block += 12;
             } else {
-                const int8_t *v = (const int8_t *)x + 32 * half;
+                const int8_t *v = (const int8_t *)x + 16 * half;
                 for (uint32_t j = 0; j < 16; ++j) {
-                    // second rows have codes with their top bits turned
-                    uint32_t codes = (uint32_t)block[j] >> 2 * half ^ (half ? 0x22 : 0);
-                    dot += (int32_t)(codes & 3) * v[j] + (int32_t)(codes >> 4 & 3) * v[16 + j];
+                    uint32_t codes = (uint32_t)block[j] >> 2 * half;
+                    dot += (int32_t)(codes & 3) * v[j] + (int32_t)(codes >> 4 & 3) * v[32 + j];
                 }
-                dot = job->times * dot + job->add * tail->sums[i];
+                dot = (4 * dot - pair_tail->sums[end - b - 1]) / (1 << -pair_tail->shift);
                 block += 16;
             }
             group += dot * (int8_t)*at;
         }
-        sum += tail->scale * (float)group;
-        x = (const uint8_t *)(tail + 1);
+        sum += (is_pair(type) ? pair_tail->scale : tail->scale) * (float)group;
+        x = (const uint8_t *)after + tail_bytes(type);
     }
     return sum;
 }
@@ -787,7 +822,7 @@ static void own_matmul(const tp_product_t *p) {
     size_t x_bytes = tp_isa_x_bytes(p->type, p->cols);
     own_job_t job = {
         p->x, p->cols / TP_BLOCK, own.blocks - own.scales - (each == 2 ? 0 : 4),
-        p->type == TP_TP2 ? 2 : 1, p->type == TP_TP2 ? -3 : -1,
+        p->cols / TP_BLOCK < GROUP ? p->cols / TP_BLOCK : GROUP,
     };
     void (*some)(float *, const uint8_t *, const own_job_t *, size_t, float *) = each == 2 ? pair_rows : tp3_rows;
     uint32_t once = OWN_ROWS / each; // units
