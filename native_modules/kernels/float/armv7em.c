@@ -9,9 +9,11 @@
 // out for nothing in VCVT, which takes a binary point. Q8_0: SXTB16 and the activations as they are.
 //
 // A block of 32 activations of one token is 18 words: offset, 16 words of int16 pairs in the order
-// in which weights come out, scale (float). Of each four tokens the blocks are interleaved: four
-// offsets, then for each 8 weights four words of each token, four scales. Tokens that are left
-// over at the end are stored one by one.
+// in which weights come out, scale (float). Of each two tokens the blocks are interleaved: both
+// offsets, then for each 4 weights two words of each token, both scales. These meet two rows, whose
+// weights are unpacked once for all tokens, as plain numbers; so here Q4_0's offset is -8 * sum(x), the
+// activations are as they are, and one loop serves both types. A token that is left over at the end is
+// stored alone.
 //
 // VMLA rounds between its product and its sum, as the portable kernel does.
 //
@@ -175,33 +177,33 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
         put_own(type, to, q, scale, (b + 1) % (TP_MAX_GROUP / TP_BLOCK) == 0 || b + 1 == cols / TP_BLOCK);
         return;
     }
-    uint32_t group = (n - (t & ~3u)) >= 4 ? 4 : 1; // tokens that lie interleaved with this one
-    uint32_t *block = (uint32_t *)x + (t & ~(group - 1)) * (cols / TP_BLOCK) * BLOCK_WORDS
-        + b * group * BLOCK_WORDS;
+    uint32_t group = (t | 1) < n ? 2 : 1; // tokens that lie interleaved
     uint32_t i = t & (group - 1);
-    uint32_t *to = block + group + 4 * i;
+    uint32_t *block = (uint32_t *)x + (t - i) * (cols / TP_BLOCK) * BLOCK_WORDS + b * group * BLOCK_WORDS;
+    uint32_t *to = block + group + 2 * i;
+    uint32_t far = type == TP_Q4_0 ? 16 : 4; // from the first of eight values to the fifth
     int32_t sum = 0;
     for (uint32_t j = 0; j < TP_BLOCK; j += 8, to += 4 * group) {
+        const uint8_t *from = (const uint8_t *)q + (type == TP_Q4_0 ? j / 2 : j);
+        uint32_t first = load(from), second = load(from + far);
+        uint32_t first_0 = sxtb16(first), first_1 = sxtb16_8(first);
+        uint32_t second_0 = sxtb16(second), second_1 = sxtb16_8(second);
         if (type == TP_Q4_0) {
-            uint32_t low = load((const uint8_t *)q + j / 2), high = load((const uint8_t *)q + j / 2 + 16);
-            uint32_t low_0 = sxtb16(low), low_1 = sxtb16_8(low);
-            to[0] = sxtb16(high);
-            to[1] = ssub16(low_0 << 4 & 0xfff0fff0u, to[0]);
-            to[2] = sxtb16_8(high);
-            to[3] = ssub16(low_1 << 4 & 0xfff0fff0u, to[2]);
-            sum = smlad(low_0, 0x00010001, sum);
-            sum = smlad(low_1, 0x00010001, sum);
-            sum = smlad(to[0], 0x00010001, sum);
-            sum = smlad(to[2], 0x00010001, sum);
-        } else {
-            uint32_t first = load((const uint8_t *)q + j), second = load((const uint8_t *)q + j + 4);
-            to[0] = sxtb16(first);
-            to[1] = sxtb16_8(first);
-            to[2] = sxtb16(second);
-            to[3] = sxtb16_8(second);
+            sum = smlad(first_0, 0x00010001, sum);
+            sum = smlad(first_1, 0x00010001, sum);
+            sum = smlad(second_0, 0x00010001, sum);
+            sum = smlad(second_1, 0x00010001, sum);
+            if (group == 1) {
+                first_0 = ssub16(first_0 << 4 & 0xfff0fff0u, second_0);
+                first_1 = ssub16(first_1 << 4 & 0xfff0fff0u, second_1);
+            }
         }
+        to[0] = first_0;
+        to[1] = second_0;
+        to[2 * group] = first_1;
+        to[2 * group + 1] = second_1;
     }
-    block[i] = (uint32_t)(-8 * 16 * sum);
+    block[i] = (uint32_t)(group == 1 ? -8 * 16 * sum : -8 * sum);
     ((float *)block)[17 * group + i] = scale;
 }
 
@@ -263,14 +265,14 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
 // spare once it is free; from: the sum to add to.
 #define Q4(w, spare, sum, from, next) \
     "uxtb16 " spare ", " w "\n" \
-    "smlad " sum ", " spare ", r5, " from "\n" \
+    "smlad " sum ", " spare ", r6, " from "\n" \
     "and " spare ", " spare ", #0x000f000f\n" \
-    "smlad " sum ", " spare ", r6, " sum "\n" \
+    "smlad " sum ", " spare ", r5, " sum "\n" \
     "uxtb16 " w ", " w ", ror #8\n" \
     next \
-    "smlad " sum ", " w ", r7, " sum "\n" \
+    "smlad " sum ", " w ", r8, " sum "\n" \
     "and " w ", " w ", #0x000f000f\n" \
-    "smlad " sum ", " w ", r8, " sum "\n"
+    "smlad " sum ", " w ", r7, " sum "\n"
 
 // Eight weights of four rows. The first four products of a block add to r4, row 0's, which holds
 // the offset: so it must come last.
@@ -321,177 +323,175 @@ static void q8_0_rows4(float *y, const uint8_t *w, const void *x, size_t stride,
         ".syntax unified\n"
         ENTER4
         "ldmia r2!, {r4-r8}\n"
-        Q8_ROWS("r5", "r6", SET)
-        Q8_ROWS("r7", "r8", ADD)
+        Q8_ROWS("r5", "r7", SET)
+        Q8_ROWS("r6", "r8", ADD)
         "ldmia r2!, {r5-r8}\n"
-        Q8_ROWS("r5", "r6", ADD)
-        Q8_ROWS("r7", "r8", ADD)
+        Q8_ROWS("r5", "r7", ADD)
+        Q8_ROWS("r6", "r8", ADD)
         "ldmia r2!, {r5-r8}\n"
-        Q8_ROWS("r5", "r6", ADD)
-        Q8_ROWS("r7", "r8", ADD)
+        Q8_ROWS("r5", "r7", ADD)
+        Q8_ROWS("r6", "r8", ADD)
         "ldmia r2!, {r5-r8}\n"
-        Q8_ROWS("r5", "r6", ADD)
-        Q8_ROWS("r7", "r8", ADD)
+        Q8_ROWS("r5", "r7", ADD)
+        Q8_ROWS("r6", "r8", ADD)
         LEAVE4("")
         );
 }
 
-// Several tokens: a stretch of a row is unpacked once for all of them. out: for each block the scale
-// as float, then 16 words of pairs as the products want them.
-//   r0 out, r1 row, r2 blocks left; r3 to r6 pairs, r7 r12 weights.
-#define UNPACK(EIGHT) \
+// Several tokens: a stretch of two rows is unpacked once for all of them. out: for each block 16 times
+// two words of pairs, of the rows in turn, then both scales as floats.
+//   r0 out, r1 r2 rows, r3 blocks left, r4 to r11 pairs, r12 lr weights.
+#define UNPACK(begin, EIGHT) \
     ".syntax unified\n" \
-    "push {r4-r7, lr}\n" \
+    "push {r4-r11, lr}\n" \
+    begin \
     "1:\n" \
-    "ldrh r3, [r1], #2\n" \
-    "vmov s0, r3\n" \
+    "ldrh r4, [r1], #2\n" \
+    "ldrh r5, [r2], #2\n" \
+    "vmov s0, s1, r4, r5\n" \
     "vcvtb.f32.f16 s0, s0\n" \
-    "vstmia r0!, {s0}\n" \
+    "vcvtb.f32.f16 s1, s1\n" \
     EIGHT EIGHT EIGHT EIGHT \
-    "subs r2, #1\n" \
+    "vstmia r0!, {s0, s1}\n" \
+    "subs r3, #1\n" \
     "bne 1b\n" \
-    "pop {r4-r7, pc}\n"
+    "pop {r4-r11, pc}\n"
+
+#define UNPACK_Q4(row, a, b, c, d) \
+    "ldr lr, [" row "], #4\n" \
+    "and " a ", r12, lr\n" \
+    "and " b ", r12, lr, lsr #4\n" \
+    "and " c ", r12, lr, lsr #8\n" \
+    "and " d ", r12, lr, lsr #12\n"
 
 __attribute__((naked, noinline))
-static void q4_0_unpack(uint32_t *out, const uint8_t *w, uint32_t blocks) {
+static void q4_0_unpack(uint32_t *out, const uint8_t *row0, const uint8_t *row1, uint32_t blocks) {
     __asm volatile (UNPACK(
-        "ldr r7, [r1], #4\n"
-        "uxtb16 r3, r7\n"
-        "uxtb16 r5, r7, ror #8\n"
-        "and r4, r3, #0x000f000f\n"
-        "and r6, r5, #0x000f000f\n"
-        "stmia r0!, {r3-r6}\n"
+        "mov r12, #0x000f000f\n",
+        UNPACK_Q4("r1", "r4", "r5", "r8", "r9")
+        UNPACK_Q4("r2", "r6", "r7", "r10", "r11")
+        "stmia r0!, {r4-r11}\n"
         ));
 }
 
+#define UNPACK_Q8(row, a, b, c, d) \
+    "ldr r12, [" row "], #4\n" \
+    "ldr lr, [" row "], #4\n" \
+    "sxtb16 " a ", r12\n" \
+    "sxtb16 " b ", lr\n" \
+    "sxtb16 " c ", r12, ror #8\n" \
+    "sxtb16 " d ", lr, ror #8\n"
+
 __attribute__((naked, noinline))
-static void q8_0_unpack(uint32_t *out, const uint8_t *w, uint32_t blocks) {
+static void q8_0_unpack(uint32_t *out, const uint8_t *row0, const uint8_t *row1, uint32_t blocks) {
     __asm volatile (UNPACK(
-        "ldr r7, [r1], #4\n"
-        "ldr r12, [r1], #4\n"
-        "sxtb16 r3, r7\n"
-        "sxtb16 r4, r7, ror #8\n"
-        "sxtb16 r5, r12\n"
-        "sxtb16 r6, r12, ror #8\n"
-        "stmia r0!, {r3-r6}\n"
+        "",
+        UNPACK_Q8("r1", "r4", "r5", "r8", "r9")
+        UNPACK_Q8("r2", "r6", "r7", "r10", "r11")
+        "stmia r0!, {r4-r11}\n"
         ));
 }
 
-// What one unpacked stretch of a row has to do with each four interleaved tokens.
+// What an unpacked stretch of two rows has to do with each two interleaved tokens.
 typedef struct {
-    uint32_t bytes;      // of a stretch of four tokens in x
+    uint32_t bytes;      // of a stretch of two tokens in x
     uint32_t more;       // whether y holds the sum so far
-    uint32_t gap;        // bytes in x to the next four tokens' stretch
+    uint32_t gap;        // bytes in x to the next two tokens' stretch
     uint32_t row_bytes;  // of y
-    uint32_t groups;     // of four tokens, 1 or more; counted down
+    uint32_t pairs;      // of tokens, 1 or more; counted down
 } job_t;
 
-// y of each token (+)= the products of an unpacked stretch.
-//   r1 weights, r2 x; r4 to r7 sums of tokens 0 to 3; r8 to r11 activations; r0 r3 r12 lr pairs;
-//   s8 scale, s12 to s15 the results, s9 end of x, s10 begin of weights, s11 y, [sp] job.
-#define TOKEN(sum) \
-    "ldmia r2!, {r8-r11}\n" \
-    "smlad " sum ", r0, r8, " sum "\n" \
-    "smlad " sum ", r3, r9, " sum "\n" \
-    "smlad " sum ", r12, r10, " sum "\n" \
-    "smlad " sum ", lr, r11, " sum "\n"
+// Four columns of two rows and two tokens; from0, from1: what the first products are added to.
+#define TILE(from0, from1) \
+    "ldmia r1!, {r0, r3, r8, r9}\n" \
+    "ldmia r2!, {r10, r11, r12, lr}\n" \
+    "smlad r6, r8, r10, " from0 "\n" \
+    "smlad r7, r8, r12, " from1 "\n" \
+    "smlad r4, r0, r10, r4\n" \
+    "smlad r5, r0, r12, r5\n" \
+    "smlad r6, r9, r11, r6\n" \
+    "smlad r7, r9, lr, r7\n" \
+    "smlad r4, r3, r11, r4\n" \
+    "smlad r5, r3, lr, r5\n"
 
-#define EIGHT_OF_TOKENS \
-    "ldmia r1!, {r0, r3, r12, lr}\n" \
-    TOKEN("r4") TOKEN("r5") TOKEN("r6") TOKEN("r7")
-
-// point: operand of VCVT that takes the factor out
-#define TOKENS4(point) \
-    ".syntax unified\n" \
-    "push {r3-r11, lr}\n" \
-    "vmov s10, s11, r1, r0\n" \
-    "1:\n" \
-    "ldr r12, [sp]\n" \
-    "ldrd r4, r5, [r12]\n" \
-    "adds r4, r4, r2\n" \
-    "vmov s9, r4\n" \
-    "movs r4, #0\n" \
-    "vmov s12, s13, r4, r4\n" \
-    "vmov s14, s15, r4, r4\n" \
-    "cbz r5, 2f\n" \
-    "vmov r0, s11\n" \
-    "ldr r4, [r12, #12]\n" \
-    "vldr s12, [r0]\n" \
-    "adds r0, r0, r4\n" \
-    "vldr s13, [r0]\n" \
-    "adds r0, r0, r4\n" \
-    "vldr s14, [r0]\n" \
-    "adds r0, r0, r4\n" \
-    "vldr s15, [r0]\n" \
-    "2:\n" \
-    "vldmia r1!, {s8}\n" \
-    "ldmia r2!, {r4-r7}\n" \
-    EIGHT_OF_TOKENS EIGHT_OF_TOKENS EIGHT_OF_TOKENS EIGHT_OF_TOKENS \
-    "vldmia r2!, {s4-s7}\n" \
-    "vmov s0, s1, r4, r5\n" \
-    "vmov s2, s3, r6, r7\n" \
-    "vmul.f32 s4, s8, s4\n" \
-    "vmul.f32 s5, s8, s5\n" \
-    "vmul.f32 s6, s8, s6\n" \
-    "vmul.f32 s7, s8, s7\n" \
-    "vcvt.f32.s32 s0, s0" point "\n" \
-    "vcvt.f32.s32 s1, s1" point "\n" \
-    "vcvt.f32.s32 s2, s2" point "\n" \
-    "vcvt.f32.s32 s3, s3" point "\n" \
-    "vmla.f32 s12, s4, s0\n" \
-    "vmla.f32 s13, s5, s1\n" \
-    "vmla.f32 s14, s6, s2\n" \
-    "vmla.f32 s15, s7, s3\n" \
-    "vmov r12, s9\n" \
-    "cmp r2, r12\n" \
-    "bne 2b\n" \
-    "ldr r12, [sp]\n" \
-    "vmov r1, r0, s10, s11\n" \
-    "ldrd r3, r4, [r12, #8]\n" \
-    "ldr r5, [r12, #16]\n" \
-    "adds r2, r2, r3\n" \
-    "vstr s12, [r0]\n" \
-    "adds r0, r0, r4\n" \
-    "vstr s13, [r0]\n" \
-    "adds r0, r0, r4\n" \
-    "vstr s14, [r0]\n" \
-    "adds r0, r0, r4\n" \
-    "vstr s15, [r0]\n" \
-    "adds r0, r0, r4\n" \
-    "vmov s11, r0\n" \
-    "subs r5, #1\n" \
-    "str r5, [r12, #16]\n" \
-    "bne 1b\n" \
-    "pop {r3-r11, pc}\n"
-
+// y of each token and both rows (+)= the products of an unpacked stretch.
+//   r1 weights, r2 x; r4 to r7 sums of row 0 and tokens 0 and 1, of row 1; r10 r11, r12 lr activations;
+//   r0 r3, r8 r9 pairs; s12 to s15 the results, s8 end of x, s9 begin of weights, s10 y, [sp] job.
 __attribute__((naked, noinline))
-static void q4_0_tokens4(float *y, const uint32_t *w, const void *x, job_t *job) {
-    __asm volatile (TOKENS4(", #4"));
+static void tokens2(float *y, const uint32_t *w, const void *x, job_t *job) {
+    __asm volatile (
+        ".syntax unified\n"
+        "push {r3-r11, lr}\n"
+        "vmov s9, s10, r1, r0\n"
+        "ldmia r3, {r3-r7}\n"
+        "1:\n"
+        "adds r3, r3, r2\n"
+        "movs r5, #0\n"
+        "vmov s8, r3\n"
+        "vmov s12, s13, r5, r5\n"
+        "vmov s14, s15, r5, r5\n"
+        "cbz r4, 2f\n"
+        "vldmia r0, {s12, s13}\n"
+        "adds r0, r0, r6\n"
+        "vldmia r0, {s14, s15}\n"
+        "2:\n"
+        "ldmia r2!, {r4, r5}\n"
+        TILE("r4", "r5") TILE("r6", "r7") TILE("r6", "r7") TILE("r6", "r7")
+        TILE("r6", "r7") TILE("r6", "r7") TILE("r6", "r7") TILE("r6", "r7")
+        "vldmia r1!, {s0, s1}\n"
+        "vldmia r2!, {s2, s3}\n"
+        "vmul.f32 s4, s0, s2\n"
+        "vmul.f32 s5, s1, s2\n"
+        "vmul.f32 s6, s0, s3\n"
+        "vmul.f32 s7, s1, s3\n"
+        "vmov s0, s1, r4, r6\n"
+        "vmov s2, s3, r5, r7\n"
+        "vmov r12, s8\n"
+        "vcvt.f32.s32 s0, s0\n"
+        "vcvt.f32.s32 s1, s1\n"
+        "vcvt.f32.s32 s2, s2\n"
+        "vcvt.f32.s32 s3, s3\n"
+        "cmp r2, r12\n"
+        "vmla.f32 s12, s4, s0\n"
+        "vmla.f32 s13, s5, s1\n"
+        "vmla.f32 s14, s6, s2\n"
+        "vmla.f32 s15, s7, s3\n"
+        "bne 2b\n"
+        "ldr r12, [sp]\n"
+        "vmov r1, r0, s9, s10\n"
+        "ldmia r12, {r3-r7}\n"
+        "vstmia r0, {s12, s13}\n"
+        "adds r0, r0, r6\n"
+        "adds r2, r2, r5\n"
+        "vstmia r0, {s14, s15}\n"
+        "adds r0, r0, r6\n"
+        "subs r7, #1\n"
+        "vmov s10, r0\n"
+        "str r7, [r12, #16]\n"
+        "bne 1b\n"
+        "pop {r3-r11, pc}\n"
+        );
 }
 
-__attribute__((naked, noinline))
-static void q8_0_tokens4(float *y, const uint32_t *w, const void *x, job_t *job) {
-    __asm volatile (TOKENS4(""));
-}
+#define STRETCH (12) // blocks of two rows that are unpacked at once, on the stack
 
-#define STRETCH (16) // blocks of a row that are unpacked at once, on the stack
-
-// One row of a product with groups times four tokens. y: of token 0 and that row.
-static void row_of_tokens(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, uint32_t rows,
-    uint32_t blocks, uint32_t groups) {
-    uint32_t unpacked[STRETCH * 17];
+// Two rows, stride bytes apart, of a product with pairs of tokens. y: of token 0 and the first row, tokens
+// row_bytes apart.
+static void rows_of_tokens(const tp_product_t *p, float *y, const uint8_t *w, size_t stride, const uint8_t *x,
+    uint32_t row_bytes, uint32_t pairs) {
+    uint32_t unpacked[STRETCH * 34], blocks = p->cols / TP_BLOCK;
     for (uint32_t b = 0; b < blocks; b += STRETCH) {
         uint32_t count = blocks - b < STRETCH ? blocks - b : STRETCH;
-        job_t job = {
-            count * 4 * BLOCK_BYTES, b, (blocks - count) * 4 * BLOCK_BYTES, rows * sizeof(float), groups,
-        };
-        if (type == TP_Q4_0) {
-            q4_0_unpack(unpacked, w + b * 18, count);
-            q4_0_tokens4(y, unpacked, x + b * 4 * BLOCK_BYTES, &job);
+        job_t job = { count * 2 * BLOCK_BYTES, b, (blocks - count) * 2 * BLOCK_BYTES, row_bytes, pairs };
+        if (p->type == TP_Q4_0) {
+            q4_0_unpack(unpacked, w, w + stride, count);
+            w += STRETCH * 18;
         } else {
-            q8_0_unpack(unpacked, w + b * 34, count);
-            q8_0_tokens4(y, unpacked, x + b * 4 * BLOCK_BYTES, &job);
+            q8_0_unpack(unpacked, w, w + stride, count);
+            w += STRETCH * 34;
         }
+        tokens2(y, unpacked, x, &job);
+        x += STRETCH * 2 * BLOCK_BYTES;
     }
 }
 
@@ -874,16 +874,23 @@ void tp_isa_matmul(const tp_product_t *p) {
     size_t stride = tp_row_bytes(type, cols);
     size_t x_bytes = tp_isa_x_bytes(type, cols);
     const uint8_t *from = p->x;
-    uint32_t groups = n / 4;
-    if (groups > 0) {
-        for (uint32_t r = 0; r < rows; ++r) {
-            row_of_tokens(type, y + r, w + r * stride, from, rows, cols / TP_BLOCK, groups);
-        }
-        n -= groups * 4;
-        y += (size_t)groups * 4 * rows;
-        from += groups * 4 * x_bytes;
-    }
     float result[4];
+    uint32_t paired = n & ~1u;
+    if (paired > 0 && rows > 1) {
+        for (uint32_t r = 0; r < rows; r += 2) {
+            uint32_t at = r < rows - 2 ? r : rows - 2; // the last rows may be done twice
+            rows_of_tokens(p, y + at, w + at * stride, stride, from, rows * sizeof(float), paired / 2);
+        }
+        y += (size_t)paired * rows;
+    } else {
+        for (uint32_t t = 0; t < paired; t += 2, y += 2) { // twice the same row
+            rows_of_tokens(p, result, w, 0, from + t * x_bytes, 2 * sizeof(float), 1);
+            y[0] = result[0];
+            y[1] = result[2];
+        }
+    }
+    n -= paired;
+    from += paired * x_bytes;
     for (; n > 0; --n, from += x_bytes, y += rows) {
         if (rows < 4) {
             for (uint32_t r = 0; r < rows; ++r) {
