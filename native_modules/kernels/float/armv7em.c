@@ -737,10 +737,14 @@ static inline int32_t q4_k_scales(const uint8_t *block, uint64_t *scales, const 
     return smlad(uxtb16_8(high), sums[3], sum);
 }
 
+// y + d * da * dots - dmin * da * mins, rounded after each step.
 static inline float q4_k_add(float y, const uint8_t *block, float da, int32_t dots, int32_t mins) {
-    uint32_t scales = load(block);
-    y += tp_from_f16(scales & 0xffff) * da * (float)dots;
-    return y - tp_from_f16(scales >> 16) * da * (float)mins;
+    float scales = tp_from_bits(load(block)), d, dmin;
+    __asm ("vcvtb.f32.f16 %0, %1" : "=t" (d) : "t" (scales));
+    __asm ("vcvtt.f32.f16 %0, %1" : "=t" (dmin) : "t" (scales));
+    __asm ("vmla.f32 %0, %1, %2" : "+t" (y) : "t" (d * da), "t" ((float)dots));
+    __asm ("vmls.f32 %0, %1, %2" : "+t" (y) : "t" (dmin * da), "t" ((float)mins));
+    return y;
 }
 
 static void q4_k_matmul(const tp_product_t *p) {
@@ -758,6 +762,7 @@ static void q4_k_matmul(const tp_product_t *p) {
                 uint64_t scales[2];
                 int32_t dots[2];
                 int32_t mins0 = q4_k_scales(block, &scales[0], at + 128);
+                __asm volatile ("" : : : "memory"); // what is loaded early ends on the stack
                 int32_t mins1 = q4_k_scales(block + next, &scales[1], at + 128);
                 float da = tp_from_bits(at[132]);
                 q4_k_rows(dots, block + 16, at, block + next + 16, (const uint8_t *)scales);
