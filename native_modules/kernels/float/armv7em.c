@@ -125,28 +125,24 @@ static inline uint32_t k_words(uint32_t type) {
 // x: of a block of 256, of which these are values 32 * b and on.
 static void put_k(uint32_t type, uint32_t *x, uint32_t b, const int8_t *q, float scale) {
     int16_t *sums = (int16_t *)(void *)(x + 128);
-    int32_t sum[2] = { 0, 0 };
-    for (uint32_t j = 0; j < TP_BLOCK; ++j) {
-        sum[j / 16] += q[j];
+    // Q4_K: pairs of blocks b and b + 1 in turn. Q6_K: of each four columns those 64, 32 and 96 further on.
+    uint32_t apart = type == TP_Q4_K ? 2 : 1;
+    uint32_t *to = x + (type == TP_Q4_K ? b / 2 * 32 + b % 2 : b / 4 * 64 + b % 2 * 4 + b / 2 % 2 * 2);
+    int32_t sum = 0, first = 0; // first: of the first 16
+    for (uint32_t j = 0; j < TP_BLOCK; j += 4, to += type == TP_Q4_K ? 4 : 8) {
+        uint32_t word = load((const uint8_t *)q + j);
+        first = j == 16 ? sum : first;
+        to[0] = sxtb16(word);
+        to[apart] = sxtb16_8(word);
+        sum = smlad(to[0], 0x00010001, sum);
+        sum = smlad(to[apart], 0x00010001, sum);
     }
     if (type == TP_Q4_K) {
-        // pairs of blocks b and b + 1 in turn
-        uint32_t *to = x + b / 2 * 32 + b % 2;
-        for (uint32_t j = 0; j < TP_BLOCK; j += 4, to += 4) {
-            to[0] = pair(q[j], q[j + 2]);
-            to[2] = pair(q[j + 1], q[j + 3]);
-        }
         // mins come out of a word as bytes 0 and 2, then 1 and 3
-        sums[b / 4 * 4 + b % 2 * 2 + b / 2 % 2] = (int16_t)(sum[0] + sum[1]);
+        sums[b / 4 * 4 + b % 2 * 2 + b / 2 % 2] = (int16_t)sum;
     } else {
-        // of each four columns those 64, 32 and 96 further on
-        uint32_t *to = x + b / 4 * 64 + b % 2 * 4 + b / 2 % 2 * 2;
-        for (uint32_t j = 0; j < TP_BLOCK; j += 4, to += 8) {
-            to[0] = pair(q[j], q[j + 2]);
-            to[1] = pair(q[j + 1], q[j + 3]);
-        }
-        sums[b / 2 * 4 + b % 2] = (int16_t)sum[0];
-        sums[b / 2 * 4 + 2 + b % 2] = (int16_t)sum[1];
+        sums[b / 2 * 4 + b % 2] = (int16_t)first;
+        sums[b / 2 * 4 + 2 + b % 2] = (int16_t)(sum - first);
     }
     *(float *)(x + k_words(type) - 1) = scale;
 }
