@@ -122,7 +122,7 @@ def test_matmul(call, type_, rows, cols, n, kind):
 
 DIFFERENCES = """
 from tinyprof.bench import differences
-print(differences((2, 8, 192, 193, 194), {rows}, {cols}, {tokens}))
+print(differences((2, 8, 12, 14, 192, 193, 194), {rows}, {cols}, {tokens}))
 """
 
 
@@ -134,6 +134,7 @@ def test_fast_kernels_give_the_bits_of_the_portable_ones(name):
             ((1, 2, 3, 5, 7), (32, 96), (1, 2, 3, 4)),
             ((4, 6), (64,), (5, 6, 7, 8)),
             ((10,), (288,), (1, 3)),
+            ((1, 3), (256,), (1, 5)),
             ((64,), (512,), (1, 4)),
         ):
             assert b.run(DIFFERENCES.format(rows=rows, cols=cols, tokens=tokens)).strip() == "[]"

@@ -17,10 +17,11 @@
 //
 // VMLA rounds between its product and its sum, as the portable kernel does.
 //
-// Q4_K and Q6_K, one token after the other. Four masks on a word of Q4_K bring out pairs of two blocks
-// of 32, each with a sum of its own; Q6_K puts six bits together in bytes. A block of 256 activations
-// is 128 words of pairs, the sums of its blocks of 32 (Q4_K) or 16 (Q6_K) as pairs, for what is added
-// to all values of one, and the scale.
+// Q4_K and Q6_K. Four masks on a word of Q4_K bring out pairs of two blocks of 32, each with a sum of its
+// own; Q6_K puts six bits together in bytes. A block of 256 activations is 128 words of pairs, the sums of
+// its blocks of 32 (Q4_K) or 16 (Q6_K) as pairs, for what is added to all values of one, and the scale;
+// with Q4_K the scale comes before these sums too. Of four tokens and more those of Q4_K are interleaved
+// in twos as above; Q6_K goes one token after the other.
 #include "../isa.h"
 
 #if defined(TP_PATH_FLOAT) && defined(TP_ISA_ARMV7EM)
@@ -119,32 +120,34 @@ static inline int is_own(uint32_t type) {
 }
 
 static inline uint32_t k_words(uint32_t type) {
-    return 128 + (type == TP_Q4_K ? 4 : 8) + 1;
+    return type == TP_Q4_K ? 128 + 1 + 4 + 1 : 128 + 8 + 1;
 }
 
-// x: of a block of 256, of which these are values 32 * b and on.
-static void put_k(uint32_t type, uint32_t *x, uint32_t b, const int8_t *q, float scale) {
-    int16_t *sums = (int16_t *)(void *)(x + 128);
+// x: of a block of 256, of which these are values 32 * b and on, of token i of so many that lie interleaved.
+static void put_k(uint32_t type, uint32_t *x, uint32_t group, uint32_t i, uint32_t b, const int8_t *q, float scale) {
     // Q4_K: pairs of blocks b and b + 1 in turn. Q6_K: of each four columns those 64, 32 and 96 further on.
-    uint32_t apart = type == TP_Q4_K ? 2 : 1;
-    uint32_t *to = x + (type == TP_Q4_K ? b / 2 * 32 + b % 2 : b / 4 * 64 + b % 2 * 4 + b / 2 % 2 * 2);
-    int32_t sum = 0, first = 0; // first: of the first 16
-    for (uint32_t j = 0; j < TP_BLOCK; j += 4, to += type == TP_Q4_K ? 4 : 8) {
-        uint32_t word = load((const uint8_t *)q + j);
-        first = j == 16 ? sum : first;
-        to[0] = sxtb16(word);
-        to[apart] = sxtb16_8(word);
-        sum = smlad(to[0], 0x00010001, sum);
-        sum = smlad(to[apart], 0x00010001, sum);
+    uint32_t apart = type == TP_Q4_K ? 2 * group : 1;
+    uint32_t *to = x + (type == TP_Q4_K ? b / 2 * 32 * group + 2 * i + b % 2
+        : b / 4 * 64 + b % 2 * 4 + b / 2 % 2 * 2);
+    int32_t sum[2] = { 0, 0 };
+    for (uint32_t j = 0; j < TP_BLOCK; j += 4, to += type == TP_Q4_K ? 4 * group : 8) {
+        uint32_t word = load((const uint8_t *)q + j), even = sxtb16(word), odd = sxtb16_8(word);
+        to[0] = even;
+        to[apart] = odd;
+        sum[j / 16] = smlad(even, 0x00010001, smlad(odd, 0x00010001, sum[j / 16]));
     }
     if (type == TP_Q4_K) {
         // mins come out of a word as bytes 0 and 2, then 1 and 3
-        sums[b / 4 * 4 + b % 2 * 2 + b / 2 % 2] = (int16_t)sum;
+        x += 128 * group;
+        int16_t *sums = (int16_t *)(void *)(x + group + b / 4 * 2 * group + 2 * i + b % 2);
+        sums[b / 2 % 2] = (int16_t)(sum[0] + sum[1]);
+        *(float *)(x + i) = *(float *)(x + 5 * group + i) = scale;
     } else {
-        sums[b / 2 * 4 + b % 2] = (int16_t)first;
-        sums[b / 2 * 4 + 2 + b % 2] = (int16_t)(sum - first);
+        int16_t *sums = (int16_t *)(void *)(x + 128);
+        sums[b / 2 * 4 + b % 2] = (int16_t)sum[0];
+        sums[b / 2 * 4 + 2 + b % 2] = (int16_t)sum[1];
+        *(float *)(x + 136) = scale;
     }
-    *(float *)(x + k_words(type) - 1) = scale;
 }
 
 static inline int is_k(uint32_t type) {
@@ -161,11 +164,19 @@ size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
     return type == TP_Q4_0 || type == TP_Q8_0 ? (size_t)cols / TP_BLOCK * BLOCK_BYTES : 0;
 }
 
+// How many of n tokens lie interleaved in pairs. To unpack Q4_K for less than four is not worth it.
+__attribute__((noinline))
+static uint32_t paired(uint32_t type, uint32_t n) {
+    int pairs = type == TP_Q4_0 || type == TP_Q8_0 || (type == TP_Q4_K && n >= 4);
+    return pairs ? n & ~1u : 0;
+}
 
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
     const int8_t *q, tp_scale_t scale) {
+    uint32_t group = t < paired(type, n) ? 2 : 1, i = t & (group - 1);
     if (is_k(type)) {
-        put_k(type, (uint32_t *)x + (t * (cols / 256) + b / 8) * k_words(type), b % 8, q, scale);
+        uint32_t *block = (uint32_t *)x + ((t - i) * (cols / 256) + b / 8 * group) * k_words(type);
+        put_k(type, block, group, i, b % 8, q, scale);
         return;
     }
     if (is_own(type)) {
@@ -173,14 +184,12 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
         put_own(type, to, q, scale, (b + 1) % (TP_MAX_GROUP / TP_BLOCK) == 0 || b + 1 == cols / TP_BLOCK);
         return;
     }
-    uint32_t group = (t | 1) < n ? 2 : 1; // tokens that lie interleaved
-    uint32_t i = t & (group - 1);
     uint32_t *block = (uint32_t *)x + (t - i) * (cols / TP_BLOCK) * BLOCK_WORDS + b * group * BLOCK_WORDS;
     uint32_t *to = block + group + 2 * i;
     uint32_t far = type == TP_Q4_0 ? 16 : 4; // from the first of eight values to the fifth
+    const uint8_t *from = (const uint8_t *)q;
     int32_t sum = 0;
-    for (uint32_t j = 0; j < TP_BLOCK; j += 8, to += 4 * group) {
-        const uint8_t *from = (const uint8_t *)q + (type == TP_Q4_0 ? j / 2 : j);
+    for (uint32_t j = 0; j < TP_BLOCK; j += 8, to += 4 * group, from += type == TP_Q4_0 ? 4 : 8) {
         uint32_t first = load(from), second = load(from + far);
         uint32_t first_0 = sxtb16(first), first_1 = sxtb16_8(first);
         uint32_t second_0 = sxtb16(second), second_1 = sxtb16_8(second);
@@ -413,72 +422,180 @@ typedef struct {
 // y of each token and both rows (+)= the products of an unpacked stretch.
 //   r1 weights, r2 x; r4 to r7 sums of row 0 and tokens 0 and 1, of row 1; r10 r11, r12 lr activations;
 //   r0 r3, r8 r9 pairs; s12 to s15 the results, s8 end of x, s9 begin of weights, s10 y, [sp] job.
+#define TILES_ENTER \
+    ".syntax unified\n" \
+    "push {r3-r11, lr}\n" \
+    "vmov s9, s10, r1, r0\n" \
+    "ldmia r3, {r3-r7}\n" \
+    "1:\n" \
+    "adds r3, r3, r2\n" \
+    "movs r5, #0\n" \
+    "vmov s8, r3\n" \
+    "vmov s12, s13, r5, r5\n" \
+    "vmov s14, s15, r5, r5\n" \
+    "cbz r4, 2f\n" \
+    "vldmia r0, {s12, s13}\n" \
+    "adds r0, r0, r6\n" \
+    "vldmia r0, {s14, s15}\n" \
+    "2:\n"
+
+// The end of a block, of which all scales follow.
+#define TILES_LEAVE \
+    "vldmia r1!, {s0, s1}\n" \
+    "vldmia r2!, {s2, s3}\n" \
+    "vmul.f32 s4, s0, s2\n" \
+    "vmul.f32 s5, s1, s2\n" \
+    "vmul.f32 s6, s0, s3\n" \
+    "vmul.f32 s7, s1, s3\n" \
+    "vmov s0, s1, r4, r6\n" \
+    "vmov s2, s3, r5, r7\n" \
+    "vmov r12, s8\n" \
+    "vcvt.f32.s32 s0, s0\n" \
+    "vcvt.f32.s32 s1, s1\n" \
+    "vcvt.f32.s32 s2, s2\n" \
+    "vcvt.f32.s32 s3, s3\n" \
+    "cmp r2, r12\n" \
+    "vmla.f32 s12, s4, s0\n" \
+    "vmla.f32 s13, s5, s1\n" \
+    "vmla.f32 s14, s6, s2\n" \
+    "vmla.f32 s15, s7, s3\n" \
+    "bne 2b\n" \
+    "ldr r12, [sp]\n" \
+    "vmov r1, r0, s9, s10\n" \
+    "ldmia r12, {r3-r7}\n" \
+    "vstmia r0, {s12, s13}\n" \
+    "adds r0, r0, r6\n" \
+    "adds r2, r2, r5\n" \
+    "vstmia r0, {s14, s15}\n" \
+    "adds r0, r0, r6\n" \
+    "subs r7, #1\n" \
+    "vmov s10, r0\n" \
+    "str r7, [r12, #16]\n" \
+    "bne 1b\n" \
+    "pop {r3-r11, pc}\n"
+
 __attribute__((naked, noinline))
 static void tokens2(float *y, const uint32_t *w, const void *x, job_t *job) {
     __asm volatile (
-        ".syntax unified\n"
-        "push {r3-r11, lr}\n"
-        "vmov s9, s10, r1, r0\n"
-        "ldmia r3, {r3-r7}\n"
-        "1:\n"
-        "adds r3, r3, r2\n"
-        "movs r5, #0\n"
-        "vmov s8, r3\n"
-        "vmov s12, s13, r5, r5\n"
-        "vmov s14, s15, r5, r5\n"
-        "cbz r4, 2f\n"
-        "vldmia r0, {s12, s13}\n"
-        "adds r0, r0, r6\n"
-        "vldmia r0, {s14, s15}\n"
-        "2:\n"
+        TILES_ENTER
         "ldmia r2!, {r4, r5}\n"
         TILE("r4", "r5") TILE("r6", "r7") TILE("r6", "r7") TILE("r6", "r7")
         TILE("r6", "r7") TILE("r6", "r7") TILE("r6", "r7") TILE("r6", "r7")
-        "vldmia r1!, {s0, s1}\n"
-        "vldmia r2!, {s2, s3}\n"
-        "vmul.f32 s4, s0, s2\n"
-        "vmul.f32 s5, s1, s2\n"
-        "vmul.f32 s6, s0, s3\n"
-        "vmul.f32 s7, s1, s3\n"
-        "vmov s0, s1, r4, r6\n"
-        "vmov s2, s3, r5, r7\n"
-        "vmov r12, s8\n"
-        "vcvt.f32.s32 s0, s0\n"
-        "vcvt.f32.s32 s1, s1\n"
-        "vcvt.f32.s32 s2, s2\n"
-        "vcvt.f32.s32 s3, s3\n"
-        "cmp r2, r12\n"
-        "vmla.f32 s12, s4, s0\n"
-        "vmla.f32 s13, s5, s1\n"
-        "vmla.f32 s14, s6, s2\n"
-        "vmla.f32 s15, s7, s3\n"
-        "bne 2b\n"
-        "ldr r12, [sp]\n"
-        "vmov r1, r0, s9, s10\n"
-        "ldmia r12, {r3-r7}\n"
-        "vstmia r0, {s12, s13}\n"
-        "adds r0, r0, r6\n"
-        "adds r2, r2, r5\n"
-        "vstmia r0, {s14, s15}\n"
-        "adds r0, r0, r6\n"
-        "subs r7, #1\n"
-        "vmov s10, r0\n"
-        "str r7, [r12, #16]\n"
-        "bne 1b\n"
-        "pop {r3-r11, pc}\n"
+        TILES_LEAVE
         );
+}
+
+// The same for Q4_K, whose block counts as two: the products, then those of mins with the sums of
+// activations. Each begins with its bytes in w. s11: where it ends.
+__attribute__((naked, noinline))
+static void q4_k_tokens2(float *y, const uint32_t *w, const void *x, job_t *job) {
+    __asm volatile (
+        TILES_ENTER
+        "ldr r3, [r1], #4\n"
+        "movs r4, #0\n"
+        "movs r5, #0\n"
+        "adds r3, r3, r1\n"
+        "movs r6, #0\n"
+        "movs r7, #0\n"
+        "vmov s11, r3\n"
+        "3:\n"
+        TILE("r6", "r7") TILE("r6", "r7")
+        "vmov r12, s11\n"
+        "cmp r1, r12\n"
+        "bne 3b\n"
+        TILES_LEAVE
+        );
+}
+
+// The scales of a block of Q4_K, and its mins as pairs.
+static inline void q4_k_scales(const uint8_t *block, uint32_t *scales, uint32_t *mins) {
+    uint32_t s = load(block + 4), m = load(block + 8), high = load(block + 12);
+    scales[0] = s & 0x3f3f3f3fu;
+    scales[1] = (high & 0x0f0f0f0fu) | (s >> 6 & 0x03030303u) << 4;
+    uint32_t low = m & 0x3f3f3f3fu;
+    high = (high >> 4 & 0x0f0f0f0fu) | (m >> 6 & 0x03030303u) << 4;
+    mins[0] = uxtb16(low);
+    mins[1] = uxtb16_8(low);
+    mins[2] = uxtb16(high);
+    mins[3] = uxtb16_8(high);
+}
+
+// The values of a block of a row times their scales, which fit 10 bits: only the sum over the block is left
+// to be scaled. Two words at a time, with room for two of the other row. scales: eight, on a multiple of
+// 8, by which the end is known.
+//   r0 out, r1 w, r2 scales, r3 mask, r4 r5 scales, r6 weights, r7 to r10 pairs, r11 times that are left.
+__attribute__((naked, noinline))
+static void q4_k_multiply(uint32_t *out, const uint8_t *w, const uint64_t *scales) {
+    __asm volatile (
+        ".syntax unified\n"
+        "push {r4-r11, lr}\n"
+        "mov r3, #0x000f000f\n"
+        "1:\n"
+        "ldrb r4, [r2], #1\n"
+        "ldrb r5, [r2], #1\n"
+        "mov r11, #8\n"
+        "2:\n"
+        "ldr r6, [r1], #4\n"
+        "and r7, r3, r6\n"
+        "and r8, r3, r6, lsr #4\n"
+        "and r9, r3, r6, lsr #8\n"
+        "and r10, r3, r6, lsr #12\n"
+        "mul r7, r7, r4\n"
+        "mul r8, r8, r5\n"
+        "mul r9, r9, r4\n"
+        "mul r10, r10, r5\n"
+        "strd r7, r8, [r0], #16\n"
+        "strd r9, r10, [r0], #16\n"
+        "subs r11, #1\n"
+        "bne 2b\n"
+        "lsls r12, r2, #29\n"
+        "bne 1b\n"
+        "pop {r4-r11, pc}\n"
+        );
+}
+
+// A block of one of two rows, as q4_k_tokens2 wants both.
+static void q4_k_unpack(uint32_t *out, const uint8_t *block, uint32_t row) {
+    uint64_t scales;
+    uint32_t mins[4], d = load(block);
+    q4_k_scales(block, (uint32_t *)&scales, mins);
+    *out++ = 1024;
+    q4_k_multiply(out + 2 * row, block + 16, &scales);
+    out += 256;
+    ((float *)out)[row] = tp_from_f16(d & 0xffff);
+    out += 2;
+    *out++ = 32;
+    for (uint32_t k = 0; k < 4; ++k) {
+        out[k / 2 * 4 + 2 * row + k % 2] = mins[k];
+    }
+    ((float *)out)[8 + row] = -tp_from_f16(d >> 16);
 }
 
 #define STRETCH (12) // blocks of two rows that are unpacked at once, on the stack
 
 // Two rows, stride bytes apart, of a product with pairs of tokens. y: of token 0 and the first row, tokens
 // row_bytes apart.
-static void rows_of_tokens(const tp_product_t *p, float *y, const uint8_t *w, size_t stride, const uint8_t *x,
+static void rows_of_tokens(const tp_product_t *p, float *y, const uint8_t *w, size_t stride, const void *from,
     uint32_t row_bytes, uint32_t pairs) {
-    uint32_t unpacked[STRETCH * 34], blocks = p->cols / TP_BLOCK;
-    for (uint32_t b = 0; b < blocks; b += STRETCH) {
-        uint32_t count = blocks - b < STRETCH ? blocks - b : STRETCH;
-        job_t job = { count * 2 * BLOCK_BYTES, b, (blocks - count) * 2 * BLOCK_BYTES, row_bytes, pairs };
+    const uint8_t *x = from;
+    uint32_t unpacked[STRETCH * 34]; // more than the 270 of a block of Q4_K
+    uint32_t blocks = p->cols / TP_BLOCK, most = STRETCH, bytes = 2 * BLOCK_BYTES;
+    if (p->type == TP_Q4_K) {
+        blocks /= 8;
+        most = 1;
+        bytes = 2 * 4 * k_words(TP_Q4_K);
+    }
+    for (uint32_t b = 0; b < blocks; b += most) {
+        uint32_t count = blocks - b < most ? blocks - b : most;
+        job_t job = { count * bytes, b, (blocks - count) * bytes, row_bytes, pairs };
+        if (p->type == TP_Q4_K) {
+            q4_k_unpack(unpacked, w, 0);
+            q4_k_unpack(unpacked, w + stride, 1);
+            w += 144;
+            q4_k_tokens2(y, unpacked, x, &job);
+            x += bytes;
+            continue;
+        }
         if (p->type == TP_Q4_0) {
             q4_0_unpack(unpacked, w, w + stride, count);
             w += STRETCH * 18;
@@ -491,7 +608,7 @@ static void rows_of_tokens(const tp_product_t *p, float *y, const uint8_t *w, si
     }
 }
 
-static void rows4(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, size_t stride, const uint8_t *x_end) {
+static void rows4(uint32_t type, float *y, const uint8_t *w, const void *x, size_t stride, const void *x_end) {
     if (type == TP_Q4_0) {
         q4_0_rows4(y, w, x, stride, x_end);
     } else {
@@ -634,36 +751,31 @@ static void tp3_rows(float *y, const uint8_t *blocks, const uint32_t *x, size_t 
         );
 }
 
-static void own_matmul(const tp_product_t *p) {
+static void own_token(const tp_product_t *p, float *y, const uint32_t *x, const uint32_t *x_end) {
     tp_own_t own = tp_own(p->type, p->cols);
-    uint32_t x_words = tp_isa_x_bytes(p->type, p->cols) / 4;
-    const uint32_t *x = p->x;
-    float *y = p->y;
     // the products of TPT are made twice as great, as those of TP2 are
     float half = p->type == TP_TPT ? 0.5f : 1.0f;
-    for (uint32_t t = 0; t < p->n; ++t, x += x_words) {
-        const uint8_t *w = p->w;
-        for (uint32_t r = 0; r < p->rows; r += 2) {
-            const float *factors = (const float *)(const void *)w;
-            float sums[2];
-            if (p->type != TP_TP3) {
-                pair_rows(sums, w + own.blocks, x, w + own.scales, x + x_words);
-                y[0] = factors[0] * (sums[0] * half);
-                y[1] = factors[1] * (sums[1] * half);
-            } else {
-                size_t stride = r + 1 < p->rows ? own.size : 0;
-                tp3_rows(sums, w + own.blocks, x, stride, x + x_words, w + own.scales);
-                w += stride;
-                y[0] = factors[0] * sums[0];
-                if (stride == 0) {
-                    ++y;
-                    break;
-                }
-                y[1] = *(const float *)(const void *)w * sums[1];
+    const uint8_t *w = p->w;
+    for (uint32_t r = 0; r < p->rows; r += 2) {
+        const float *factors = (const float *)(const void *)w;
+        float sums[2];
+        if (p->type != TP_TP3) {
+            pair_rows(sums, w + own.blocks, x, w + own.scales, x_end);
+            y[0] = factors[0] * (sums[0] * half);
+            y[1] = factors[1] * (sums[1] * half);
+        } else {
+            size_t stride = r + 1 < p->rows ? own.size : 0;
+            tp3_rows(sums, w + own.blocks, x, stride, x_end, w + own.scales);
+            w += stride;
+            y[0] = factors[0] * sums[0];
+            if (stride == 0) {
+                ++y;
+                break;
             }
-            w += own.size;
-            y += 2;
+            y[1] = *(const float *)(const void *)w * sums[1];
         }
+        w += own.size;
+        y += 2;
     }
 }
 
@@ -721,16 +833,11 @@ static void q4_k_rows(int32_t *sums, const uint8_t *w0, const uint32_t *x, const
         );
 }
 
-// The scales of a block of Q4_K as bytes; returns the sum of its mins times those of activations.
-static inline int32_t q4_k_scales(const uint8_t *block, uint64_t *scales, const uint32_t *sums) {
-    uint32_t s = load(block + 4), m = load(block + 8), high = load(block + 12);
-    *scales = (s & 0x3f3f3f3fu) | (uint64_t)((high & 0x0f0f0f0fu) | (s >> 6 & 0x03030303u) << 4) << 32;
-    uint32_t low = m & 0x3f3f3f3fu;
-    high = (high >> 4 & 0x0f0f0f0fu) | (m >> 6 & 0x03030303u) << 4;
-    int32_t sum = smlad(uxtb16(low), sums[0], 0);
-    sum = smlad(uxtb16_8(low), sums[1], sum);
-    sum = smlad(uxtb16(high), sums[2], sum);
-    return smlad(uxtb16_8(high), sums[3], sum);
+static inline int32_t q4_k_mins(const uint32_t *mins, const uint32_t *sums) {
+    int32_t sum = smlad(mins[0], sums[0], 0);
+    sum = smlad(mins[1], sums[1], sum);
+    sum = smlad(mins[2], sums[2], sum);
+    return smlad(mins[3], sums[3], sum);
 }
 
 // y + d * da * dots - dmin * da * mins, rounded after each step.
@@ -743,35 +850,33 @@ static inline float q4_k_add(float y, const uint8_t *block, float da, int32_t do
     return y;
 }
 
-static void q4_k_matmul(const tp_product_t *p) {
+static void q4_k_token(const tp_product_t *p, float *y, const uint32_t *x, const uint32_t *x_end) {
     size_t stride = tp_row_bytes(TP_Q4_K, p->cols);
-    uint32_t x_words = tp_isa_x_bytes(TP_Q4_K, p->cols) / 4;
-    const uint32_t *x = p->x;
-    float *y = p->y;
-    for (uint32_t t = 0; t < p->n; ++t, x += x_words) {
-        const uint8_t *w = p->w;
-        for (uint32_t r = 0; r < p->rows; r += 2, w += 2 * stride, y += 2) {
-            size_t next = r + 1 < p->rows ? stride : 0;
-            const uint8_t *block = w;
-            float sum0 = 0.0f, sum1 = 0.0f;
-            for (const uint32_t *at = x; at < x + x_words; at += k_words(TP_Q4_K), block += 144) {
-                uint64_t scales[2];
-                int32_t dots[2];
-                int32_t mins0 = q4_k_scales(block, &scales[0], at + 128);
-                __asm volatile ("" : : : "memory"); // what is loaded early ends on the stack
-                int32_t mins1 = q4_k_scales(block + next, &scales[1], at + 128);
-                float da = tp_from_bits(at[132]);
-                q4_k_rows(dots, block + 16, at, block + next + 16, (const uint8_t *)scales);
-                sum0 = q4_k_add(sum0, block, da, dots[0], mins0);
-                sum1 = q4_k_add(sum1, block + next, da, dots[1], mins1);
-            }
-            y[0] = sum0;
-            if (next == 0) {
-                ++y;
-                break;
-            }
-            y[1] = sum1;
+    const uint8_t *w = p->w;
+    for (uint32_t r = 0; r < p->rows; r += 2, w += 2 * stride, y += 2) {
+        size_t next = r + 1 < p->rows ? stride : 0;
+        const uint8_t *block = w;
+        float sum0 = 0.0f, sum1 = 0.0f;
+        for (const uint32_t *at = x; at < x_end; at += k_words(TP_Q4_K), block += 144) {
+            uint64_t scales[2];
+            uint32_t mins[4];
+            int32_t dots[2];
+            q4_k_scales(block, (uint32_t *)&scales[0], mins);
+            int32_t mins0 = q4_k_mins(mins, at + 129);
+            __asm volatile ("" : : : "memory"); // what is loaded early ends on the stack
+            q4_k_scales(block + next, (uint32_t *)&scales[1], mins);
+            int32_t mins1 = q4_k_mins(mins, at + 129);
+            float da = tp_from_bits(at[128]);
+            q4_k_rows(dots, block + 16, at, block + next + 16, (const uint8_t *)scales);
+            sum0 = q4_k_add(sum0, block, da, dots[0], mins0);
+            sum1 = q4_k_add(sum1, block + next, da, dots[1], mins1);
         }
+        y[0] = sum0;
+        if (next == 0) {
+            ++y;
+            break;
+        }
+        y[1] = sum1;
     }
 }
 
@@ -848,62 +953,54 @@ static float q6_k_row(const uint8_t *block, const uint32_t *x, const uint32_t *e
     return y;
 }
 
-static void q6_k_matmul(const tp_product_t *p) {
+static void q6_k_token(const tp_product_t *p, float *y, const uint32_t *x, const uint32_t *x_end) {
     size_t stride = tp_row_bytes(TP_Q6_K, p->cols);
-    uint32_t x_words = tp_isa_x_bytes(TP_Q6_K, p->cols) / 4;
-    const uint32_t *x = p->x;
-    float *y = p->y;
-    for (uint32_t t = 0; t < p->n; ++t, x += x_words) {
-        for (uint32_t r = 0; r < p->rows; ++r) {
-            *y++ = q6_k_row(p->w + r * stride, x, x + x_words);
+    for (uint32_t r = 0; r < p->rows; ++r) {
+        *y++ = q6_k_row(p->w + r * stride, x, x_end);
+    }
+}
+
+// Q4_0 and Q8_0, four rows at a time; of fewer each one, four times.
+static void q4_0_token(const tp_product_t *p, float *y, const uint32_t *x, const uint32_t *x_end) {
+    uint32_t type = p->type, rows = p->rows, count = rows < 4 ? 1 : 4;
+    const uint8_t *w = p->w;
+    size_t stride = tp_row_bytes(type, p->cols), apart = count == 1 ? 0 : stride;
+    float result[4];
+    for (uint32_t r = 0; r < rows; r += count) {
+        uint32_t at = r < rows - count ? r : rows - count; // the last rows may be done twice
+        rows4(type, count == 1 ? result : y + at, w + at * stride, x, apart, x_end);
+        if (count == 1) {
+            y[at] = result[0];
         }
     }
 }
 
 void tp_isa_matmul(const tp_product_t *p) {
-    if (is_own(p->type)) {
-        own_matmul(p);
-        return;
-    }
-    if (is_k(p->type)) {
-        (p->type == TP_Q4_K ? q4_k_matmul : q6_k_matmul)(p);
-        return;
-    }
-    uint32_t type = p->type, rows = p->rows, cols = p->cols, n = p->n;
-    const uint8_t *w = p->w;
+    uint32_t type = p->type, rows = p->rows, pairs = paired(type, p->n) / 2;
+    size_t stride = tp_row_bytes(type, p->cols), x_words = tp_isa_x_bytes(type, p->cols) / 4;
+    const uint32_t *x = p->x;
     float *y = p->y;
-    size_t stride = tp_row_bytes(type, cols);
-    size_t x_bytes = tp_isa_x_bytes(type, cols);
-    const uint8_t *from = p->x;
-    float result[4];
-    uint32_t paired = n & ~1u;
-    if (paired > 0 && rows > 1) {
-        for (uint32_t r = 0; r < rows; r += 2) {
-            uint32_t at = r < rows - 2 ? r : rows - 2; // the last rows may be done twice
-            rows_of_tokens(p, y + at, w + at * stride, stride, from, rows * sizeof(float), paired / 2);
-        }
-        y += (size_t)paired * rows;
-    } else {
-        for (uint32_t t = 0; t < paired; t += 2, y += 2) { // twice the same row
-            rows_of_tokens(p, result, w, 0, from + t * x_bytes, 2 * sizeof(float), 1);
-            y[0] = result[0];
-            y[1] = result[2];
-        }
+    for (uint32_t r = 0; pairs > 0 && rows > 1 && r < rows; r += 2) {
+        uint32_t at = r < rows - 2 ? r : rows - 2; // the last rows may be done twice
+        rows_of_tokens(p, y + at, p->w + at * stride, stride, x, rows * sizeof(float), pairs);
     }
-    n -= paired;
-    from += paired * x_bytes;
-    for (; n > 0; --n, from += x_bytes, y += rows) {
-        if (rows < 4) {
-            for (uint32_t r = 0; r < rows; ++r) {
-                rows4(type, result, w + r * stride, from, 0, from + x_bytes); // four times the same
-                y[r] = result[0];
-            }
-            continue;
-        }
-        for (uint32_t r = 0; r < rows; r += 4) {
-            // the last rows may be done twice
-            uint32_t at = r < rows - 4 ? r : rows - 4;
-            rows4(type, y + at, w + at * stride, from, stride, from + x_bytes);
+    for (uint32_t i = 0; rows == 1 && i < pairs; ++i) { // twice the same row
+        float result[4];
+        rows_of_tokens(p, result, p->w, 0, x + 2 * i * x_words, 2 * sizeof(float), 1);
+        y[2 * i] = result[0];
+        y[2 * i + 1] = result[2];
+    }
+    y += 2 * pairs * rows;
+    x += 2 * pairs * x_words;
+    for (uint32_t t = 2 * pairs; t < p->n; ++t, y += rows, x += x_words) {
+        if (is_own(type)) {
+            own_token(p, y, x, x + x_words);
+        } else if (type == TP_Q4_K) {
+            q4_k_token(p, y, x, x + x_words);
+        } else if (type == TP_Q6_K) {
+            q6_k_token(p, y, x, x + x_words);
+        } else {
+            q4_0_token(p, y, x, x + x_words);
         }
     }
 }
