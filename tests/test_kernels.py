@@ -158,6 +158,11 @@ def test_bench_measures_both_kernels(name):
     assert all(p.portable > 3 * p.fast and p.bound < p.fast / p.macs for p in result.products)
 
 
+def test_several_tokens_share_what_weights_cost():
+    products = bench.run("m4", ["Q4_0", "Q8_0", "Q4_K"], [(64, 512)], (1, 16), 60).products
+    assert all(many.fast <= 0.63 * 16 * one.fast for one, many in zip(products[::2], products[1::2], strict=True))
+
+
 def test_bench_refuses_shapes_that_no_block_fits():
     for text in ("256", "4x33", "0x32", "axb", ""):
         with pytest.raises(BadInput):
