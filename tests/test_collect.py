@@ -154,6 +154,13 @@ def test_prefill_alone(model, tmp_path):
     assert run.complete and list(run.tests) == ["pp4", "pp12"]
 
 
+@pytest.mark.parametrize("name", ["m4", "m7"])
+def test_prefill_shares_what_weights_cost(name, tmp_path):
+    run, _ = profile(name, DEMO_MODEL, tmp_path, p=(16,), n=(16,), d=(0,), r=1, batch=16)
+    prefill, decode = table.tests(run)["per_token"]
+    assert run.correctness == "match" and prefill <= 0.6 * decode
+
+
 def test_prefill_longer_than_the_counters_turn(model):
     """One batch fits in the counter's turn, the whole prompt does not: nothing is lost."""
     code = """

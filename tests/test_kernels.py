@@ -122,7 +122,7 @@ def test_matmul(call, type_, rows, cols, n, kind):
 
 DIFFERENCES = """
 from tinyprof.bench import differences
-print(differences((2, 8, 192, 193, 194), {rows}, {cols}, {tokens}))
+print(differences((2, 8, 12, 14, 192, 193, 194), {rows}, {cols}, {tokens}))
 """
 
 
@@ -134,16 +134,27 @@ def test_fast_kernels_give_the_bits_of_the_portable_ones(name):
             ((1, 2, 3, 5, 7), (32, 96), (1, 2, 3, 4)),
             ((4, 6), (64,), (5, 6, 7, 8)),
             ((10,), (288,), (1, 3)),
+            ((1, 3), (256,), (1, 5)),
             ((64,), (512,), (1, 4)),
         ):
             assert b.run(DIFFERENCES.format(rows=rows, cols=cols, tokens=tokens)).strip() == "[]"
 
 
-def test_bench_measures_both_kernels():
-    result = bench.run("m4", ["Q4_0", "Q8_0"], bench.shapes("256x256,64x512"), (1,), 60)
-    assert (result.kernels, result.unit) == (KERNELS["m4"], "instr")
+# instructions a product; Q4_K: at most 1.15 times Q4_0
+TARGETS = {
+    "m0": {"Q4_0": 3.2, "Q8_0": 4.2},
+    "m3": {"Q4_0": 1.7, "Q8_0": 2.2, "TP2": 1.5, "TPT": 1.5},
+    "m4": {"Q4_0": 1.45, "Q8_0": 1.65, "TP2": 1.1, "TPT": 1.1},
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_bench_measures_both_kernels(name):
+    result = bench.run(name, [*TARGETS[name], "Q4_K"], bench.shapes("256x256,64x512"), (1,), 60)
+    assert (result.kernels, result.unit) == (KERNELS[name], "instr")
     per_mac = {(p.type, p.rows): p.fast / p.macs for p in result.products}
-    assert all(v <= (1.45 if type_ == "Q4_0" else 1.65) for (type_, _), v in per_mac.items()), per_mac
+    for (type_, rows), value in per_mac.items():
+        assert value <= TARGETS[name].get(type_, 1.15 * per_mac["Q4_0", rows]), (type_, per_mac)
     assert all(p.portable > 3 * p.fast and p.bound < p.fast / p.macs for p in result.products)
 
 
@@ -151,6 +162,11 @@ def test_bench_measures_both_kernels():
 def test_products_of_two_bits_cost_no_more(name, most):
     result = bench.run(name, ["TP2", "TPT"], bench.shapes("256x256,64x512"), (1,), 60)
     assert all(p.same and p.fast / p.macs <= most for p in result.products), result.products
+
+
+def test_several_tokens_share_what_weights_cost():
+    products = bench.run("m4", ["Q4_0", "Q8_0", "Q4_K"], [(64, 512)], (1, 16), 60).products
+    assert all(many.fast <= 0.63 * 16 * one.fast for one, many in zip(products[::2], products[1::2], strict=True))
 
 
 def test_bench_refuses_shapes_that_no_block_fits():

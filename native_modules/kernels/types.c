@@ -14,9 +14,9 @@ static const tp_format_t formats[] = {
     #if !defined(TP_WITHOUT_K)
     { TP_Q2_K, 8, 84, 80, 82, 1 },
     { TP_Q3_K, 8, 110, 108, TP_NONE, 2 },
-    { TP_Q4_K, 8, 144, 0, 2, 5 },
+    { TP_Q4_K, 8, 144, 0, 2, TP_Q4_K_OVER },
     { TP_Q5_K, 8, 176, 0, 2, 6 },
-    { TP_Q6_K, 8, 210, 208, TP_NONE, 7 },
+    { TP_Q6_K, 8, 210, 208, TP_NONE, TP_Q6_K_OVER },
     #endif
     #if !defined(TP_WITHOUT_TQ)
     { TP_TQ1_0, 8, 54, 52, TP_NONE, 0 },

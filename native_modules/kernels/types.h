@@ -19,6 +19,9 @@ typedef struct {
     uint8_t over; // bits beyond 20 that the integer sum over a block can have
 } tp_format_t;
 
+#define TP_Q4_K_OVER (5)
+#define TP_Q6_K_OVER (7)
+
 // NULL for F32, F16 and what is unknown.
 const tp_format_t *tp_format(uint32_t type);
 

@@ -236,9 +236,9 @@ static void q8_0_rows(tp_rows_t *rows) {
     "mla r8, lr, r7, r8\n"
 
 // r0 x, r1 blocks, r2 scales, r3 mask, r4 to r7 activations, r8 r9 dot products of rows 0 and 1, r10
-// r11 sums of groups, r12 lr weights; [sp] where sums of rows are, then from a pair's begin to its blocks,
-// x, pairs that are left. What the next block begins with is loaded with this one's end. A pair's end is
-// the next one's begin.
+// r11 sums of groups, r12 lr weights; [sp] x after what its first block begins with, where sums
+// of rows are, from a pair's begin to its blocks, the end of sums, what the first block begins with: which
+// is loaded with the end of the block before. A pair's end is the next one's begin.
 __attribute__((naked, noinline))
 static void pair_rows(tp_rows_t *rows) {
     __asm volatile (
@@ -247,18 +247,18 @@ static void pair_rows(tp_rows_t *rows) {
         "ldr r7, [r0, #20]\n"
         "ldmia r0, {r4-r6}\n"
         "ldr r2, [r0, #24]\n"
-        "ldr r6, [r0, #12]\n"
+        "ldr r0, [r0, #12]\n"
         "mov r1, r5\n"
         "subs r5, r5, r2\n"
+        "ldr r8, [r0], #4\n"
         "adds r5, #8\n"
-        "push {r4-r7}\n"
+        "add r7, r4, r7, lsl #3\n"
+        "push {r0, r4, r5, r7, r8}\n"
         "mov r3, #0x000c000c\n"
         "mov r10, #0\n"
         "mov r11, #0\n"
         "0:\n"
         "strd r10, r11, [r4]\n"
-        "ldr r8, [r6]\n"
-        "adds r0, r6, #4\n"
         "1:\n"
         PAIR_8("r8") PAIR_8("r9") PAIR_8("r9") PAIR_8("r9")
         "asr r4, r8, #16\n"
@@ -270,7 +270,7 @@ static void pair_rows(tp_rows_t *rows) {
         "mla r11, r9, r6, r11\n"
         "cmp r7, #0\n"
         "beq 1b\n"
-        "ldr r4, [sp]\n"
+        "ldr r4, [sp, #4]\n"
         "asr r10, r10, r7\n"
         "ldrd r5, r6, [r4]\n"
         "asr r11, r11, r7\n"
@@ -280,15 +280,14 @@ static void pair_rows(tp_rows_t *rows) {
         "mov r11, #0\n"
         "strd r5, r6, [r4]\n"
         "bgt 1b\n"
-        "ldmia sp, {r4-r7}\n"
+        "ldmia sp, {r0, r4, r5, r7, r8}\n"
         "add r2, r1, #8\n"
         "adds r1, r1, r5\n"
         "adds r4, #8\n"
-        "subs r7, #1\n"
-        "str r4, [sp]\n"
-        "str r7, [sp, #12]\n"
+        "str r4, [sp, #4]\n"
+        "cmp r4, r7\n"
         "bne 0b\n"
-        "add sp, #16\n"
+        "add sp, #20\n"
         "pop {r0, r4-r11, pc}\n"
         );
 }

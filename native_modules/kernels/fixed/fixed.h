@@ -56,6 +56,21 @@ static inline uint32_t tp_highest_bit(uint32_t x, uint32_t guess) {
     #endif
 }
 
+// m * 2^e with the highest bit of m on top: before it are zeros, at most as many as given.
+static inline uint32_t tp_raise(uint32_t m, uint32_t zeros, int32_t *e) {
+    #if defined(__ARM_FEATURE_CLZ) || defined(__x86_64__)
+    zeros = tp_clz(m);
+    *e -= (int32_t)zeros;
+    return m << zeros;
+    #else
+    for (; zeros > 0 && m < 1u << 31; --zeros) {
+        m <<= 1;
+        --*e;
+    }
+    return m;
+    #endif
+}
+
 // The size of a float with 16 bits of it; subnormal counts as 0.
 static inline tp_factor_t tp_factor(uint32_t bits) {
     uint32_t e = bits >> 23 & 255;

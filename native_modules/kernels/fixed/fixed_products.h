@@ -6,8 +6,8 @@
 #include "fixed.h"
 
 // The sum over a block with the 20 bits that it may have before it meets 11 bits of a scale.
-static inline int32_t tp_cut(int32_t sum, const tp_format_t *format) {
-    return (sum + (1 << format->over >> 1)) >> format->over;
+static inline int32_t tp_cut(int32_t sum, uint32_t over) {
+    return (sum + (1 << over >> 1)) >> over;
 }
 
 // How the sum over a row becomes a float: sum * s * 2^e.
@@ -49,15 +49,16 @@ static inline int32_t tp_shift(int32_t v, uint32_t n) {
 
 // sum + dot * d in units of 2^(t - 25); d: fp16, shift: t and the halvings of the activations.
 static inline int32_t tp_add_scaled(int32_t sum, int32_t dot, uint32_t d, uint32_t shift) {
-    uint32_t e = d >> 10 & 31, m = d & 1023;
-    if (e == 0) {
-        e = 1;
-    } else {
-        m |= 1024;
+    int32_t m = (int16_t)d;
+    if (m < 0) {
+        m &= 0x7fff;
+        dot = -dot;
     }
-    shift -= e;
-    int32_t v = dot * (int32_t)m;
-    return sum + tp_shift(d >> 15 ? -v : v, shift);
+    uint32_t e = (uint32_t)m >> 10;
+    if (e != 0) { // else as an exponent of 1, but without a leading bit
+        m -= (int32_t)(--e << 10);
+    }
+    return sum + tp_shift(dot * m, shift - 1 - e);
 }
 
 #endif

@@ -75,43 +75,33 @@ static inline uint32_t load_word(const uint8_t *p) {
 // then of the next. w: from the first row's weights on. x: of the block.
 static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const uint32_t *x);
 
-// Adds a block of two rows, step bytes apart, to their sums. products: of q4_k_products, from the first
-// of the two rows on.
-static inline void q4_k_add(int32_t *sums, const tp_format_t *format, const uint8_t *block, size_t step,
-    const uint32_t *products, const uint32_t *x, uint32_t t) {
-    int32_t dots[2] = { 0, 0 }, low[2] = { 0, 0 }; // low: 8 times what mins are to be multiplied with
-    uint32_t shift = t + x[k_words(TP_Q4_K) - 1];
+// Adds a block of a row to its sum. products: of q4_k_products, from this row's first on. One row at a
+// time, for two need more registers than there are.
+static inline int32_t q4_k_add(int32_t sum, const uint8_t *block, const uint32_t *products, const uint32_t *x,
+    uint32_t t) {
+    uint32_t s = load_aligned(block + 4), m = load_aligned(block + 8), high = load_aligned(block + 12);
+    uint32_t scales = s & 0x3f3f3f3fu, mins = m & 0x3f3f3f3fu;
+    uint32_t later_scales = (high & 0x0f0f0f0fu) | (s >> 2 & 0x30303030u);
+    uint32_t later_mins = (high >> 4 & 0x0f0f0f0fu) | (m >> 2 & 0x30303030u);
+    int32_t dots = 0, low = 0; // low: 8 times what mins are to be multiplied with
     x += 4 * 34;
-    for (uint32_t half = 0; half < 2; ++half, products += 4 * TP_Q4_K_ROWS) {
-        uint32_t scales[2], mins[2];
-        for (uint32_t k = 0; k < 2; ++k) {
-            const uint8_t *at = block + k * step;
-            uint32_t s = load_aligned(at + 4), m = load_aligned(at + 8), high = load_aligned(at + 12);
-            scales[k] = half == 0 ? s & 0x3f3f3f3fu : (high & 0x0f0f0f0fu) | (s >> 2 & 0x30303030u);
-            mins[k] = half == 0 ? m & 0x3f3f3f3fu : (high >> 4 & 0x0f0f0f0fu) | (m >> 2 & 0x30303030u);
+    for (uint32_t i = 0; i < 8; ++i) {
+        if (i == 4) {
+            scales = later_scales;
+            mins = later_mins;
         }
-        for (uint32_t i = 0; i < 4; ++i) {
-            int32_t first = (int32_t)*x++;
-            for (uint32_t k = 0; k < 2; ++k) {
-                int32_t product = upper(products[i / 2 * 2 * TP_Q4_K_ROWS + 2 * k + i % 2]);
-                dots[k] += (product - first) * (int32_t)(scales[k] >> 8 * i & 255);
-                low[k] += first * (int32_t)(mins[k] >> 8 * i & 255);
-            }
-            if (TP_Q4_K_ROWS > 2) {
-                __asm volatile ("" : : : "memory"); // what is loaded early ends on the stack
-            }
-        }
+        int32_t first = (int32_t)x[i], product = upper(products[i / 2 * 2 * TP_Q4_K_ROWS + i % 2]);
+        dots += (product - first) * (int32_t)(scales >> i % 4 * 8 & 255);
+        low += first * (int32_t)(mins >> i % 4 * 8 & 255);
     }
-    for (uint32_t k = 0; k < 2; ++k, block += step) {
-        uint32_t d = load_aligned(block);
-        int32_t sum = tp_add_scaled(sums[k], tp_cut(dots[k], format), d & 0xffff, shift);
-        sums[k] = tp_add_scaled(sum, tp_cut(low[k] >> 3, format), d >> 16, shift);
-    }
+    uint32_t d = load_aligned(block), shift = t + x[8];
+    sum = tp_add_scaled(sum, tp_cut(dots, TP_Q4_K_OVER), d & 0xffff, shift);
+    return tp_add_scaled(sum, tp_cut(low, TP_Q4_K_OVER + 3), d >> 16, shift);
 }
 
 static void q4_k_rows(const tp_product_t *p, const uint32_t *x, uint32_t t, int32_t *sums) {
-    const tp_format_t *format = tp_format(TP_Q4_K);
     size_t stride = tp_row_bytes(TP_Q4_K, p->cols), step = stride;
+    const uint32_t *end = x + p->cols / 256 * k_words(TP_Q4_K);
     int32_t few[TP_Q4_K_ROWS]; // few rows: one as all
     for (uint32_t r = 0; r < p->rows;) {
         int32_t *to = sums + r;
@@ -123,15 +113,15 @@ static void q4_k_rows(const tp_product_t *p, const uint32_t *x, uint32_t t, int3
             to = sums + r;
         }
         const uint8_t *block = p->w + r * stride;
-        const uint32_t *at = x;
         for (uint32_t k = 0; k < TP_Q4_K_ROWS; ++k) {
             to[k] = 0;
         }
-        for (uint32_t b = 0; b < p->cols; b += 256, block += 144, at += k_words(TP_Q4_K)) {
+        for (const uint32_t *at = x; at < end; at += k_words(TP_Q4_K), block += 144) {
             uint32_t products[8 * TP_Q4_K_ROWS];
             q4_k_products(products, block + 16, step, at);
-            for (uint32_t k = 0; k < TP_Q4_K_ROWS; k += 2) {
-                q4_k_add(to + k, format, block + k * step, step, products + 2 * k, at, t);
+            const uint8_t *row = block;
+            for (uint32_t k = 0; k < TP_Q4_K_ROWS; ++k, row += step) {
+                to[k] = q4_k_add(to[k], row, products + 2 * k, at, t);
             }
         }
         if (step == 0) {
@@ -157,7 +147,6 @@ static inline int32_t q6_k_16(const uint8_t *low, uint32_t low_shift, const uint
 }
 
 static int32_t q6_k_row(const tp_product_t *p, const uint8_t *block, const uint32_t *x, uint32_t t) {
-    const tp_format_t *format = tp_format(TP_Q6_K);
     int32_t sum = 0;
     for (uint32_t b = 0; b < p->cols; b += 256, block += 210, x += k_words(TP_Q6_K)) {
         const int8_t *scales = (const int8_t *)block + 192;
@@ -169,7 +158,7 @@ static int32_t q6_k_row(const tp_product_t *p, const uint8_t *block, const uint3
             dots += scales[i] * q6_k_16(low, i % 8 / 4 * 4, high, i % 8 / 2 * 2, x + 9 * i);
         }
         uint32_t shift = t + x[k_words(TP_Q6_K) - 1];
-        sum = tp_add_scaled(sum, tp_cut(dots, format), tp_load_u16(block + 208), shift);
+        sum = tp_add_scaled(sum, tp_cut(dots, TP_Q6_K_OVER), tp_load_u16(block + 208), shift);
     }
     return sum;
 }

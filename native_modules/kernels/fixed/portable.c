@@ -22,28 +22,22 @@ static inline float own_to_float(int32_t v, uint32_t factor, uint32_t s, int32_t
     }
     *top = tp_highest_bit(size, *top);
     uint32_t f = ((factor << 8 | SIGN) >> 16) * s >> 16; // 15 bits or 16
-    uint32_t m = ((size << (31 - *top)) >> 16) * f, e = (uint32_t)base + exponent + *top;
-    uint32_t sign = ((uint32_t)v ^ factor) & SIGN;
-    while (m < 1u << 31) {
-        m <<= 1;
-        --e;
-    }
+    int32_t e = base + (int32_t)(exponent + *top);
+    uint32_t m = tp_raise(((size << (31 - *top)) >> 16) * f, 2, &e), sign = ((uint32_t)v ^ factor) & SIGN;
     // the leading bit of m adds one to the exponent
-    return e < 254 ? tp_from_bits(sign + (e << 23) + (m >> 8)) : tp_pack(sign, m, (int32_t)e + 1 - 127 - 31);
+    return (uint32_t)e < 254 ? tp_from_bits(sign + ((uint32_t)e << 23) + (m >> 8)) : tp_pack(sign, m, e + 1 - 127 - 31);
 }
 
 static void own_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale) {
     const int32_t *sums = (const int32_t *)(const void *)y;
     uint32_t s = scale.s.m, top = 20;
-    int32_t base = scale.s.e + 16 - 15 + 16 - 1, pairs = p->type != TP_TP3; // of rows lie together
-    size_t size = tp_own(p->type, p->cols).size;
+    int32_t base = scale.s.e + 16 - 15 + 16 - 1;
+    // from one factor to the next, and to the one after that: those of a pair of rows lie together
+    size_t size = tp_own(p->type, p->cols).size, step = p->type == TP_TP3 ? size : 4;
+    size_t other = p->type == TP_TP3 ? size : size - 4, turn = step ^ other;
     const uint8_t *w = p->w;
-    for (float *end = y + p->rows; y < end; w += size) {
-        const uint32_t *factors = (const uint32_t *)(const void *)w;
-        *y++ = own_to_float(*sums++, factors[0], s, base, &top);
-        if (pairs) {
-            *y++ = own_to_float(*sums++, factors[1], s, base, &top);
-        }
+    for (float *end = y + p->rows; y < end; w += step, step ^= turn) {
+        *y++ = own_to_float(*sums++, *(const uint32_t *)(const void *)w, s, base, &top);
     }
 }
 
@@ -75,12 +69,9 @@ void tp_rows_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale) {
             bits += SIGN;
         }
         top = tp_highest_bit(size, top);
-        uint32_t m = ((size << (31 - top)) >> 16) * factor, exponent = top;
-        if (m < 1u << 31) {
-            --exponent;
-            m <<= 1;
-        }
-        y[i] = tp_from_bits(bits + (exponent << 23) + (m >> 8));
+        int32_t exponent = (int32_t)top;
+        uint32_t m = tp_raise(((size << (31 - top)) >> 16) * factor, 1, &exponent);
+        y[i] = tp_from_bits(bits + ((uint32_t)exponent << 23) + (m >> 8));
     }
 }
 
@@ -123,9 +114,9 @@ static int32_t dot_blocks(const tp_product_t *p, uint32_t row, const int8_t *q, 
             sum += dots >> shift;
             continue;
         }
-        sum = tp_add_scaled(sum, tp_cut(dots, format), part.d, t + shift);
+        sum = tp_add_scaled(sum, tp_cut(dots, format->over), part.d, t + shift);
         if (format->m_at != TP_NONE) {
-            sum = tp_add_scaled(sum, tp_cut(mins, format), part.m, t + shift);
+            sum = tp_add_scaled(sum, tp_cut(mins, format->over), part.m, t + shift);
         }
     }
     return sum;

@@ -9,16 +9,19 @@
 // out for nothing in VCVT, which takes a binary point. Q8_0: SXTB16 and the activations as they are.
 //
 // A block of 32 activations of one token is 18 words: offset, 16 words of int16 pairs in the order
-// in which weights come out, scale (float). Of each four tokens the blocks are interleaved: four
-// offsets, then for each 8 weights four words of each token, four scales. Tokens that are left
-// over at the end are stored one by one.
+// in which weights come out, scale (float). Of each two tokens the blocks are interleaved: both
+// offsets, then for each 4 weights two words of each token, both scales. These meet two rows, whose
+// weights are unpacked once for all tokens, as plain numbers; so here Q4_0's offset is -8 * sum(x), the
+// activations are as they are, and one loop serves both types. A token that is left over at the end is
+// stored alone.
 //
 // VMLA rounds between its product and its sum, as the portable kernel does.
 //
-// Q4_K and Q6_K, one token after the other. Four masks on a word of Q4_K bring out pairs of two blocks
-// of 32, each with a sum of its own; Q6_K puts six bits together in bytes. A block of 256 activations
-// is 128 words of pairs, the sums of its blocks of 32 (Q4_K) or 16 (Q6_K) as pairs, for what is added
-// to all values of one, and the scale.
+// Q4_K and Q6_K. Four masks on a word of Q4_K bring out pairs of two blocks of 32, each with a sum of its
+// own; Q6_K puts six bits together in bytes. A block of 256 activations is 128 words of pairs, the sums of
+// its blocks of 32 (Q4_K) or 16 (Q6_K) as pairs, for what is added to all values of one, and the scale;
+// with Q4_K the scale comes before these sums too. Of four tokens and more those of Q4_K are interleaved
+// in twos as above; Q6_K goes one token after the other.
 #include "../isa.h"
 
 #if defined(TP_PATH_FLOAT) && defined(TP_ISA_ARMV7EM)
@@ -117,36 +120,34 @@ static inline int is_own(uint32_t type) {
 }
 
 static inline uint32_t k_words(uint32_t type) {
-    return 128 + (type == TP_Q4_K ? 4 : 8) + 1;
+    return type == TP_Q4_K ? 128 + 1 + 4 + 1 : 128 + 8 + 1;
 }
 
-// x: of a block of 256, of which these are values 32 * b and on.
-static void put_k(uint32_t type, uint32_t *x, uint32_t b, const int8_t *q, float scale) {
-    int16_t *sums = (int16_t *)(void *)(x + 128);
+// x: of a block of 256, of which these are values 32 * b and on, of token i of so many that lie interleaved.
+static void put_k(uint32_t type, uint32_t *x, uint32_t group, uint32_t i, uint32_t b, const int8_t *q, float scale) {
+    // Q4_K: pairs of blocks b and b + 1 in turn. Q6_K: of each four columns those 64, 32 and 96 further on.
+    uint32_t apart = type == TP_Q4_K ? 2 * group : 1;
+    uint32_t *to = x + (type == TP_Q4_K ? b / 2 * 32 * group + 2 * i + b % 2
+        : b / 4 * 64 + b % 2 * 4 + b / 2 % 2 * 2);
     int32_t sum[2] = { 0, 0 };
-    for (uint32_t j = 0; j < TP_BLOCK; ++j) {
-        sum[j / 16] += q[j];
+    for (uint32_t j = 0; j < TP_BLOCK; j += 4, to += type == TP_Q4_K ? 4 * group : 8) {
+        uint32_t word = load((const uint8_t *)q + j), even = sxtb16(word), odd = sxtb16_8(word);
+        to[0] = even;
+        to[apart] = odd;
+        sum[j / 16] = smlad(even, 0x00010001, smlad(odd, 0x00010001, sum[j / 16]));
     }
     if (type == TP_Q4_K) {
-        // pairs of blocks b and b + 1 in turn
-        uint32_t *to = x + b / 2 * 32 + b % 2;
-        for (uint32_t j = 0; j < TP_BLOCK; j += 4, to += 4) {
-            to[0] = pair(q[j], q[j + 2]);
-            to[2] = pair(q[j + 1], q[j + 3]);
-        }
         // mins come out of a word as bytes 0 and 2, then 1 and 3
-        sums[b / 4 * 4 + b % 2 * 2 + b / 2 % 2] = (int16_t)(sum[0] + sum[1]);
+        x += 128 * group;
+        int16_t *sums = (int16_t *)(void *)(x + group + b / 4 * 2 * group + 2 * i + b % 2);
+        sums[b / 2 % 2] = (int16_t)(sum[0] + sum[1]);
+        *(float *)(x + i) = *(float *)(x + 5 * group + i) = scale;
     } else {
-        // of each four columns those 64, 32 and 96 further on
-        uint32_t *to = x + b / 4 * 64 + b % 2 * 4 + b / 2 % 2 * 2;
-        for (uint32_t j = 0; j < TP_BLOCK; j += 4, to += 8) {
-            to[0] = pair(q[j], q[j + 2]);
-            to[1] = pair(q[j + 1], q[j + 3]);
-        }
+        int16_t *sums = (int16_t *)(void *)(x + 128);
         sums[b / 2 * 4 + b % 2] = (int16_t)sum[0];
         sums[b / 2 * 4 + 2 + b % 2] = (int16_t)sum[1];
+        *(float *)(x + 136) = scale;
     }
-    *(float *)(x + k_words(type) - 1) = scale;
 }
 
 static inline int is_k(uint32_t type) {
@@ -163,11 +164,19 @@ size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
     return type == TP_Q4_0 || type == TP_Q8_0 ? (size_t)cols / TP_BLOCK * BLOCK_BYTES : 0;
 }
 
+// How many of n tokens lie interleaved in pairs. To unpack Q4_K for less than four is not worth it.
+__attribute__((noinline))
+static uint32_t paired(uint32_t type, uint32_t n) {
+    int pairs = type == TP_Q4_0 || type == TP_Q8_0 || (type == TP_Q4_K && n >= 4);
+    return pairs ? n & ~1u : 0;
+}
 
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
     const int8_t *q, tp_scale_t scale) {
+    uint32_t group = t < paired(type, n) ? 2 : 1, i = t & (group - 1);
     if (is_k(type)) {
-        put_k(type, (uint32_t *)x + (t * (cols / 256) + b / 8) * k_words(type), b % 8, q, scale);
+        uint32_t *block = (uint32_t *)x + ((t - i) * (cols / 256) + b / 8 * group) * k_words(type);
+        put_k(type, block, group, i, b % 8, q, scale);
         return;
     }
     if (is_own(type)) {
@@ -175,33 +184,31 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
         put_own(type, to, q, scale, (b + 1) % (TP_MAX_GROUP / TP_BLOCK) == 0 || b + 1 == cols / TP_BLOCK);
         return;
     }
-    uint32_t group = (n - (t & ~3u)) >= 4 ? 4 : 1; // tokens that lie interleaved with this one
-    uint32_t *block = (uint32_t *)x + (t & ~(group - 1)) * (cols / TP_BLOCK) * BLOCK_WORDS
-        + b * group * BLOCK_WORDS;
-    uint32_t i = t & (group - 1);
-    uint32_t *to = block + group + 4 * i;
+    uint32_t *block = (uint32_t *)x + (t - i) * (cols / TP_BLOCK) * BLOCK_WORDS + b * group * BLOCK_WORDS;
+    uint32_t *to = block + group + 2 * i;
+    uint32_t far = type == TP_Q4_0 ? 16 : 4; // from the first of eight values to the fifth
+    const uint8_t *from = (const uint8_t *)q;
     int32_t sum = 0;
-    for (uint32_t j = 0; j < TP_BLOCK; j += 8, to += 4 * group) {
+    for (uint32_t j = 0; j < TP_BLOCK; j += 8, to += 4 * group, from += type == TP_Q4_0 ? 4 : 8) {
+        uint32_t first = load(from), second = load(from + far);
+        uint32_t first_0 = sxtb16(first), first_1 = sxtb16_8(first);
+        uint32_t second_0 = sxtb16(second), second_1 = sxtb16_8(second);
         if (type == TP_Q4_0) {
-            uint32_t low = load((const uint8_t *)q + j / 2), high = load((const uint8_t *)q + j / 2 + 16);
-            uint32_t low_0 = sxtb16(low), low_1 = sxtb16_8(low);
-            to[0] = sxtb16(high);
-            to[1] = ssub16(low_0 << 4 & 0xfff0fff0u, to[0]);
-            to[2] = sxtb16_8(high);
-            to[3] = ssub16(low_1 << 4 & 0xfff0fff0u, to[2]);
-            sum = smlad(low_0, 0x00010001, sum);
-            sum = smlad(low_1, 0x00010001, sum);
-            sum = smlad(to[0], 0x00010001, sum);
-            sum = smlad(to[2], 0x00010001, sum);
-        } else {
-            uint32_t first = load((const uint8_t *)q + j), second = load((const uint8_t *)q + j + 4);
-            to[0] = sxtb16(first);
-            to[1] = sxtb16_8(first);
-            to[2] = sxtb16(second);
-            to[3] = sxtb16_8(second);
+            sum = smlad(first_0, 0x00010001, sum);
+            sum = smlad(first_1, 0x00010001, sum);
+            sum = smlad(second_0, 0x00010001, sum);
+            sum = smlad(second_1, 0x00010001, sum);
+            if (group == 1) {
+                first_0 = ssub16(first_0 << 4 & 0xfff0fff0u, second_0);
+                first_1 = ssub16(first_1 << 4 & 0xfff0fff0u, second_1);
+            }
         }
+        to[0] = first_0;
+        to[1] = second_0;
+        to[2 * group] = first_1;
+        to[2 * group + 1] = second_1;
     }
-    block[i] = (uint32_t)(-8 * 16 * sum);
+    block[i] = (uint32_t)(group == 1 ? -8 * 16 * sum : -8 * sum);
     ((float *)block)[17 * group + i] = scale;
 }
 
@@ -263,14 +270,14 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
 // spare once it is free; from: the sum to add to.
 #define Q4(w, spare, sum, from, next) \
     "uxtb16 " spare ", " w "\n" \
-    "smlad " sum ", " spare ", r5, " from "\n" \
+    "smlad " sum ", " spare ", r6, " from "\n" \
     "and " spare ", " spare ", #0x000f000f\n" \
-    "smlad " sum ", " spare ", r6, " sum "\n" \
+    "smlad " sum ", " spare ", r5, " sum "\n" \
     "uxtb16 " w ", " w ", ror #8\n" \
     next \
-    "smlad " sum ", " w ", r7, " sum "\n" \
+    "smlad " sum ", " w ", r8, " sum "\n" \
     "and " w ", " w ", #0x000f000f\n" \
-    "smlad " sum ", " w ", r8, " sum "\n"
+    "smlad " sum ", " w ", r7, " sum "\n"
 
 // Eight weights of four rows. The first four products of a block add to r4, row 0's, which holds
 // the offset: so it must come last.
@@ -321,181 +328,287 @@ static void q8_0_rows4(float *y, const uint8_t *w, const void *x, size_t stride,
         ".syntax unified\n"
         ENTER4
         "ldmia r2!, {r4-r8}\n"
-        Q8_ROWS("r5", "r6", SET)
-        Q8_ROWS("r7", "r8", ADD)
+        Q8_ROWS("r5", "r7", SET)
+        Q8_ROWS("r6", "r8", ADD)
         "ldmia r2!, {r5-r8}\n"
-        Q8_ROWS("r5", "r6", ADD)
-        Q8_ROWS("r7", "r8", ADD)
+        Q8_ROWS("r5", "r7", ADD)
+        Q8_ROWS("r6", "r8", ADD)
         "ldmia r2!, {r5-r8}\n"
-        Q8_ROWS("r5", "r6", ADD)
-        Q8_ROWS("r7", "r8", ADD)
+        Q8_ROWS("r5", "r7", ADD)
+        Q8_ROWS("r6", "r8", ADD)
         "ldmia r2!, {r5-r8}\n"
-        Q8_ROWS("r5", "r6", ADD)
-        Q8_ROWS("r7", "r8", ADD)
+        Q8_ROWS("r5", "r7", ADD)
+        Q8_ROWS("r6", "r8", ADD)
         LEAVE4("")
         );
 }
 
-// Several tokens: a stretch of a row is unpacked once for all of them. out: for each block the scale
-// as float, then 16 words of pairs as the products want them.
-//   r0 out, r1 row, r2 blocks left; r3 to r6 pairs, r7 r12 weights.
-#define UNPACK(EIGHT) \
+// Several tokens: a stretch of two rows is unpacked once for all of them. out: for each block 16 times
+// two words of pairs, of the rows in turn, then both scales as floats.
+//   r0 out, r1 r2 rows, r3 blocks left, r4 to r11 pairs, r12 lr weights.
+#define UNPACK(begin, EIGHT) \
     ".syntax unified\n" \
-    "push {r4-r7, lr}\n" \
+    "push {r4-r11, lr}\n" \
+    begin \
     "1:\n" \
-    "ldrh r3, [r1], #2\n" \
-    "vmov s0, r3\n" \
+    "ldrh r4, [r1], #2\n" \
+    "ldrh r5, [r2], #2\n" \
+    "vmov s0, s1, r4, r5\n" \
     "vcvtb.f32.f16 s0, s0\n" \
-    "vstmia r0!, {s0}\n" \
+    "vcvtb.f32.f16 s1, s1\n" \
     EIGHT EIGHT EIGHT EIGHT \
-    "subs r2, #1\n" \
+    "vstmia r0!, {s0, s1}\n" \
+    "subs r3, #1\n" \
     "bne 1b\n" \
-    "pop {r4-r7, pc}\n"
+    "pop {r4-r11, pc}\n"
+
+#define UNPACK_Q4(row, a, b, c, d) \
+    "ldr lr, [" row "], #4\n" \
+    "and " a ", r12, lr\n" \
+    "and " b ", r12, lr, lsr #4\n" \
+    "and " c ", r12, lr, lsr #8\n" \
+    "and " d ", r12, lr, lsr #12\n"
 
 __attribute__((naked, noinline))
-static void q4_0_unpack(uint32_t *out, const uint8_t *w, uint32_t blocks) {
+static void q4_0_unpack(uint32_t *out, const uint8_t *row0, const uint8_t *row1, uint32_t blocks) {
     __asm volatile (UNPACK(
-        "ldr r7, [r1], #4\n"
-        "uxtb16 r3, r7\n"
-        "uxtb16 r5, r7, ror #8\n"
-        "and r4, r3, #0x000f000f\n"
-        "and r6, r5, #0x000f000f\n"
-        "stmia r0!, {r3-r6}\n"
+        "mov r12, #0x000f000f\n",
+        UNPACK_Q4("r1", "r4", "r5", "r8", "r9")
+        UNPACK_Q4("r2", "r6", "r7", "r10", "r11")
+        "stmia r0!, {r4-r11}\n"
         ));
 }
 
+#define UNPACK_Q8(row, a, b, c, d) \
+    "ldr r12, [" row "], #4\n" \
+    "ldr lr, [" row "], #4\n" \
+    "sxtb16 " a ", r12\n" \
+    "sxtb16 " b ", lr\n" \
+    "sxtb16 " c ", r12, ror #8\n" \
+    "sxtb16 " d ", lr, ror #8\n"
+
 __attribute__((naked, noinline))
-static void q8_0_unpack(uint32_t *out, const uint8_t *w, uint32_t blocks) {
+static void q8_0_unpack(uint32_t *out, const uint8_t *row0, const uint8_t *row1, uint32_t blocks) {
     __asm volatile (UNPACK(
-        "ldr r7, [r1], #4\n"
-        "ldr r12, [r1], #4\n"
-        "sxtb16 r3, r7\n"
-        "sxtb16 r4, r7, ror #8\n"
-        "sxtb16 r5, r12\n"
-        "sxtb16 r6, r12, ror #8\n"
-        "stmia r0!, {r3-r6}\n"
+        "",
+        UNPACK_Q8("r1", "r4", "r5", "r8", "r9")
+        UNPACK_Q8("r2", "r6", "r7", "r10", "r11")
+        "stmia r0!, {r4-r11}\n"
         ));
 }
 
-// What one unpacked stretch of a row has to do with each four interleaved tokens.
+// What an unpacked stretch of two rows has to do with each two interleaved tokens.
 typedef struct {
-    uint32_t bytes;      // of a stretch of four tokens in x
+    uint32_t bytes;      // of a stretch of two tokens in x
     uint32_t more;       // whether y holds the sum so far
-    uint32_t gap;        // bytes in x to the next four tokens' stretch
+    uint32_t gap;        // bytes in x to the next two tokens' stretch
     uint32_t row_bytes;  // of y
-    uint32_t groups;     // of four tokens, 1 or more; counted down
+    uint32_t pairs;      // of tokens, 1 or more; counted down
 } job_t;
 
-// y of each token (+)= the products of an unpacked stretch.
-//   r1 weights, r2 x; r4 to r7 sums of tokens 0 to 3; r8 to r11 activations; r0 r3 r12 lr pairs;
-//   s8 scale, s12 to s15 the results, s9 end of x, s10 begin of weights, s11 y, [sp] job.
-#define TOKEN(sum) \
-    "ldmia r2!, {r8-r11}\n" \
-    "smlad " sum ", r0, r8, " sum "\n" \
-    "smlad " sum ", r3, r9, " sum "\n" \
-    "smlad " sum ", r12, r10, " sum "\n" \
-    "smlad " sum ", lr, r11, " sum "\n"
+// Four columns of two rows and two tokens; from0, from1: what the first products are added to.
+#define TILE(from0, from1) \
+    "ldmia r1!, {r0, r3, r8, r9}\n" \
+    "ldmia r2!, {r10, r11, r12, lr}\n" \
+    "smlad r6, r8, r10, " from0 "\n" \
+    "smlad r7, r8, r12, " from1 "\n" \
+    "smlad r4, r0, r10, r4\n" \
+    "smlad r5, r0, r12, r5\n" \
+    "smlad r6, r9, r11, r6\n" \
+    "smlad r7, r9, lr, r7\n" \
+    "smlad r4, r3, r11, r4\n" \
+    "smlad r5, r3, lr, r5\n"
 
-#define EIGHT_OF_TOKENS \
-    "ldmia r1!, {r0, r3, r12, lr}\n" \
-    TOKEN("r4") TOKEN("r5") TOKEN("r6") TOKEN("r7")
-
-// point: operand of VCVT that takes the factor out
-#define TOKENS4(point) \
+// y of each token and both rows (+)= the products of an unpacked stretch.
+//   r1 weights, r2 x; r4 to r7 sums of row 0 and tokens 0 and 1, of row 1; r10 r11, r12 lr activations;
+//   r0 r3, r8 r9 pairs; s12 to s15 the results, s8 end of x, s9 begin of weights, s10 y, [sp] job.
+#define TILES_ENTER \
     ".syntax unified\n" \
     "push {r3-r11, lr}\n" \
-    "vmov s10, s11, r1, r0\n" \
+    "vmov s9, s10, r1, r0\n" \
+    "ldmia r3, {r3-r7}\n" \
     "1:\n" \
-    "ldr r12, [sp]\n" \
-    "ldrd r4, r5, [r12]\n" \
-    "adds r4, r4, r2\n" \
-    "vmov s9, r4\n" \
-    "movs r4, #0\n" \
-    "vmov s12, s13, r4, r4\n" \
-    "vmov s14, s15, r4, r4\n" \
-    "cbz r5, 2f\n" \
-    "vmov r0, s11\n" \
-    "ldr r4, [r12, #12]\n" \
-    "vldr s12, [r0]\n" \
-    "adds r0, r0, r4\n" \
-    "vldr s13, [r0]\n" \
-    "adds r0, r0, r4\n" \
-    "vldr s14, [r0]\n" \
-    "adds r0, r0, r4\n" \
-    "vldr s15, [r0]\n" \
-    "2:\n" \
-    "vldmia r1!, {s8}\n" \
-    "ldmia r2!, {r4-r7}\n" \
-    EIGHT_OF_TOKENS EIGHT_OF_TOKENS EIGHT_OF_TOKENS EIGHT_OF_TOKENS \
-    "vldmia r2!, {s4-s7}\n" \
-    "vmov s0, s1, r4, r5\n" \
-    "vmov s2, s3, r6, r7\n" \
-    "vmul.f32 s4, s8, s4\n" \
-    "vmul.f32 s5, s8, s5\n" \
-    "vmul.f32 s6, s8, s6\n" \
-    "vmul.f32 s7, s8, s7\n" \
-    "vcvt.f32.s32 s0, s0" point "\n" \
-    "vcvt.f32.s32 s1, s1" point "\n" \
-    "vcvt.f32.s32 s2, s2" point "\n" \
-    "vcvt.f32.s32 s3, s3" point "\n" \
+    "adds r3, r3, r2\n" \
+    "movs r5, #0\n" \
+    "vmov s8, r3\n" \
+    "vmov s12, s13, r5, r5\n" \
+    "vmov s14, s15, r5, r5\n" \
+    "cbz r4, 2f\n" \
+    "vldmia r0, {s12, s13}\n" \
+    "adds r0, r0, r6\n" \
+    "vldmia r0, {s14, s15}\n" \
+    "2:\n"
+
+// The end of a block, of which all scales follow.
+#define TILES_LEAVE \
+    "vldmia r1!, {s0, s1}\n" \
+    "vldmia r2!, {s2, s3}\n" \
+    "vmul.f32 s4, s0, s2\n" \
+    "vmul.f32 s5, s1, s2\n" \
+    "vmul.f32 s6, s0, s3\n" \
+    "vmul.f32 s7, s1, s3\n" \
+    "vmov s0, s1, r4, r6\n" \
+    "vmov s2, s3, r5, r7\n" \
+    "vmov r12, s8\n" \
+    "vcvt.f32.s32 s0, s0\n" \
+    "vcvt.f32.s32 s1, s1\n" \
+    "vcvt.f32.s32 s2, s2\n" \
+    "vcvt.f32.s32 s3, s3\n" \
+    "cmp r2, r12\n" \
     "vmla.f32 s12, s4, s0\n" \
     "vmla.f32 s13, s5, s1\n" \
     "vmla.f32 s14, s6, s2\n" \
     "vmla.f32 s15, s7, s3\n" \
-    "vmov r12, s9\n" \
-    "cmp r2, r12\n" \
     "bne 2b\n" \
     "ldr r12, [sp]\n" \
-    "vmov r1, r0, s10, s11\n" \
-    "ldrd r3, r4, [r12, #8]\n" \
-    "ldr r5, [r12, #16]\n" \
-    "adds r2, r2, r3\n" \
-    "vstr s12, [r0]\n" \
-    "adds r0, r0, r4\n" \
-    "vstr s13, [r0]\n" \
-    "adds r0, r0, r4\n" \
-    "vstr s14, [r0]\n" \
-    "adds r0, r0, r4\n" \
-    "vstr s15, [r0]\n" \
-    "adds r0, r0, r4\n" \
-    "vmov s11, r0\n" \
-    "subs r5, #1\n" \
-    "str r5, [r12, #16]\n" \
+    "vmov r1, r0, s9, s10\n" \
+    "ldmia r12, {r3-r7}\n" \
+    "vstmia r0, {s12, s13}\n" \
+    "adds r0, r0, r6\n" \
+    "adds r2, r2, r5\n" \
+    "vstmia r0, {s14, s15}\n" \
+    "adds r0, r0, r6\n" \
+    "subs r7, #1\n" \
+    "vmov s10, r0\n" \
+    "str r7, [r12, #16]\n" \
     "bne 1b\n" \
     "pop {r3-r11, pc}\n"
 
 __attribute__((naked, noinline))
-static void q4_0_tokens4(float *y, const uint32_t *w, const void *x, job_t *job) {
-    __asm volatile (TOKENS4(", #4"));
+static void tokens2(float *y, const uint32_t *w, const void *x, job_t *job) {
+    __asm volatile (
+        TILES_ENTER
+        "ldmia r2!, {r4, r5}\n"
+        TILE("r4", "r5") TILE("r6", "r7") TILE("r6", "r7") TILE("r6", "r7")
+        TILE("r6", "r7") TILE("r6", "r7") TILE("r6", "r7") TILE("r6", "r7")
+        TILES_LEAVE
+        );
 }
 
+// The same for Q4_K, whose block counts as two: the products, then those of mins with the sums of
+// activations. Each begins with its bytes in w. s11: where it ends.
 __attribute__((naked, noinline))
-static void q8_0_tokens4(float *y, const uint32_t *w, const void *x, job_t *job) {
-    __asm volatile (TOKENS4(""));
+static void q4_k_tokens2(float *y, const uint32_t *w, const void *x, job_t *job) {
+    __asm volatile (
+        TILES_ENTER
+        "ldr r3, [r1], #4\n"
+        "movs r4, #0\n"
+        "movs r5, #0\n"
+        "adds r3, r3, r1\n"
+        "movs r6, #0\n"
+        "movs r7, #0\n"
+        "vmov s11, r3\n"
+        "3:\n"
+        TILE("r6", "r7") TILE("r6", "r7")
+        "vmov r12, s11\n"
+        "cmp r1, r12\n"
+        "bne 3b\n"
+        TILES_LEAVE
+        );
 }
 
-#define STRETCH (16) // blocks of a row that are unpacked at once, on the stack
+// The scales of a block of Q4_K, and its mins as pairs.
+static inline void q4_k_scales(const uint8_t *block, uint32_t *scales, uint32_t *mins) {
+    uint32_t s = load(block + 4), m = load(block + 8), high = load(block + 12);
+    scales[0] = s & 0x3f3f3f3fu;
+    scales[1] = (high & 0x0f0f0f0fu) | (s >> 6 & 0x03030303u) << 4;
+    uint32_t low = m & 0x3f3f3f3fu;
+    high = (high >> 4 & 0x0f0f0f0fu) | (m >> 6 & 0x03030303u) << 4;
+    mins[0] = uxtb16(low);
+    mins[1] = uxtb16_8(low);
+    mins[2] = uxtb16(high);
+    mins[3] = uxtb16_8(high);
+}
 
-// One row of a product with groups times four tokens. y: of token 0 and that row.
-static void row_of_tokens(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, uint32_t rows,
-    uint32_t blocks, uint32_t groups) {
-    uint32_t unpacked[STRETCH * 17];
-    for (uint32_t b = 0; b < blocks; b += STRETCH) {
-        uint32_t count = blocks - b < STRETCH ? blocks - b : STRETCH;
-        job_t job = {
-            count * 4 * BLOCK_BYTES, b, (blocks - count) * 4 * BLOCK_BYTES, rows * sizeof(float), groups,
-        };
-        if (type == TP_Q4_0) {
-            q4_0_unpack(unpacked, w + b * 18, count);
-            q4_0_tokens4(y, unpacked, x + b * 4 * BLOCK_BYTES, &job);
-        } else {
-            q8_0_unpack(unpacked, w + b * 34, count);
-            q8_0_tokens4(y, unpacked, x + b * 4 * BLOCK_BYTES, &job);
+// The values of a block of a row times their scales, which fit 10 bits: only the sum over the block is left
+// to be scaled. Two words at a time, with room for two of the other row. scales: eight, on a multiple of
+// 8, by which the end is known.
+//   r0 out, r1 w, r2 scales, r3 mask, r4 r5 scales, r6 weights, r7 to r10 pairs, r11 times that are left.
+__attribute__((naked, noinline))
+static void q4_k_multiply(uint32_t *out, const uint8_t *w, const uint64_t *scales) {
+    __asm volatile (
+        ".syntax unified\n"
+        "push {r4-r11, lr}\n"
+        "mov r3, #0x000f000f\n"
+        "1:\n"
+        "ldrb r4, [r2], #1\n"
+        "ldrb r5, [r2], #1\n"
+        "mov r11, #8\n"
+        "2:\n"
+        "ldr r6, [r1], #4\n"
+        "and r7, r3, r6\n"
+        "and r8, r3, r6, lsr #4\n"
+        "and r9, r3, r6, lsr #8\n"
+        "and r10, r3, r6, lsr #12\n"
+        "mul r7, r7, r4\n"
+        "mul r8, r8, r5\n"
+        "mul r9, r9, r4\n"
+        "mul r10, r10, r5\n"
+        "strd r7, r8, [r0], #16\n"
+        "strd r9, r10, [r0], #16\n"
+        "subs r11, #1\n"
+        "bne 2b\n"
+        "lsls r12, r2, #29\n"
+        "bne 1b\n"
+        "pop {r4-r11, pc}\n"
+        );
+}
+
+// A block of one of two rows, as q4_k_tokens2 wants both.
+static void q4_k_unpack(uint32_t *out, const uint8_t *block, uint32_t row) {
+    uint64_t scales;
+    uint32_t mins[4], d = load(block);
+    q4_k_scales(block, (uint32_t *)&scales, mins);
+    *out++ = 1024;
+    q4_k_multiply(out + 2 * row, block + 16, &scales);
+    out += 256;
+    ((float *)out)[row] = tp_from_f16(d & 0xffff);
+    out += 2;
+    *out++ = 32;
+    for (uint32_t k = 0; k < 4; ++k) {
+        out[k / 2 * 4 + 2 * row + k % 2] = mins[k];
+    }
+    ((float *)out)[8 + row] = -tp_from_f16(d >> 16);
+}
+
+#define STRETCH (12) // blocks of two rows that are unpacked at once, on the stack
+
+// Two rows, stride bytes apart, of a product with pairs of tokens. y: of token 0 and the first row, tokens
+// row_bytes apart.
+static void rows_of_tokens(const tp_product_t *p, float *y, const uint8_t *w, size_t stride, const void *from,
+    uint32_t row_bytes, uint32_t pairs) {
+    const uint8_t *x = from;
+    uint32_t unpacked[STRETCH * 34]; // more than the 270 of a block of Q4_K
+    uint32_t blocks = p->cols / TP_BLOCK, most = STRETCH, bytes = 2 * BLOCK_BYTES;
+    if (p->type == TP_Q4_K) {
+        blocks /= 8;
+        most = 1;
+        bytes = 2 * 4 * k_words(TP_Q4_K);
+    }
+    for (uint32_t b = 0; b < blocks; b += most) {
+        uint32_t count = blocks - b < most ? blocks - b : most;
+        job_t job = { count * bytes, b, (blocks - count) * bytes, row_bytes, pairs };
+        if (p->type == TP_Q4_K) {
+            q4_k_unpack(unpacked, w, 0);
+            q4_k_unpack(unpacked, w + stride, 1);
+            w += 144;
+            q4_k_tokens2(y, unpacked, x, &job);
+            x += bytes;
+            continue;
         }
+        if (p->type == TP_Q4_0) {
+            q4_0_unpack(unpacked, w, w + stride, count);
+            w += STRETCH * 18;
+        } else {
+            q8_0_unpack(unpacked, w, w + stride, count);
+            w += STRETCH * 34;
+        }
+        tokens2(y, unpacked, x, &job);
+        x += STRETCH * 2 * BLOCK_BYTES;
     }
 }
 
-static void rows4(uint32_t type, float *y, const uint8_t *w, const uint8_t *x, size_t stride, const uint8_t *x_end) {
+static void rows4(uint32_t type, float *y, const uint8_t *w, const void *x, size_t stride, const void *x_end) {
     if (type == TP_Q4_0) {
         q4_0_rows4(y, w, x, stride, x_end);
     } else {
@@ -672,31 +785,25 @@ static void tp3_rows(float *y, const uint8_t *blocks, const uint32_t *x, size_t 
         );
 }
 
-static void own_matmul(const tp_product_t *p) {
+static void own_token(const tp_product_t *p, float *y, const uint32_t *x, const uint32_t *x_end) {
     tp_own_t own = tp_own(p->type, p->cols);
-    uint32_t x_words = tp_isa_x_bytes(p->type, p->cols) / 4;
-    const uint32_t *x = p->x;
-    float *y = p->y;
     // the products of TPT are made twice as great, as those of TP2 are
     float times = p->type == TP_TPT ? 0.5f : 1.0f;
-    for (uint32_t t = 0; t < p->n; ++t, x += x_words) {
-        const uint8_t *w = p->w;
-        if (p->type != TP_TP3) {
-            pairs_t pairs = { y, y + p->rows, w, own.size, x, own.blocks, x + x_words, times };
-            pair_rows(&pairs);
-            y += p->rows;
-            continue;
-        }
-        for (uint32_t r = 0; r < p->rows; r += 2) {
-            float sums[2];
-            size_t stride = r + 1 < p->rows ? own.size : 0;
-            tp3_rows(sums, w + own.blocks, x, stride, x + x_words, w + own.scales);
-            *y++ = *(const float *)(const void *)w * sums[0];
-            w += stride;
-            if (stride != 0) {
-                *y++ = *(const float *)(const void *)w * sums[1];
-                w += own.size;
-            }
+    const uint8_t *w = p->w;
+    if (p->type != TP_TP3) {
+        pairs_t pairs = { y, y + p->rows, w, own.size, x, own.blocks, x_end, times };
+        pair_rows(&pairs);
+        return;
+    }
+    for (uint32_t r = 0; r < p->rows; r += 2) {
+        float sums[2];
+        size_t stride = r + 1 < p->rows ? own.size : 0;
+        tp3_rows(sums, w + own.blocks, x, stride, x_end, w + own.scales);
+        *y++ = *(const float *)(const void *)w * sums[0];
+        w += stride;
+        if (stride != 0) {
+            *y++ = *(const float *)(const void *)w * sums[1];
+            w += own.size;
         }
     }
 }
@@ -755,52 +862,50 @@ static void q4_k_rows(int32_t *sums, const uint8_t *w0, const uint32_t *x, const
         );
 }
 
-// The scales of a block of Q4_K as bytes; returns the sum of its mins times those of activations.
-static inline int32_t q4_k_scales(const uint8_t *block, uint64_t *scales, const uint32_t *sums) {
-    uint32_t s = load(block + 4), m = load(block + 8), high = load(block + 12);
-    *scales = (s & 0x3f3f3f3fu) | (uint64_t)((high & 0x0f0f0f0fu) | (s >> 6 & 0x03030303u) << 4) << 32;
-    uint32_t low = m & 0x3f3f3f3fu;
-    high = (high >> 4 & 0x0f0f0f0fu) | (m >> 6 & 0x03030303u) << 4;
-    int32_t sum = smlad(uxtb16(low), sums[0], 0);
-    sum = smlad(uxtb16_8(low), sums[1], sum);
-    sum = smlad(uxtb16(high), sums[2], sum);
-    return smlad(uxtb16_8(high), sums[3], sum);
+static inline int32_t q4_k_mins(const uint32_t *mins, const uint32_t *sums) {
+    int32_t sum = smlad(mins[0], sums[0], 0);
+    sum = smlad(mins[1], sums[1], sum);
+    sum = smlad(mins[2], sums[2], sum);
+    return smlad(mins[3], sums[3], sum);
 }
 
+// y + d * da * dots - dmin * da * mins, rounded after each step.
 static inline float q4_k_add(float y, const uint8_t *block, float da, int32_t dots, int32_t mins) {
-    uint32_t scales = load(block);
-    y += tp_from_f16(scales & 0xffff) * da * (float)dots;
-    return y - tp_from_f16(scales >> 16) * da * (float)mins;
+    float scales = tp_from_bits(load(block)), d, dmin;
+    __asm ("vcvtb.f32.f16 %0, %1" : "=t" (d) : "t" (scales));
+    __asm ("vcvtt.f32.f16 %0, %1" : "=t" (dmin) : "t" (scales));
+    __asm ("vmla.f32 %0, %1, %2" : "+t" (y) : "t" (d * da), "t" ((float)dots));
+    __asm ("vmls.f32 %0, %1, %2" : "+t" (y) : "t" (dmin * da), "t" ((float)mins));
+    return y;
 }
 
-static void q4_k_matmul(const tp_product_t *p) {
+static void q4_k_token(const tp_product_t *p, float *y, const uint32_t *x, const uint32_t *x_end) {
     size_t stride = tp_row_bytes(TP_Q4_K, p->cols);
-    uint32_t x_words = tp_isa_x_bytes(TP_Q4_K, p->cols) / 4;
-    const uint32_t *x = p->x;
-    float *y = p->y;
-    for (uint32_t t = 0; t < p->n; ++t, x += x_words) {
-        const uint8_t *w = p->w;
-        for (uint32_t r = 0; r < p->rows; r += 2, w += 2 * stride, y += 2) {
-            size_t next = r + 1 < p->rows ? stride : 0;
-            const uint8_t *block = w;
-            float sum0 = 0.0f, sum1 = 0.0f;
-            for (const uint32_t *at = x; at < x + x_words; at += k_words(TP_Q4_K), block += 144) {
-                uint64_t scales[2];
-                int32_t dots[2];
-                int32_t mins0 = q4_k_scales(block, &scales[0], at + 128);
-                int32_t mins1 = q4_k_scales(block + next, &scales[1], at + 128);
-                float da = tp_from_bits(at[132]);
-                q4_k_rows(dots, block + 16, at, block + next + 16, (const uint8_t *)scales);
-                sum0 = q4_k_add(sum0, block, da, dots[0], mins0);
-                sum1 = q4_k_add(sum1, block + next, da, dots[1], mins1);
-            }
-            y[0] = sum0;
-            if (next == 0) {
-                ++y;
-                break;
-            }
-            y[1] = sum1;
+    const uint8_t *w = p->w;
+    for (uint32_t r = 0; r < p->rows; r += 2, w += 2 * stride, y += 2) {
+        size_t next = r + 1 < p->rows ? stride : 0;
+        const uint8_t *block = w;
+        float sum0 = 0.0f, sum1 = 0.0f;
+        for (const uint32_t *at = x; at < x_end; at += k_words(TP_Q4_K), block += 144) {
+            uint64_t scales[2];
+            uint32_t mins[4];
+            int32_t dots[2];
+            q4_k_scales(block, (uint32_t *)&scales[0], mins);
+            int32_t mins0 = q4_k_mins(mins, at + 129);
+            __asm volatile ("" : : : "memory"); // what is loaded early ends on the stack
+            q4_k_scales(block + next, (uint32_t *)&scales[1], mins);
+            int32_t mins1 = q4_k_mins(mins, at + 129);
+            float da = tp_from_bits(at[128]);
+            q4_k_rows(dots, block + 16, at, block + next + 16, (const uint8_t *)scales);
+            sum0 = q4_k_add(sum0, block, da, dots[0], mins0);
+            sum1 = q4_k_add(sum1, block + next, da, dots[1], mins1);
         }
+        y[0] = sum0;
+        if (next == 0) {
+            ++y;
+            break;
+        }
+        y[1] = sum1;
     }
 }
 
@@ -877,55 +982,54 @@ static float q6_k_row(const uint8_t *block, const uint32_t *x, const uint32_t *e
     return y;
 }
 
-static void q6_k_matmul(const tp_product_t *p) {
+static void q6_k_token(const tp_product_t *p, float *y, const uint32_t *x, const uint32_t *x_end) {
     size_t stride = tp_row_bytes(TP_Q6_K, p->cols);
-    uint32_t x_words = tp_isa_x_bytes(TP_Q6_K, p->cols) / 4;
-    const uint32_t *x = p->x;
-    float *y = p->y;
-    for (uint32_t t = 0; t < p->n; ++t, x += x_words) {
-        for (uint32_t r = 0; r < p->rows; ++r) {
-            *y++ = q6_k_row(p->w + r * stride, x, x + x_words);
+    for (uint32_t r = 0; r < p->rows; ++r) {
+        *y++ = q6_k_row(p->w + r * stride, x, x_end);
+    }
+}
+
+// Q4_0 and Q8_0, four rows at a time; of fewer each one, four times.
+static void q4_0_token(const tp_product_t *p, float *y, const uint32_t *x, const uint32_t *x_end) {
+    uint32_t type = p->type, rows = p->rows, count = rows < 4 ? 1 : 4;
+    const uint8_t *w = p->w;
+    size_t stride = tp_row_bytes(type, p->cols), apart = count == 1 ? 0 : stride;
+    float result[4];
+    for (uint32_t r = 0; r < rows; r += count) {
+        uint32_t at = r < rows - count ? r : rows - count; // the last rows may be done twice
+        rows4(type, count == 1 ? result : y + at, w + at * stride, x, apart, x_end);
+        if (count == 1) {
+            y[at] = result[0];
         }
     }
 }
 
 void tp_isa_matmul(const tp_product_t *p) {
-    if (is_own(p->type)) {
-        own_matmul(p);
-        return;
-    }
-    if (is_k(p->type)) {
-        (p->type == TP_Q4_K ? q4_k_matmul : q6_k_matmul)(p);
-        return;
-    }
-    uint32_t type = p->type, rows = p->rows, cols = p->cols, n = p->n;
-    const uint8_t *w = p->w;
+    uint32_t type = p->type, rows = p->rows, pairs = paired(type, p->n) / 2;
+    size_t stride = tp_row_bytes(type, p->cols), x_words = tp_isa_x_bytes(type, p->cols) / 4;
+    const uint32_t *x = p->x;
     float *y = p->y;
-    size_t stride = tp_row_bytes(type, cols);
-    size_t x_bytes = tp_isa_x_bytes(type, cols);
-    const uint8_t *from = p->x;
-    uint32_t groups = n / 4;
-    if (groups > 0) {
-        for (uint32_t r = 0; r < rows; ++r) {
-            row_of_tokens(type, y + r, w + r * stride, from, rows, cols / TP_BLOCK, groups);
-        }
-        n -= groups * 4;
-        y += (size_t)groups * 4 * rows;
-        from += groups * 4 * x_bytes;
+    for (uint32_t r = 0; pairs > 0 && rows > 1 && r < rows; r += 2) {
+        uint32_t at = r < rows - 2 ? r : rows - 2; // the last rows may be done twice
+        rows_of_tokens(p, y + at, p->w + at * stride, stride, x, rows * sizeof(float), pairs);
     }
-    float result[4];
-    for (; n > 0; --n, from += x_bytes, y += rows) {
-        if (rows < 4) {
-            for (uint32_t r = 0; r < rows; ++r) {
-                rows4(type, result, w + r * stride, from, 0, from + x_bytes); // four times the same
-                y[r] = result[0];
-            }
-            continue;
-        }
-        for (uint32_t r = 0; r < rows; r += 4) {
-            // the last rows may be done twice
-            uint32_t at = r < rows - 4 ? r : rows - 4;
-            rows4(type, y + at, w + at * stride, from, stride, from + x_bytes);
+    for (uint32_t i = 0; rows == 1 && i < pairs; ++i) { // twice the same row
+        float result[4];
+        rows_of_tokens(p, result, p->w, 0, x + 2 * i * x_words, 2 * sizeof(float), 1);
+        y[2 * i] = result[0];
+        y[2 * i + 1] = result[2];
+    }
+    y += 2 * pairs * rows;
+    x += 2 * pairs * x_words;
+    for (uint32_t t = 2 * pairs; t < p->n; ++t, y += rows, x += x_words) {
+        if (is_own(type)) {
+            own_token(p, y, x, x + x_words);
+        } else if (type == TP_Q4_K) {
+            q4_k_token(p, y, x, x + x_words);
+        } else if (type == TP_Q6_K) {
+            q6_k_token(p, y, x, x + x_words);
+        } else {
+            q4_0_token(p, y, x, x + x_words);
         }
     }
 }
