@@ -112,10 +112,6 @@ static void put_own(uint32_t type, uint32_t *to, const int8_t *q, float scale, i
     *to = scale_bits;
 }
 
-static inline int is_own(uint32_t type) {
-    return type == TP_TP2 || type == TP_TP3 || type == TP_TPT;
-}
-
 static inline uint32_t k_words(uint32_t type) {
     return 128 + (type == TP_Q4_K ? 4 : 8) + 1;
 }
@@ -149,15 +145,11 @@ static void put_k(uint32_t type, uint32_t *x, uint32_t b, const int8_t *q, float
     *(float *)(x + k_words(type) - 1) = scale;
 }
 
-static inline int is_k(uint32_t type) {
-    return type == TP_Q4_K || type == TP_Q6_K;
-}
-
 size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
-    if (is_k(type)) {
+    if (tp_is_k(type)) {
         return (size_t)cols / 256 * k_words(type) * 4;
     }
-    if (is_own(type)) {
+    if (tp_is_own(type)) {
         return (size_t)cols / TP_BLOCK * own_words(type) * 4;
     }
     return type == TP_Q4_0 || type == TP_Q8_0 ? (size_t)cols / TP_BLOCK * BLOCK_BYTES : 0;
@@ -166,11 +158,11 @@ size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
 
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
     const int8_t *q, tp_scale_t scale) {
-    if (is_k(type)) {
+    if (tp_is_k(type)) {
         put_k(type, (uint32_t *)x + (t * (cols / 256) + b / 8) * k_words(type), b % 8, q, scale);
         return;
     }
-    if (is_own(type)) {
+    if (tp_is_own(type)) {
         uint32_t *to = (uint32_t *)x + (t * (cols / TP_BLOCK) + b) * own_words(type);
         put_own(type, to, q, scale, (b + 1) % (TP_MAX_GROUP / TP_BLOCK) == 0 || b + 1 == cols / TP_BLOCK);
         return;
@@ -860,11 +852,11 @@ static void q6_k_matmul(const tp_product_t *p) {
 }
 
 void tp_isa_matmul(const tp_product_t *p) {
-    if (is_own(p->type)) {
+    if (tp_is_own(p->type)) {
         own_matmul(p);
         return;
     }
-    if (is_k(p->type)) {
+    if (tp_is_k(p->type)) {
         (p->type == TP_Q4_K ? q4_k_matmul : q6_k_matmul)(p);
         return;
     }

@@ -50,16 +50,12 @@ static inline int is_single(uint32_t type) {
     return type == TP_Q4_0 || type == TP_Q8_0;
 }
 
-static inline int is_pair(uint32_t type) {
-    return type == TP_TP2 || type == TP_TPT;
-}
-
 size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
     size_t blocks = cols / TP_BLOCK;
     if (is_single(type)) {
         return blocks * sizeof(block_t);
     }
-    if (!is_pair(type) && type != TP_TP3 && type != TP_Q4_K && type != TP_Q6_K) {
+    if (!tp_is_own(type) && !tp_is_k(type)) {
         return 0;
     }
     return blocks * block_bytes(type) + (blocks + GROUP - 1) / GROUP * sizeof(tail_t);
@@ -114,7 +110,7 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
     tail_t *tail = (tail_t *)(void *)(to + (end - b) * bytes);
     if (type == TP_TP3) {
         put_tp3((int16_t *)(void *)to, q);
-    } else if (is_pair(type)) {
+    } else if (tp_is_pair(type)) {
         put_pair((int8_t *)to, q);
     } else {
         vst1q_s8((int8_t *)to, low);
@@ -783,7 +779,7 @@ static float plain_own_row(uint32_t type, const uint8_t *at, uint32_t step, uint
 
 static void own_matmul(const tp_product_t *p) {
     tp_own_t own = tp_own(p->type, p->cols);
-    uint32_t each = is_pair(p->type) ? 2 : 1, units = p->rows / each;
+    uint32_t each = tp_is_pair(p->type) ? 2 : 1, units = p->rows / each;
     size_t x_bytes = tp_isa_x_bytes(p->type, p->cols);
     own_job_t job = {
         p->x, p->cols / TP_BLOCK, own.blocks - own.scales - (each == 2 ? 0 : 4),
@@ -909,7 +905,7 @@ static void k_matmul(const tp_product_t *p) {
 void tp_isa_matmul(const tp_product_t *p) {
     if (is_single(p->type)) {
         single_matmul(p);
-    } else if (p->type == TP_Q4_K || p->type == TP_Q6_K) {
+    } else if (tp_is_k(p->type)) {
         k_matmul(p);
     } else {
         own_matmul(p);
