@@ -167,7 +167,7 @@ TYPE_GROUPS = ("LEGACY", "K", "TQ", "OWN")  # of weights, see docs/kernels.md
 
 # Ports that take a user C module by CMake; the others do by Make.
 CMAKE_PORTS = ("rp2", "esp32")
-FAMILIES = (*CMAKE_PORTS, "stm32", "nrf", "samd", "mimxrt", "esp8266", "renesas-ra", "alif")
+FAMILIES = (*CMAKE_PORTS, "stm32", "nrf", "samd", "mimxrt", "renesas-ra", "alif")
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

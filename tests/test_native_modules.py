@@ -1,9 +1,12 @@
 """Native modules: stock firmware that loads them gives the bits of firmware that has them built in."""
 
+import functools
+import http.server
 import json
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 from models import make_model
@@ -137,13 +140,28 @@ def test_where_a_module_is_built_in_none_is_sent():
     assert deploy.module_for(a_board(arch="armv7em")) == deploy.native_module("armv7m")
 
 
-def test_mip_installs_the_package_with_the_module(tmp_path):
-    package = ROOT / "build/mip/armv7emsp/package.json"
-    assert all((package.parent / path).is_file() for path, _ in json.loads(package.read_text())["urls"])
+@pytest.mark.parametrize("where", ["checkout", "url"])
+def test_mip_installs_the_package_with_the_module(where, tmp_path):
+    folder = ROOT / "build/mip/armv7emsp"
+    urls = json.loads((folder / "package.json").read_text())["urls"]
+    assert all((folder / path).is_file() for path, _ in urls)
     code = "import _tinyprof, tinyprof; print('kernels', _tinyprof.build()[1])"
-    with Emulator("m4-stock") as emulator:
+    asked = []
+
+    class Files(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format, *args):
+            asked.append(self.path)
+
+    with (
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Files, directory=folder)) as server,
+        Emulator("m4-stock") as emulator,
+    ):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        package = f"http://127.0.0.1:{server.server_port}/package.json" if where == "url" else folder / "package.json"
         (tmp_path / "lfs.py").write_text(FILES_IN_RAM)
         mpremote = [sys.executable, "-m", "mpremote", "connect", emulator.device]
         steps = ["run", tmp_path / "lfs.py", "+", "resume", "mip", "install", "--target", "/flash/lib", package]
         result = subprocess.run([*mpremote, *steps, "+", "resume", "exec", code], capture_output=True, text=True)
-        assert "kernels armv7em" in result.stdout, result.stdout + result.stderr
+        server.shutdown()
+    assert "kernels armv7em" in result.stdout, result.stdout + result.stderr
+    assert len(asked) == (len(urls) + 1 if where == "url" else 0)
