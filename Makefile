@@ -7,7 +7,7 @@ VENV_STAMP = .venv/stamp
 OLDER = 1.25.0
 STOCK = m0-stock m3-stock m4-stock m7-stock rv32-stock unix-stock
 
-.PHONY: help demo test lint versions setup tools firmware rp2040 modules wheel clean
+.PHONY: help demo test lint versions setup tools firmware rp2040 families modules wheel clean
 
 help:
 	@echo 'make demo      emulate a board, put a small model on it, profile it, show the report'
@@ -15,6 +15,7 @@ help:
 	@echo 'make versions  build the boards with an older MicroPython too, and compare their logits'
 	@echo 'make firmware  build MicroPython for the emulated boards (BOARDS="m4 unix": only these)'
 	@echo 'make rp2040    a Pico with its simulator: --board rp2040, rp2040-stock'
+	@echo 'make families  firmware with tinyprof inside for a Pico and a Pico 2, tested; takes minutes'
 	@echo 'make modules   build the native modules for stock firmware'
 	@echo 'make wheel     build the package with them, in build/wheel'
 	@echo 'make setup     tools, firmware, .venv: what the demo needs'
@@ -63,6 +64,9 @@ firmware: tools
 rp2040: tools
 	@$(BUILD_PY) tools rp2040
 	@$(BUILD_PY) boards rp2040 rp2040-stock
+
+families: setup rp2040
+	TINYPROF_FAMILIES=1 $(VENV)/python -m pytest tests/test_families.py
 
 $(VENV_STAMP): pyproject.toml | tools
 	@echo 'installing the Python packages into .venv ...'

@@ -10,6 +10,7 @@
 Everything is written below build/, or below $TINYPROF_BUILD. $MICROPY_DIR names a
 MicroPython tree to use instead of the pinned release; that tree is only read.
 $MICROPY_VERSION chooses among the pinned releases, below a $TINYPROF_BUILD of its own.
+$TINYPROF_WITHOUT names groups of types that modules and images do without: LEGACY K TQ OWN.
 """
 
 from __future__ import annotations
@@ -161,11 +162,12 @@ MODULES = {
     "xtensawin": "xtensa-esp32-elf-",
 }
 MODULE_FOLDER = REPO / "host/tinyprof_bridge/modules"
+TYPE_GROUPS = ("LEGACY", "K", "TQ", "OWN")  # of weights, see docs/kernels.md
 
 
 # Ports that take a user C module by CMake; the others do by Make.
 CMAKE_PORTS = ("rp2", "esp32")
-FAMILIES = (*CMAKE_PORTS, "stm32", "nrf", "samd", "mimxrt", "esp8266", "renesas-ra", "alif")
+FAMILIES = (*CMAKE_PORTS, "stm32", "nrf", "samd", "mimxrt", "renesas-ra", "alif")
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
@@ -634,6 +636,10 @@ def make_environment(info: dict[str, str]) -> dict[str, str]:
     """A small environment: a stray CFLAGS, or a date, must not change the image."""
     env = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR")}
     env |= {"LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1"}
+    without = os.environ.get("TINYPROF_WITHOUT", "").split()
+    if unknown := set(without) - set(TYPE_GROUPS):
+        fail(f"TINYPROF_WITHOUT takes {' '.join(TYPE_GROUPS)}, not {min(unknown)}", 2)
+    env["TINYPROF_WITHOUT"] = " ".join(without)
     for release in RELEASES:
         if release.version == info["version"] and info["origin"] != "MICROPY_DIR":
             # Without these MicroPython would take its version from our git repository.
@@ -685,6 +691,7 @@ def build(name: str, board: Board, info: dict[str, str], env: dict[str, str]) ->
     compiler = compiler_version(board)
     what = [part for part in command if not part.startswith(("-j", "USER_C_MODULES=", "VPATH="))]
     how = [*what, compiler, json.dumps(info), json.dumps(env.get("MICROPY_GIT_HASH"))]
+    how += env["TINYPROF_WITHOUT"].split()
     inputs = digest_of(how, files)
     if info["origin"] != "MICROPY_DIR" and is_current(image, record, inputs):
         return
@@ -810,12 +817,13 @@ def build_module(arch: str, info: dict[str, str], env: dict[str, str]) -> None:
         fail(f"{MODULES[arch]}gcc is missing: it comes with the SDK of the chip's maker", 2)
     objects, folder = BUILD / "obj" / f"module-{arch}", REPO / "native_modules"
     result, record = MODULE_FOLDER / f"{arch}.mpy", BUILD / "obj" / f"module-{arch}.json"
-    command = ["make", "-C", str(folder), f"MPY_DIR={SOURCE}", f"ARCH={arch}", f"BUILD={objects}"]
+    # the file holds this path: relative, so that it is the same in every checkout
+    command = ["make", "-C", str(folder), f"MPY_DIR={SOURCE}", f"ARCH={arch}"]
+    command += [f"BUILD={os.path.relpath(objects, folder)}"]
     command += [f"MPY_CROSS={MPY_CROSS_PROGRAM}", f"PYTHON={sys.executable}"]
     compiler = output([MODULES[arch] + "gcc", "--version"]) or ""
-    inputs = digest_of(
-        [*command[:-1], compiler, json.dumps(info)], [*build_files("native_modules"), folder / "Makefile"]
-    )
+    how = [*command[:-1], compiler, json.dumps(info), *env["TINYPROF_WITHOUT"].split()]
+    inputs = digest_of(how, [*build_files("native_modules"), folder / "Makefile"])
     if info["origin"] != "MICROPY_DIR" and is_current(result, record, inputs):
         return
     shutil.rmtree(objects, ignore_errors=True)
@@ -840,7 +848,7 @@ def family(port: str, board: str) -> None:
         rp2_libraries()
         env |= RP2_ENVIRONMENT
     build("mpy-cross", MPY_CROSS, info, env)
-    folder = BUILD / "family" / f"{port}-{board}"
+    folder = BUILD / "family" / "-".join([port, board, *env["TINYPROF_WITHOUT"].split()])
     command = ["make", "-C", str(SOURCE / "ports" / port), f"BUILD={folder}", f"-j{os.cpu_count() or 1}"]
     command += [f"MICROPY_MPYCROSS={MPY_CROSS_PROGRAM}", f"MICROPY_MPYCROSS_DEPENDENCY={MPY_CROSS_PROGRAM}"]
     command += [f"FROZEN_MANIFEST={REPO / 'firmware_builds/manifest.py'}"]

@@ -12,6 +12,10 @@ target_sources(usermod_tinyprof INTERFACE ${CMAKE_CURRENT_LIST_DIR}/module.c ${T
 # Fused multiply-adds would round differently from core to core. The module knows its flags, so that
 # each record can tell them.
 set_source_files_properties(${TINYPROF_CORE} PROPERTIES COMPILE_OPTIONS "-O3;-ffp-contract=off")
+# Types that the build does without, of LEGACY K TQ OWN, by the environment as in micropython.mk.
+separate_arguments(TINYPROF_WITHOUT UNIX_COMMAND "$ENV{TINYPROF_WITHOUT}")
+list(TRANSFORM TINYPROF_WITHOUT PREPEND "TP_WITHOUT_")
+set_property(SOURCE ${TINYPROF_CORE} APPEND PROPERTY COMPILE_DEFINITIONS ${TINYPROF_WITHOUT})
 set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/module.c PROPERTIES
     COMPILE_DEFINITIONS "TP_CFLAGS=\"-O3 -ffp-contract=off\"")
 target_link_libraries(usermod INTERFACE usermod_tinyprof)

@@ -9,7 +9,8 @@ SRC_USERMOD_LIB_C += $(sort $(wildcard $(TINYPROF_DIR)/kernels/*.c $(TINYPROF_DI
 
 # Fused multiply-adds would round differently from core to core; -O3 where the time goes. The
 # module knows its flags, so that each record can tell them.
+# TINYPROF_WITHOUT: types that the build does without, of LEGACY K TQ OWN.
 TINYPROF_KERNEL_CFLAGS ?= -O3 -ffp-contract=off
-$(BUILD)/native_modules/%.o: CFLAGS += -ffp-contract=off
+$(BUILD)/native_modules/%.o: CFLAGS += -ffp-contract=off $(addprefix -DTP_WITHOUT_,$(TINYPROF_WITHOUT))
 $(BUILD)/native_modules/kernels/%.o: CFLAGS += $(TINYPROF_KERNEL_CFLAGS)
 $(BUILD)/native_modules/module.o: CFLAGS += -DTP_CFLAGS='"$(TINYPROF_KERNEL_CFLAGS)"'

@@ -190,8 +190,8 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_rope_freqs_obj, 4, 4, tinypr
 static mp_obj_t tinyprof_sample(mp_obj_t logits, mp_obj_t milli, mp_obj_t coin) {
     mp_buffer_info_t info;
     mp_get_buffer_raise(logits, &info, MP_BUFFER_RW);
-    float temperature = (float)mp_obj_get_int(milli) / 1000.0f;
-    float c = (float)mp_obj_get_int(coin) * 0x1p-24f;
+    float temperature = (float)(int32_t)mp_obj_get_int(milli) / 1000.0f;
+    float c = (float)(int32_t)mp_obj_get_int(coin) * 0x1p-24f;
     return MP_OBJ_NEW_SMALL_INT(tp_sample(info.buf, info.len / sizeof(float), temperature, c));
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(tinyprof_sample_obj, tinyprof_sample);

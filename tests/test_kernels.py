@@ -126,7 +126,7 @@ print(differences((2, 8, 12, 14, 192, 193, 194), {rows}, {cols}, {tokens}))
 """
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*ALL, "rv32-stock"])  # whose native module is other code
 def test_fast_kernels_give_the_bits_of_the_portable_ones(name):
     """Random and extreme weights, scales and activations, made on the board itself."""
     with board(name) as b:

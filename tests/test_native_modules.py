@@ -1,9 +1,12 @@
 """Native modules: stock firmware that loads them gives the bits of firmware that has them built in."""
 
+import functools
+import http.server
 import json
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 from models import make_model
@@ -21,8 +24,7 @@ from tinyprof.measure import check
 print(hasattr(_tinyprof, "__file__"), _tinyprof.build()[1], check(tinyprof.load({!r}, context=32))[0])
 """
 CODE_LIMIT = 24 * 1024
-# Its products are long in RISC-V's instructions: docs/native_modules.md.
-LIMITS = {"rv32imc": 32 * 1024, "xtensa": 25 * 1024}
+LIMITS = {"xtensa": 25 * 1024}
 
 
 def said(link, path):
@@ -60,6 +62,33 @@ def test_size(arch):
     if arch == "xtensa" and not (deploy.package_folder() / "modules/xtensa.mpy").exists():
         pytest.skip("the native module for xtensa is not built: build.py tools xtensa, then make modules")
     assert len(deploy.native_module(arch)["_tinyprof.mpy"]) <= LIMITS.get(arch, CODE_LIMIT)
+
+
+def test_types_can_be_left_out(golden, tmp_path):
+    """Such a module is smaller, runs what it has, and says which type it lacks."""
+    folder = tmp_path / "native_modules"
+    shutil.copytree(ROOT / "native_modules", folder)
+    build = ROOT / "build"
+    options = {
+        "MPY_DIR": build / "micropython",
+        "MPY_CROSS": build / "firmware/mpy-cross/mpy-cross",
+        "PYTHON": sys.executable,
+        "ARCH": "x64",
+        "BUILD": "../objects",
+        "TINYPROF_WITHOUT": "LEGACY K TQ OWN",
+    }
+    make = ["make", "-C", str(folder), *(f"{name}={value}" for name, value in options.items())]
+    result = subprocess.run(make, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    module = (folder / "_tinyprof.mpy").read_bytes()
+    assert len(module) < len(deploy.native_module("x64")["_tinyprof.mpy"]) - 1000
+    shutil.copytree(ROOT / "device/tinyprof", tmp_path / "tinyprof")
+    (tmp_path / "_tinyprof.mpy").write_bytes(module)
+    unix = UnixBoard(boards.firmware("unix-stock"), tmp_path, 64 << 20)
+    assert said(unix, str(DEMO))[2] == golden["unix"]
+    model = make_model(tmp_path / "m.gguf", type_="Q4_K", dim=256, hidden=256, context=32)
+    with pytest.raises(Exception, match="block of Q4_K, or this firmware was built without that type"):
+        said(unix, str(model))
 
 
 @pytest.mark.parametrize("name", ["m0-stock", "m4-stock", "rv32-stock"])
@@ -111,13 +140,28 @@ def test_where_a_module_is_built_in_none_is_sent():
     assert deploy.module_for(a_board(arch="armv7em")) == deploy.native_module("armv7m")
 
 
-def test_mip_installs_the_package_with_the_module(tmp_path):
-    package = ROOT / "build/mip/armv7emsp/package.json"
-    assert all((package.parent / path).is_file() for path, _ in json.loads(package.read_text())["urls"])
+@pytest.mark.parametrize("where", ["checkout", "url"])
+def test_mip_installs_the_package_with_the_module(where, tmp_path):
+    folder = ROOT / "build/mip/armv7emsp"
+    urls = json.loads((folder / "package.json").read_text())["urls"]
+    assert all((folder / path).is_file() for path, _ in urls)
     code = "import _tinyprof, tinyprof; print('kernels', _tinyprof.build()[1])"
-    with Emulator("m4-stock") as emulator:
+    asked = []
+
+    class Files(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format, *args):
+            asked.append(self.path)
+
+    with (
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Files, directory=folder)) as server,
+        Emulator("m4-stock") as emulator,
+    ):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        package = f"http://127.0.0.1:{server.server_port}/package.json" if where == "url" else folder / "package.json"
         (tmp_path / "lfs.py").write_text(FILES_IN_RAM)
         mpremote = [sys.executable, "-m", "mpremote", "connect", emulator.device]
         steps = ["run", tmp_path / "lfs.py", "+", "resume", "mip", "install", "--target", "/flash/lib", package]
         result = subprocess.run([*mpremote, *steps, "+", "resume", "exec", code], capture_output=True, text=True)
-        assert "kernels armv7em" in result.stdout, result.stdout + result.stderr
+        server.shutdown()
+    assert "kernels armv7em" in result.stdout, result.stdout + result.stderr
+    assert len(asked) == (len(urls) + 1 if where == "url" else 0)

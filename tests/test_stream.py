@@ -54,6 +54,11 @@ def test_three_times_the_ram(tmp_path):
     assert 0.98 < storage["bytes"] / run.model.bytes < 1.01
     total = table.tests(run).set_index("test").loc["tg4"]
     assert costs["units"].sum() < total["per_token"] and storage["units"] > 0
+    share = storage["units"] / total["per_token"]
+    print(
+        f"model {run.model.bytes:,} bytes, heap {run.memory.heap_total:,}, of it weights {run.memory.model_ram:,};"
+        f" {total['per_token']:,.0f} instructions a token, {share:.0%} reading {storage['bytes']:,.0f} bytes"
+    )
 
 
 FILES = """

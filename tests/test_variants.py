@@ -84,7 +84,7 @@ KINDS = ("any", "ordinary", "subnormal", "zero", "extreme")
 TYPES = {"Q4_0": 2, "Q8_0": 8}
 
 
-@pytest.mark.parametrize("name", [*KERNELS, "unix", "unix-asan", "unix-fixed-asan"])
+@pytest.mark.parametrize("name", [*KERNELS, "rv32-stock", "unix", "unix-asan", "unix-fixed-asan"])
 def test_fast_and_portable_give_the_same_bits(name):
     with board(name) as b:
         lines = b.run(COMPARE.format(types=tuple(TYPES.values()), kinds=KINDS, shapes=SHAPES)).splitlines()

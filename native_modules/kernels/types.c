@@ -2,27 +2,26 @@
 
 #include "tp_math.h"
 
-// A build can leave out what it does not need: each group of types costs a few hundred bytes.
 static const tp_format_t formats[] = {
     { TP_Q4_0, 1, 18, 0, TP_NONE, 0 },
     { TP_Q8_0, 1, 34, 0, TP_NONE, 0 },
-    #if !defined(TP_WITHOUT_LEGACY)
+    #if TP_HAS_LEGACY
     { TP_Q4_1, 1, 20, 0, 2, 0 },
     { TP_Q5_0, 1, 22, 0, TP_NONE, 0 },
     { TP_Q5_1, 1, 24, 0, 2, 0 },
     #endif
-    #if !defined(TP_WITHOUT_K)
+    #if TP_HAS_K
     { TP_Q2_K, 8, 84, 80, 82, 1 },
     { TP_Q3_K, 8, 110, 108, TP_NONE, 2 },
     { TP_Q4_K, 8, 144, 0, 2, TP_Q4_K_OVER },
     { TP_Q5_K, 8, 176, 0, 2, 6 },
     { TP_Q6_K, 8, 210, 208, TP_NONE, TP_Q6_K_OVER },
     #endif
-    #if !defined(TP_WITHOUT_TQ)
+    #if TP_HAS_TQ
     { TP_TQ1_0, 8, 54, 52, TP_NONE, 0 },
     { TP_TQ2_0, 8, 66, 64, TP_NONE, 0 },
     #endif
-    #if !defined(TP_WITHOUT_OWN)
+    #if TP_HAS_OWN
     { TP_TP2, 8, 0, TP_NONE, TP_NONE, 0 },
     { TP_TP3, 8, 0, TP_NONE, TP_NONE, 0 },
     { TP_TPT, 8, 0, TP_NONE, TP_NONE, 0 },
@@ -101,7 +100,7 @@ static void scale_and_min(const uint8_t *s, uint32_t part, tp_part_t *out) {
 
 // Part number part of a block of 256 values.
 static void decode_256(uint32_t type, const uint8_t *block, uint32_t part, tp_part_t *out) {
-    for (uint32_t half = 0; half < 2; ++half) {
+    for (uint32_t half = 0; TP_HAS_K && half < 2; ++half) {
         uint32_t i = 2 * part + half;
         if (type == TP_Q2_K) {
             out->scale[half] = block[i] & 15;
@@ -114,16 +113,16 @@ static void decode_256(uint32_t type, const uint8_t *block, uint32_t part, tp_pa
             out->scale[half] = (int8_t)block[192 + i];
         }
     }
-    if (type == TP_Q4_K || type == TP_Q5_K) {
+    if (TP_HAS_K && (type == TP_Q4_K || type == TP_Q5_K)) {
         scale_and_min(block + 4, part, out);
     }
-    if (type == TP_TQ1_0) {
+    if (TP_HAS_TQ && type == TP_TQ1_0) {
         decode_tq1_0(block, part, out->q);
         return;
     }
     for (uint32_t j = 0; j < TP_BLOCK; ++j) {
         int32_t q;
-        switch (type) {
+        switch (TP_HAS_K ? type : (uint32_t)TP_TQ2_0) {
             case TP_Q2_K:
                 q = two_bits(block + 16, part, j);
                 break;
@@ -155,8 +154,8 @@ static void decode_32(uint32_t type, const uint8_t *block, tp_part_t *out) {
         }
         return;
     }
-    int five = type == TP_Q5_0 || type == TP_Q5_1, offset = type == TP_Q4_0 ? 8 : type == TP_Q5_0 ? 16 : 0;
-    if (type == TP_Q4_1 || type == TP_Q5_1) {
+    int five = TP_HAS_LEGACY && (type == TP_Q5_0 || type == TP_Q5_1), offset = type == TP_Q4_0 ? 8 : type == TP_Q5_0 ? 16 : 0;
+    if (TP_HAS_LEGACY && (type == TP_Q4_1 || type == TP_Q5_1)) {
         out->min[0] = out->min[1] = 1;
         block += 2;
     }
@@ -201,7 +200,7 @@ void tp_decode(const tp_format_t *format, const uint8_t *w, uint32_t row, uint32
     out->min[0] = out->min[1] = 0;
     out->d = 0x3c00; // 1
     out->m = 0;
-    if (format->bytes == 0) {
+    if (TP_HAS_OWN && format->bytes == 0) {
         decode_own(format->type, w, row, cols, index, out);
         return;
     }
@@ -210,7 +209,7 @@ void tp_decode(const tp_format_t *format, const uint8_t *w, uint32_t row, uint32
     if (format->m_at != TP_NONE) {
         out->m = (uint16_t)tp_load_u16(block + format->m_at);
     }
-    if (format->parts == 1) {
+    if (format->parts == 1 || !(TP_HAS_K || TP_HAS_TQ)) {
         decode_32(format->type, block, out);
     } else {
         decode_256(format->type, block, index % format->parts, out);

@@ -5,6 +5,41 @@
 
 #include "kernels.h"
 
+// Groups of types that a build can leave out.
+#if defined(TP_WITHOUT_LEGACY)
+#define TP_HAS_LEGACY (0)
+#else
+#define TP_HAS_LEGACY (1)
+#endif
+#if defined(TP_WITHOUT_K)
+#define TP_HAS_K (0)
+#else
+#define TP_HAS_K (1)
+#endif
+#if defined(TP_WITHOUT_TQ)
+#define TP_HAS_TQ (0)
+#else
+#define TP_HAS_TQ (1)
+#endif
+#if defined(TP_WITHOUT_OWN)
+#define TP_HAS_OWN (0)
+#else
+#define TP_HAS_OWN (1)
+#endif
+
+// Our own types that keep rows in pairs; all our own; the K-quants that variants have products for.
+static inline int tp_is_pair(uint32_t type) {
+    return TP_HAS_OWN && (type == TP_TP2 || type == TP_TPT);
+}
+
+static inline int tp_is_own(uint32_t type) {
+    return TP_HAS_OWN && (type == TP_TP2 || type == TP_TP3 || type == TP_TPT);
+}
+
+static inline int tp_is_k(uint32_t type) {
+    return TP_HAS_K && (type == TP_Q4_K || type == TP_Q6_K);
+}
+
 #define TP_NONE (0xff)
 #define TP_MAX_GROUP (256) // activations that share a scale, at most
 

@@ -11,10 +11,6 @@
 
 #include "fixed_products.h"
 
-static inline int is_k(uint32_t type) {
-    return type == TP_Q4_K || type == TP_Q6_K;
-}
-
 static inline uint32_t k_words(uint32_t type) {
     return type == TP_Q4_K ? 4 * 34 + 8 + 1 : 16 * 9 + 1;
 }

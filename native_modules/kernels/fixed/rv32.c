@@ -26,17 +26,13 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
 // Q4_0: a0 tp_rows_t, a1 to a3 and a5 rows 0 to 3, a4 end of x, a6 x, a7 mask; t6 and s1 to s3 dot
 // products, s4 to s7 sums of rows, s8 to s11 activations, s0 (there are short instructions for it) t1
 // weights, t0 t2 t3 of a scale, t4 shift, t5 stride.
+// These two are the compiler's own, and keep ra and s0 to s11. 0 to 24(sp) are free then.
 #define SAVE \
-    "addi sp, sp, -80\n" \
-    "sw s0, 0(sp)\nsw s1, 4(sp)\nsw s2, 8(sp)\nsw s3, 12(sp)\nsw s4, 16(sp)\nsw s5, 20(sp)\n" \
-    "sw s6, 24(sp)\nsw s7, 28(sp)\nsw s8, 32(sp)\nsw s9, 36(sp)\nsw s10, 40(sp)\nsw s11, 44(sp)\n" \
-    "sw ra, 64(sp)\n"
+    "call t0, __riscv_save_12\n" \
+    "addi sp, sp, -16\n"
 #define RETURN \
-    "lw s0, 0(sp)\nlw s1, 4(sp)\nlw s2, 8(sp)\nlw s3, 12(sp)\nlw s4, 16(sp)\nlw s5, 20(sp)\n" \
-    "lw s6, 24(sp)\nlw s7, 28(sp)\nlw s8, 32(sp)\nlw s9, 36(sp)\nlw s10, 40(sp)\nlw s11, 44(sp)\n" \
-    "lw ra, 64(sp)\n" \
-    "addi sp, sp, 80\n" \
-    "ret\n"
+    "addi sp, sp, 16\n" \
+    "tail __riscv_restore_12\n"
 
 #define ENTER \
     SAVE \
@@ -152,6 +148,61 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
     "addi a3, a3, " w "\n" \
     "addi a5, a5, " w "\n"
 
+// A native module lies in RAM: there words that are read alike are a loop or a call, at no more than 0.25
+// instructions a product.
+#if defined(__OPTIMIZE_SIZE__)
+
+__attribute__((naked, noinline))
+static void q4_0_pairs(tp_rows_t *rows) {
+    __asm volatile (
+        ENTER
+        "1:\n"
+        "lw t6, 0(a6)\n"
+        X("4") FIRST(ENDS, "0")
+        "jal 5f\n"
+        STEP("64", "16")
+        "jal .Lq4_0_scales\n"
+        STEP("8", "4")
+        "lw t6, 0(a6)\n"
+        X("4") FIRST(WHOLE, "0")
+        "jal 5f\n"
+        STEP("64", "14")
+        "jal .Lq4_0_scales\n"
+        STEP("8", "2")
+        LEAVE
+        "5:\n"
+        X("20") NEXT(WHOLE, "4")
+        X("36") NEXT(WHOLE, "8")
+        X("52") NEXT(WHOLE, "12")
+        "ret\n"
+        ".Lq4_0_scales:\n"
+        Q4_SCALES("-16", "4")
+        "ret\n"
+        );
+}
+
+__attribute__((naked, noinline))
+static void q4_0_blocks(tp_rows_t *rows) {
+    __asm volatile (
+        ENTER
+        "1:\n"
+        "lw t6, 0(a6)\n"
+        "mv s1, t6\nmv s2, t6\nmv s3, t6\n"
+        "li ra, 1\n"
+        "5:\n"
+        X("4") NEXT(HALVES, "2")
+        X("20") NEXT(HALVES, "6")
+        STEP("32", "8")
+        "addi ra, ra, -1\n"
+        "bgez ra, 5b\n"
+        "jal .Lq4_0_scales\n"
+        STEP("8", "2")
+        LEAVE
+        );
+}
+
+#else
+
 __attribute__((naked, noinline))
 static void q4_0_pairs(tp_rows_t *rows) {
     __asm volatile (
@@ -190,8 +241,10 @@ static void q4_0_blocks(tp_rows_t *rows) {
         );
 }
 
+#endif
+
 // Q8_0, eight rows: a0 x, a1 activation, a2 to a7, t1 and t2 rows; s0 to s7 dot products, s8 to s11 and
-// t3 to t6 sums of rows, ra shift; 52(sp) tp_rows_t.
+// t3 to t6 sums of rows, ra shift; 4(sp) tp_rows_t.
 #define Q8_EACH(DO) \
     DO("a2", "s0") DO("a3", "s1") DO("a4", "s2") DO("a5", "s3") \
     DO("a6", "s4") DO("a7", "s5") DO("t1", "s6") DO("t2", "s7")
@@ -208,19 +261,18 @@ static void q4_0_blocks(tp_rows_t *rows) {
     "add " dot ", " dot ", t0\n"
 #define Q8_4(c) Q8_COLUMN(c, Q8_ADD) Q8_COLUMN("1+" c, Q8_ADD) Q8_COLUMN("2+" c, Q8_ADD) Q8_COLUMN("3+" c, Q8_ADD)
 #define Q8_STEP(row, dot) "addi " row ", " row ", 34-STEPPED\n"
-#define Q8_HALF(row, dot) "addi " row ", " row ", 16\n"
+#define Q8_QUARTER(row, dot) "addi " row ", " row ", 8\n"
 #define Q8_ZERO(row, dot) "li " dot ", 0\n"
-// The columns of a block; STEPPED: how far that moves the rows. A native module lies in RAM: there it is
-// a loop, at 0.15 instructions a product.
+// The columns of a block; STEPPED: how far that moves the rows.
 #if defined(__OPTIMIZE_SIZE__)
 #define Q8_COLUMNS \
     ".set STEPPED, 32\n" \
     Q8_EACH(Q8_ZERO) \
-    "li ra, 1\n" \
+    "li ra, 3\n" \
     "5:\n" \
-    Q8_4("0") Q8_4("4") Q8_4("8") Q8_4("12") \
-    "addi a0, a0, 64\n" \
-    Q8_EACH(Q8_HALF) \
+    Q8_4("0") Q8_4("4") \
+    "addi a0, a0, 32\n" \
+    Q8_EACH(Q8_QUARTER) \
     "addi ra, ra, -1\n" \
     "bgez ra, 5b\n"
 #else
@@ -231,15 +283,9 @@ static void q4_0_blocks(tp_rows_t *rows) {
     Q8_4("4") Q8_4("8") Q8_4("12") Q8_4("16") Q8_4("20") Q8_4("24") Q8_4("28")
 #endif
 
-// As SCALE; one branch sorts out all but positive scales with a leading bit.
-#define Q8_SCALE(row, dot, sum) \
-    "lh t0, -STEPPED(" row ")\n" \
-    "andi a1, t0, 1023\n" \
-    "srai t0, t0, 10\n" \
-    "ori a1, a1, 1024\n" \
-    "blez t0, 2f\n" \
-    ".subsection 1\n" \
-    "2:\n" \
+// As SCALE; one branch sorts out all but positive scales with a leading bit. What follows it then takes a1
+// and t0, and is a function in a native module.
+#define Q8_RARE \
     "beqz t0, 4f\n" \
     "neg a1, a1\n" \
     "addi t0, t0, 32\n" \
@@ -248,7 +294,26 @@ static void q4_0_blocks(tp_rows_t *rows) {
     "addi a1, a1, 1\n" \
     "4:\n" \
     "addi a1, a1, -1024\n" \
-    "li t0, 1\n" \
+    "li t0, 1\n"
+#if defined(__OPTIMIZE_SIZE__)
+#define Q8_CALL_RARE \
+    "sw a0, 8(sp)\n" \
+    "jal a0, 6f\n" \
+    "lw a0, 8(sp)\n"
+#define Q8_RARE_FUNCTION "6:\n" Q8_RARE "3:\n" "jr a0\n"
+#else
+#define Q8_CALL_RARE Q8_RARE
+#define Q8_RARE_FUNCTION
+#endif
+#define Q8_SCALE(row, dot, sum) \
+    "lh t0, -STEPPED(" row ")\n" \
+    "andi a1, t0, 1023\n" \
+    "srai t0, t0, 10\n" \
+    "ori a1, a1, 1024\n" \
+    "blez t0, 2f\n" \
+    ".subsection 1\n" \
+    "2:\n" \
+    Q8_CALL_RARE \
     "j 3f\n" \
     ".previous\n" \
     "3:\n" \
@@ -261,10 +326,10 @@ __attribute__((naked, noinline))
 static void q8_0_rows(tp_rows_t *rows) {
     __asm volatile (
         SAVE
-        "sw a0, 52(sp)\n"
+        "sw a0, 4(sp)\n"
         "lw t2, 4(a0)\n"
         "0:\n"
-        "lw t0, 52(sp)\n"
+        "lw t0, 4(sp)\n"
         "mv a2, t2\n"
         "lw a1, 8(t0)\n"
         "lw a0, 12(t0)\n"
@@ -282,7 +347,7 @@ static void q8_0_rows(tp_rows_t *rows) {
         Q8_EACH(Q8_STEP)
         "bgez ra, 1b\n"
         // a row's end is the next one's begin
-        "lw a0, 52(sp)\n"
+        "lw a0, 4(sp)\n"
         "lw a1, 0(a0)\n"
         "lw t0, 20(a0)\n"
         "sw s8, 0(a1)\nsw s9, 4(a1)\nsw s10, 8(a1)\nsw s11, 12(a1)\n"
@@ -293,6 +358,7 @@ static void q8_0_rows(tp_rows_t *rows) {
         "sw t0, 20(a0)\n"
         "bnez t0, 0b\n"
         RETURN
+        Q8_RARE_FUNCTION
         );
 }
 
@@ -341,7 +407,7 @@ static void q8_0_rows(tp_rows_t *rows) {
 #define RIGHT_12(w) "srli t3, " w ", 12\n"
 
 // Pairs in fours: a0 x, a1 activations, a2 to a5 weights, s0 s1 t0 t1 pairs, t2 of a weight, a6 a7
-// masks; t3 to t6, ra, s2 to s4 dot products; s5 to s11 and 56(sp) sums of groups; 52(sp) tp_rows_t, 60(sp)
+// masks; t3 to t6, ra, s2 to s4 dot products; s5 to s11 and 8(sp) sums of groups; 4(sp) tp_rows_t, 12(sp)
 // the last pair.
 // A word is shifted by 4 three times; each time one mask brings out a code of row a, another four times
 // one of row b. Activations of a are stored four times as great.
@@ -375,11 +441,38 @@ static void q8_0_rows(tp_rows_t *rows) {
     PAIR_A("16+" x) PAIR_B("20+" x) WORDS_SHIFT \
     PAIR_A("24+" x) PAIR_B("28+" x)
 
+// A block; STEPPED: how far that moves the pairs.
+#if defined(__OPTIMIZE_SIZE__)
+#define PAIR_32 \
+    ".set STEPPED, 16\n" \
+    "lw s4, 0(a0)\n" \
+    "addi a1, a0, 128\n" \
+    "mv t3, s4\nmv t4, s4\nmv t5, s4\nmv t6, s4\nmv ra, s4\nmv s2, s4\nmv s3, s4\n" \
+    "sw a1, 16(sp)\n" \
+    "5:\n" \
+    PAIR_8("0", "4", PAIR_A, PAIR_B) \
+    PAIR_8("4", "36", PAIR_A, PAIR_B) \
+    "lw a1, 16(sp)\n" \
+    "addi a0, a0, 64\n" \
+    "addi s0, s0, 8\naddi s1, s1, 8\naddi t0, t0, 8\naddi t1, t1, 8\n" \
+    "bne a0, a1, 5b\n"
+#define PAIR_STEP
+#else
+#define PAIR_32 \
+    ".set STEPPED, 0\n" \
+    "lw s4, 0(a0)\n" \
+    PAIR_8("0", "4", PAIR_A_FIRST, PAIR_B_FIRST) \
+    PAIR_8("4", "36", PAIR_A, PAIR_B) \
+    PAIR_8("8", "68", PAIR_A, PAIR_B) \
+    PAIR_8("12", "100", PAIR_A, PAIR_B)
+#define PAIR_STEP "addi s0, s0, 16\naddi s1, s1, 16\naddi t0, t0, 16\naddi t1, t1, 16\n"
+#endif
+
 // Two dot products meet their scales, a1 bytes from their pair; add: what a4 is added to.
 #define PAIR_SCALES(pair, a, b, group, add) \
     "add a4, " pair ", a1\n" \
-    "lb a3, 0(a4)\n" \
-    "lb a4, 1(a4)\n" \
+    "lb a3, -STEPPED(a4)\n" \
+    "lb a4, 1-STEPPED(a4)\n" \
     "srai " a ", " a ", 16\n" \
     "srai " b ", " b ", 16\n" \
     "mul a3, a3, " a "\n" \
@@ -401,12 +494,12 @@ static void pair_rows(tp_rows_t *rows) {
         SAVE
         "li a6, 0x00030003\n"
         "slli a7, a6, 2\n"
-        "sw a0, 52(sp)\n"
+        "sw a0, 4(sp)\n"
         "lw s0, 4(a0)\n"
         "j 2f\n"
         // the four pairs after these
         "0:\n"
-        "lw s0, 60(sp)\n"
+        "lw s0, 12(sp)\n"
         "add s0, s0, a1\n"
         "2:\n"
         "lw a1, 8(a0)\n"
@@ -414,35 +507,28 @@ static void pair_rows(tp_rows_t *rows) {
         "add s1, s0, a1\n"
         "add t0, s1, a1\n"
         "add t1, t0, a1\n"
-        "sw t1, 60(sp)\n"
+        "sw t1, 12(sp)\n"
         "lw a0, 12(a0)\n"
         "li s5, 0\nli s6, 0\nli s7, 0\nli s8, 0\nli s9, 0\nli s10, 0\nli s11, 0\n"
-        "sw zero, 56(sp)\n"
+        "sw zero, 8(sp)\n"
         "sw zero, 0(a3)\nsw zero, 4(a3)\nsw zero, 8(a3)\nsw zero, 12(a3)\n"
         "sw zero, 16(a3)\nsw zero, 20(a3)\nsw zero, 24(a3)\nsw zero, 28(a3)\n"
         "1:\n"
-        "lw s4, 0(a0)\n"
-        PAIR_8("0", "4", PAIR_A_FIRST, PAIR_B_FIRST)
-        PAIR_8("4", "36", PAIR_A, PAIR_B)
-        PAIR_8("8", "68", PAIR_A, PAIR_B)
-        PAIR_8("12", "100", PAIR_A, PAIR_B)
-        "lw a1, 132(a0)\n"
+        PAIR_32
+        "lw a1, 132-8*STEPPED(a0)\n"
         PAIR_SCALES("s0", "t3", "t4", "s5", "add s6, s6, a4\n")
         PAIR_SCALES("s1", "t5", "t6", "s7", "add s8, s8, a4\n")
         PAIR_SCALES("t0", "ra", "s2", "s9", "add s10, s10, a4\n")
-        PAIR_SCALES("t1", "s3", "s4", "s11", "lw a5, 56(sp)\nadd a5, a5, a4\nsw a5, 56(sp)\n")
-        "lw a1, 136(a0)\n"
-        "addi s0, s0, 16\n"
-        "addi s1, s1, 16\n"
-        "addi t0, t0, 16\n"
-        "addi t1, t1, 16\n"
-        "addi a0, a0, 140\n"
+        PAIR_SCALES("t1", "s3", "s4", "s11", "lw a5, 8(sp)\nadd a5, a5, a4\nsw a5, 8(sp)\n")
+        "lw a1, 136-8*STEPPED(a0)\n"
+        PAIR_STEP
+        "addi a0, a0, 140-8*STEPPED\n"
         "beqz a1, 1b\n"
-        "lw a2, 52(sp)\n"
+        "lw a2, 4(sp)\n"
         "lw a3, 0(a2)\n"
         PAIR_GROUP("s5", "0") PAIR_GROUP("s6", "4") PAIR_GROUP("s7", "8") PAIR_GROUP("s8", "12")
         PAIR_GROUP("s9", "16") PAIR_GROUP("s10", "20") PAIR_GROUP("s11", "24")
-        "sw zero, 56(sp)\n"
+        "sw zero, 8(sp)\n"
         PAIR_GROUP("a5", "28")
         "bgtz a1, 1b\n"
         "addi a3, a3, 32\n"
@@ -487,9 +573,9 @@ static void pair_rows(tp_rows_t *rows) {
 
 // The pair of the spare bits, and the row's scale.
 #define TP3_LAST(row, sum, group) \
-    "lw t0, 0(" row ")\n" \
-    "lw t1, 4(" row ")\n" \
-    "lw t5, 8(" row ")\n" \
+    "lw t0, -STEPPED(" row ")\n" \
+    "lw t1, 4-STEPPED(" row ")\n" \
+    "lw t5, 8-STEPPED(" row ")\n" \
     "and t0, t0, a4\n" \
     "and t1, t1, a4\n" \
     "and t5, t5, a4\n" \
@@ -500,10 +586,37 @@ static void pair_rows(tp_rows_t *rows) {
     "srli t5, t5, 13\n" \
     "mul t5, t5, t2\n" \
     "add t3, " row ", t6\n" \
-    "lb t3, 0(t3)\n" \
+    "lb t3, -STEPPED(t3)\n" \
     "add " sum ", " sum ", t5\n" \
-    OWN_SCALE(sum, group) \
-    "addi " row ", " row ", 12\n"
+    OWN_SCALE(sum, group)
+
+#define TP3_STEP(w) \
+    "addi a1, a1, " w "\n" \
+    "addi a2, a2, " w "\n" \
+    "addi a3, a3, " w "\n" \
+    "addi a5, a5, " w "\n"
+
+// A block but for its last pair; STEPPED: how far that moves the rows.
+#if defined(__OPTIMIZE_SIZE__)
+#define TP3_30 \
+    ".set STEPPED, 12\n" \
+    "mv s1, s0\nmv s2, s0\nmv s3, s0\n" \
+    "li t4, 2\n" \
+    "5:\n" \
+    TP3_10("0", "4", "s1", "s2", "s3") \
+    TP3_STEP("4") \
+    "addi a6, a6, 20\n" \
+    "addi t4, t4, -1\n" \
+    "bgez t4, 5b\n"
+#define TP3_LEFT
+#else
+#define TP3_30 \
+    ".set STEPPED, 0\n" \
+    TP3_10("0", "4", "s0", "s0", "s0") \
+    TP3_10("4", "24", "s1", "s2", "s3") \
+    TP3_10("8", "44", "s1", "s2", "s3")
+#define TP3_LEFT TP3_STEP("12")
+#endif
 
 __attribute__((naked, noinline))
 static void tp3_rows(tp_rows_t *rows) {
@@ -515,11 +628,11 @@ static void tp3_rows(tp_rows_t *rows) {
         "j 2f\n"
         "0:\n"
         "lw t5, 8(a0)\n"
-        "lw a1, 52(sp)\n"
+        "lw a1, 4(sp)\n"
         "slli t5, t5, 2\n"
         "add a1, a1, t5\n"
         "2:\n"
-        "sw a1, 52(sp)\n"
+        "sw a1, 4(sp)\n"
         "lw t5, 8(a0)\n"
         "lw t6, 24(a0)\n"
         "lw t0, 4(a0)\n"
@@ -531,17 +644,16 @@ static void tp3_rows(tp_rows_t *rows) {
         OWN_ROW
         "1:\n"
         "lw s0, 0(a6)\n"
-        TP3_10("0", "4", "s0", "s0", "s0")
-        TP3_10("4", "24", "s1", "s2", "s3")
-        TP3_10("8", "44", "s1", "s2", "s3")
-        "lw t2, 64(a6)\n"
+        TP3_30
+        "lw t2, 64-5*STEPPED(a6)\n"
         TP3_LAST("a1", "s0", "s4")
         TP3_LAST("a2", "s1", "s5")
         TP3_LAST("a3", "s2", "s6")
         TP3_LAST("a5", "s3", "s7")
-        "lw t4, 68(a6)\n"
+        TP3_LEFT
+        "lw t4, 68-5*STEPPED(a6)\n"
         "addi t6, t6, -11\n"
-        "addi a6, a6, 72\n"
+        "addi a6, a6, 72-5*STEPPED\n"
         OWN_GROUP
         );
 }
@@ -572,18 +684,18 @@ static void tp3_rows(tp_rows_t *rows) {
     "addi t1, t1, " w "\n" \
     "addi a7, a7, " w "\n" \
     "addi s0, s0, " x "\n"
-#define Q4_K_32(at, x) \
-    Q4_K_8(at, x) Q4_K_8("4+" at, "16+" x) Q4_K_8("8+" at, "32+" x) Q4_K_8("12+" at, "48+" x)
 #if defined(__OPTIMIZE_SIZE__)
 #define Q4_K_64 \
     ".set STEPPED, 32\n" \
-    "li t5, 1\n" \
+    "li t5, 3\n" \
     "5:\n" \
-    Q4_K_32("0", "8") \
-    Q4_K_STEP("16", "64") \
+    Q4_K_8("0", "8") Q4_K_8("4", "24") \
+    Q4_K_STEP("8", "32") \
     "addi t5, t5, -1\n" \
     "bgez t5, 5b\n"
 #else
+#define Q4_K_32(at, x) \
+    Q4_K_8(at, x) Q4_K_8("4+" at, "16+" x) Q4_K_8("8+" at, "32+" x) Q4_K_8("12+" at, "48+" x)
 #define Q4_K_64 \
     ".set STEPPED, 0\n" \
     Q4_K_32("0", "8") Q4_K_32("16", "72")

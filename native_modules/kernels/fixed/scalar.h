@@ -59,14 +59,6 @@ static void tp_own_rows(uint32_t type, tp_rows_t *rows);
 // 32 values of Q8_0 as TP_Q8_WORDS words.
 static void tp_put_q8_0(uint32_t *to, const int8_t *q);
 
-static inline int is_pair(uint32_t type) {
-    return type == TP_TP2 || type == TP_TPT;
-}
-
-static inline int is_own(uint32_t type) {
-    return type == TP_TP3 || is_pair(type);
-}
-
 static inline uint32_t crosswise(int32_t x, int32_t y) {
     return ((uint32_t)x << 16) + (uint32_t)y;
 }
@@ -74,7 +66,7 @@ static inline uint32_t crosswise(int32_t x, int32_t y) {
 #include "k_quants.h"
 
 static inline uint32_t block_words(uint32_t type) {
-    return type == TP_Q8_0 ? TP_Q8_WORDS + 1 : is_pair(type) ? TP_PAIRS : 18;
+    return type == TP_Q8_0 ? TP_Q8_WORDS + 1 : tp_is_pair(type) ? TP_PAIRS : 18;
 }
 
 static inline int in_pairs(uint32_t cols) {
@@ -82,12 +74,12 @@ static inline int in_pairs(uint32_t cols) {
 }
 
 size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
-    if (is_k(type)) {
+    if (tp_is_k(type)) {
         return (1 + cols / 256 * k_words(type)) * 4;
     }
-    int known = type == TP_Q4_0 || type == TP_Q8_0 || is_own(type);
+    int known = type == TP_Q4_0 || type == TP_Q8_0 || tp_is_own(type);
     // after the last block of our own types a word may be read that means nothing
-    return known ? (1 + block_words(type) * (cols / TP_BLOCK) + (uint32_t)is_own(type)) * 4 : 0;
+    return known ? (1 + block_words(type) * (cols / TP_BLOCK) + (uint32_t)tp_is_own(type)) * 4 : 0;
 }
 
 static void put_own(uint32_t type, uint32_t *to, const int8_t *q) {
@@ -123,15 +115,15 @@ static void put_own(uint32_t type, uint32_t *to, const int8_t *q) {
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
     const int8_t *q, tp_scale_t scale) {
     (void)n;
-    if (is_k(type)) {
+    if (tp_is_k(type)) {
         uint32_t *block = (uint32_t *)x + t * (tp_isa_x_bytes(type, cols) / 4) + 1 + b / 8 * k_words(type);
         put_k(type, block, b % 8, q, scale);
         return;
     }
     uint32_t *to = (uint32_t *)x + t * (tp_isa_x_bytes(type, cols) / 4) + 1 + b * block_words(type);
-    if (is_own(type)) {
+    if (tp_is_own(type)) {
         put_own(type, to, q);
-        if (TP_PAIRS == TP_PAIRS_TWO_MASKS && is_pair(type)) {
+        if (TP_PAIRS == TP_PAIRS_TWO_MASKS && tp_is_pair(type)) {
             // from the block to its scales
             tp_own_t own = tp_own(type, cols);
             to[block_words(type) - 2] = (uint32_t)(own.scales + 2 * b) - (uint32_t)(own.blocks + 16 * b);
@@ -178,13 +170,13 @@ static uint32_t set_shifts(uint32_t *x, uint32_t words, const uint32_t *end, uin
 
 // All of a token's products; sums: of each row.
 static void token(const tp_product_t *p, uint32_t *x, uint32_t t, int32_t *sums) {
-    uint32_t type = p->type, cols = p->cols, unit = is_pair(type) ? 2 : 1; // rows that lie together
+    uint32_t type = p->type, cols = p->cols, unit = tp_is_pair(type) ? 2 : 1; // rows that lie together
     uint32_t words = tp_isa_x_bytes(type, cols) / 4;
     uint32_t together = TP_ROWS(type);
     size_t stride = unit * tp_row_bytes(type, cols);
     tp_own_t own = { 0, 0, 0 };
     uint32_t shift = 0;
-    if (is_own(type)) {
+    if (tp_is_own(type)) {
         own = tp_own(type, cols);
     } else {
         shift = set_shifts(x + 1, block_words(type), x + words, t); // writes what is for it alone
@@ -204,7 +196,7 @@ static void token(const tp_product_t *p, uint32_t *x, uint32_t t, int32_t *sums)
             rows.stride = 0;
             rows.groups = 1;
         }
-        if (is_own(type)) {
+        if (tp_is_own(type)) {
             tp_own_rows(type, &rows);
         } else {
             tp_rows(type, pairs, shift, &rows);
@@ -222,7 +214,7 @@ void tp_isa_matmul(const tp_product_t *p) {
     for (uint32_t t = 0; t < p->n; ++t, y += p->rows, x += words) {
         tp_row_scale_t scale = tp_row_scale(p, x);
         int32_t *sums = (int32_t *)(void *)y;
-        if (is_k(p->type)) {
+        if (tp_is_k(p->type)) {
             (p->type == TP_Q4_K ? q4_k_rows : q6_k_rows)(p, x + 1, scale.t, sums);
         } else {
             token(p, x, scale.t, sums);

@@ -115,10 +115,6 @@ static void put_own(uint32_t type, uint32_t *to, const int8_t *q, float scale, i
     *to = scale_bits;
 }
 
-static inline int is_own(uint32_t type) {
-    return type == TP_TP2 || type == TP_TP3 || type == TP_TPT;
-}
-
 static inline uint32_t k_words(uint32_t type) {
     return type == TP_Q4_K ? 128 + 1 + 4 + 1 : 128 + 8 + 1;
 }
@@ -150,15 +146,11 @@ static void put_k(uint32_t type, uint32_t *x, uint32_t group, uint32_t i, uint32
     }
 }
 
-static inline int is_k(uint32_t type) {
-    return type == TP_Q4_K || type == TP_Q6_K;
-}
-
 size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
-    if (is_k(type)) {
+    if (tp_is_k(type)) {
         return (size_t)cols / 256 * k_words(type) * 4;
     }
-    if (is_own(type)) {
+    if (tp_is_own(type)) {
         return (size_t)cols / TP_BLOCK * own_words(type) * 4;
     }
     return type == TP_Q4_0 || type == TP_Q8_0 ? (size_t)cols / TP_BLOCK * BLOCK_BYTES : 0;
@@ -174,12 +166,12 @@ static uint32_t paired(uint32_t type, uint32_t n) {
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
     const int8_t *q, tp_scale_t scale) {
     uint32_t group = t < paired(type, n) ? 2 : 1, i = t & (group - 1);
-    if (is_k(type)) {
+    if (tp_is_k(type)) {
         uint32_t *block = (uint32_t *)x + ((t - i) * (cols / 256) + b / 8 * group) * k_words(type);
         put_k(type, block, group, i, b % 8, q, scale);
         return;
     }
-    if (is_own(type)) {
+    if (tp_is_own(type)) {
         uint32_t *to = (uint32_t *)x + (t * (cols / TP_BLOCK) + b) * own_words(type);
         put_own(type, to, q, scale, (b + 1) % (TP_MAX_GROUP / TP_BLOCK) == 0 || b + 1 == cols / TP_BLOCK);
         return;
@@ -1022,12 +1014,10 @@ void tp_isa_matmul(const tp_product_t *p) {
     y += 2 * pairs * rows;
     x += 2 * pairs * x_words;
     for (uint32_t t = 2 * pairs; t < p->n; ++t, y += rows, x += x_words) {
-        if (is_own(type)) {
+        if (tp_is_own(type)) {
             own_token(p, y, x, x + x_words);
-        } else if (type == TP_Q4_K) {
-            q4_k_token(p, y, x, x + x_words);
-        } else if (type == TP_Q6_K) {
-            q6_k_token(p, y, x, x + x_words);
+        } else if (tp_is_k(type)) {
+            (type == TP_Q4_K ? q4_k_token : q6_k_token)(p, y, x, x + x_words);
         } else {
             q4_0_token(p, y, x, x + x_words);
         }

@@ -59,12 +59,8 @@ static inline int is_single(uint32_t type) {
     return type == TP_Q4_0 || type == TP_Q8_0;
 }
 
-static inline int is_pair(uint32_t type) {
-    return type == TP_TP2 || type == TP_TPT;
-}
-
 static inline size_t tail_bytes(uint32_t type) {
-    return is_pair(type) ? sizeof(pair_tail_t) : sizeof(tail_t);
+    return tp_is_pair(type) ? sizeof(pair_tail_t) : sizeof(tail_t);
 }
 
 size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
@@ -72,7 +68,7 @@ size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
     if (is_single(type)) {
         return blocks * sizeof(block_t);
     }
-    if (!is_pair(type) && type != TP_TP3 && type != TP_Q4_K && type != TP_Q6_K) {
+    if (!tp_is_own(type) && !tp_is_k(type)) {
         return 0;
     }
     return blocks * block_bytes(type) + (blocks + GROUP - 1) / GROUP * tail_bytes(type);
@@ -142,7 +138,7 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
     uint32_t end = b - i + GROUP < blocks ? b - i + GROUP : blocks; // of the group
     uint8_t *to = token + b * bytes + b / GROUP * tail_bytes(type);
     void *after = to + (end - b) * bytes;
-    if (is_pair(type)) {
+    if (tp_is_pair(type)) {
         put_pair((int8_t *)to, q);
         put_pair_tail(after, type, b - i, i, end - (b - i), blocks - end, half[0] + half[1], scale);
         return;
@@ -810,7 +806,7 @@ static float plain_own_row(uint32_t type, const uint8_t *at, uint32_t step, uint
             }
             group += dot * (int8_t)*at;
         }
-        sum += (is_pair(type) ? pair_tail->scale : tail->scale) * (float)group;
+        sum += (tp_is_pair(type) ? pair_tail->scale : tail->scale) * (float)group;
         x = (const uint8_t *)after + tail_bytes(type);
     }
     return sum;
@@ -818,7 +814,7 @@ static float plain_own_row(uint32_t type, const uint8_t *at, uint32_t step, uint
 
 static void own_matmul(const tp_product_t *p) {
     tp_own_t own = tp_own(p->type, p->cols);
-    uint32_t each = is_pair(p->type) ? 2 : 1, units = p->rows / each;
+    uint32_t each = tp_is_pair(p->type) ? 2 : 1, units = p->rows / each;
     size_t x_bytes = tp_isa_x_bytes(p->type, p->cols);
     own_job_t job = {
         p->x, p->cols / TP_BLOCK, own.blocks - own.scales - (each == 2 ? 0 : 4),
@@ -944,7 +940,7 @@ static void k_matmul(const tp_product_t *p) {
 void tp_isa_matmul(const tp_product_t *p) {
     if (is_single(p->type)) {
         single_matmul(p);
-    } else if (p->type == TP_Q4_K || p->type == TP_Q6_K) {
+    } else if (tp_is_k(p->type)) {
         k_matmul(p);
     } else {
         own_matmul(p);
