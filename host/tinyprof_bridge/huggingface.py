@@ -12,11 +12,11 @@ from .source import MOST, Sizes, Source, Tensor, read_limited
 
 CONFIG_LIMIT = 1 << 20
 ONE_FILE, INDEX, PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
-SUPPORTED = ("llama", "mistral")
+# By model_type, the architecture in GGUF.
+ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+HEAD_DIM = {"qwen3": 128}  # of a head where config.json does not say it; else hidden_size / num_attention_heads
 # What boards' plans lack, by model_type.
 LACKING = {
-    "qwen2": "its attention has biases",
-    "qwen3": "it norms queries and keys",
     "gemma": "it takes GeGLU and heads of another size",
     "gemma2": "it takes GeGLU, norms after each block and soft caps",
     "gemma3_text": "it takes GeGLU, norms after each block and sliding windows",
@@ -34,7 +34,7 @@ class Rope(BaseModel):
 
 
 class Config(BaseModel):
-    """config.json of a llama; where a key is missing, what transformers takes."""
+    """config.json; where a key is missing, what transformers takes."""
 
     model_config = ConfigDict(extra="ignore")
     model_type: str
@@ -43,7 +43,7 @@ class Config(BaseModel):
     num_hidden_layers: int = Field(gt=0, le=4096)
     num_attention_heads: int = Field(gt=0, le=MOST)
     num_key_value_heads: int | None = Field(None, gt=0, le=MOST)
-    head_dim: int | None = None
+    head_dim: int | None = Field(None, gt=0, le=4096)
     vocab_size: int = Field(gt=0, le=MOST)
     max_position_embeddings: int = Field(2048, gt=0, le=MOST)
     rms_norm_eps: float = Field(1e-6, gt=1e-37, lt=1)
@@ -55,6 +55,7 @@ class Config(BaseModel):
     attention_bias: bool = False
     mlp_bias: bool = False
     sliding_window: int | None = None
+    use_sliding_window: bool | None = None
     tie_word_embeddings: bool = False
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
@@ -104,8 +105,8 @@ def read_config(path: Path) -> Config:
 
 def sizes_of(path: Path, config: Config) -> Sizes:
     """The sizes, after a check that a board's plan has all that the configuration asks for."""
-    if config.model_type not in SUPPORTED:
-        why = LACKING.get(config.model_type, f"only {' and '.join(SUPPORTED)} are")
+    if config.model_type not in ARCHITECTURES:
+        why = LACKING.get(config.model_type, f"only {', '.join(ARCHITECTURES)} are")
         raise BadInput(f"{path}: model_type {plain(config.model_type)[:32]!r} is not supported: {why}")
     rope = config.rope_parameters or config.rope_scaling or Rope()
     kind = rope.rope_type or rope.type or "default"
@@ -117,13 +118,13 @@ def sizes_of(path: Path, config: Config) -> Sizes:
         (config.mlp_bias, "mlp_bias"),
         (config.partial_rotary_factor != 1, "partial_rotary_factor"),
         (kind not in ("default", "linear"), f"rope scaling {plain(kind)[:32]!r}"),
-        (config.head_dim not in (None, config.hidden_size // heads), f"head_dim {config.head_dim}"),
     ):
         if wrong:
             raise BadInput(f"{path}: not supported: {what}")
     base = config.rope_theta if rope.rope_theta is None else rope.rope_theta
     context = config.max_position_embeddings
-    if config.sliding_window:  # within the window it is attention as any other
+    # Within the window it is attention as any other. Qwen's have one only where they are told to.
+    if config.sliding_window and (config.use_sliding_window or config.model_type == "mistral"):
         context = min(context, config.sliding_window)
     sizes = Sizes(
         dim=config.hidden_size,
@@ -136,6 +137,8 @@ def sizes_of(path: Path, config: Config) -> Sizes:
         rope_base=10000.0 if base is None else base,
         rope_scale=rope.factor if kind == "linear" else 1.0,
         eps=config.rms_norm_eps,
+        architecture=ARCHITECTURES[config.model_type],
+        head_size=config.head_dim or HEAD_DIM.get(config.model_type, 0),
     )
     if fault := sizes.fault():
         raise BadInput(f"{path}: {fault}")

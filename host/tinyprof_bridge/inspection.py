@@ -93,6 +93,7 @@ def inspect(path: Path, context: int | None = None, batch: int = 8, kv: str | No
                 "hidden": llama.hidden,
                 "heads": llama.heads,
                 "kv_heads": llama.kv_heads,
+                "head_dim": llama.head_dim,
                 "vocabulary": llama.vocab,
                 "context": llama.trained_context,
                 "macs_per_token": llama.macs,
