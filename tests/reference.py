@@ -56,7 +56,7 @@ class Reference:
         self.reader = GGUFReader(path)
         self.act_q8, self.dtype = act_q8, dtype
         self.architecture = metadata(self.reader, "general.architecture")
-        if self.architecture not in ("llama", "qwen2", "qwen3"):
+        if self.architecture not in ("llama", "qwen2", "qwen3", "gemma"):
             raise ValueError(f"architecture {self.architecture}")
         self.layers = self.get("block_count")
         self.heads = self.get("attention.head_count")
@@ -141,9 +141,19 @@ class Reference:
         scores /= scores.sum(axis=1, keepdims=True)
         return np.einsum("ht,thd->hd", scores, v).reshape(-1)
 
+    def activation(self, x):
+        if self.architecture != "gemma":
+            return x / (1 + np.exp(-x))
+        in_fp16 = self.act_q8 == "llama.cpp"  # which has a table of it
+        x = x.astype(np.float16).astype(self.dtype) if in_fp16 else x
+        y = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+        return y.astype(np.float16).astype(self.dtype) if in_fp16 else y
+
     def step(self, token, pos):
         """Logits (vocab,) after `token` at `pos`; positions before it must have been run."""
         x = self.weights["token_embd.weight"][token]
+        if self.architecture == "gemma":
+            x = x * self.dtype(len(x)) ** 0.5
         for i in range(self.layers):
             block = f"blk.{i}."
             h = self.attention(i, self.norm(x, block + "attn_norm.weight"), pos)
@@ -151,7 +161,7 @@ class Reference:
             h = self.norm(x, block + "ffn_norm.weight")
             gate = self.product(block + "ffn_gate.weight", h)
             up = self.product(block + "ffn_up.weight", h)
-            x = x + self.product(block + "ffn_down.weight", gate / (1 + np.exp(-gate)) * up)
+            x = x + self.product(block + "ffn_down.weight", self.activation(gate) * up)
         return self.product(self.output, self.norm(x, "output_norm.weight"))
 
     def logits(self, tokens):

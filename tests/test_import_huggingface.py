@@ -10,7 +10,7 @@ from gguf import GGUFReader
 from hypothesis import given
 from hypothesis import strategies as st
 from models import make_model, tokenizer
-from on_board import ROOT
+from on_board import ROOT, board
 from reference import Reference, encode, metadata
 from test_fuzz import fuzz, refused_or_read
 from tinyprof_bridge.convert import convert
@@ -39,18 +39,20 @@ def state(path, heads=4, kv_heads=2):
     """The tensors of a GGUF file with Hugging Face's names, a llama's rows of queries and keys in halves."""
     found = {}
     reader = GGUFReader(path)
-    llama = metadata(reader, "general.architecture") == "llama"
+    architecture = metadata(reader, "general.architecture")
     for tensor in reader.tensors:
         data = np.array(tensor.data)
         if tensor.name.startswith("blk."):
             _, i, kind, end = tensor.name.split(".")
             n = {"attn_q": heads, "attn_k": kv_heads}.get(kind)
-            if n and llama:
+            if n and architecture == "llama":
                 data = data.reshape(n, -1, 2, data.shape[1]).swapaxes(1, 2).reshape(data.shape)
             found[f"model.layers.{i}.{NAMES[kind]}.{end}"] = np.ascontiguousarray(data)
         else:
             ends = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
             found[f"{ends[tensor.name.split('.')[0]]}.weight"] = data
+        if architecture == "gemma" and tensor.name.endswith("norm.weight"):
+            found[next(reversed(found))] = data - 1
     return found
 
 
@@ -151,6 +153,7 @@ OTHERS = {
     "llama": ({"head_dim": 32}, {"head_dim": 32}),
     "qwen2": ({"tied": False}, {"tie_word_embeddings": False, "sliding_window": 16}),
     "qwen3": ({"head_dim": 128}, {"use_sliding_window": False}),
+    "gemma": ({"head_dim": 256}, {"hidden_act": "gelu", "tie_word_embeddings": None}),
 }
 
 
@@ -186,10 +189,34 @@ def test_half_precision(tmp_path, dtype, most):
     assert 0 < np.abs(Reference(tmp_path / "out.gguf").logits(TOKENS) - expected).max() < most
 
 
+GREEDY = """
+import tinyprof
+m = tinyprof.load({source!r}, context=64)
+for token in {tokens!r}:
+    token = m.step(token)
+for _ in range(32):
+    print(token)
+    token = m.step(token)
+"""
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_imported_models_say_the_same_in_llama_cpp(tmp_path, kind):
+    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    options, changes = OTHERS[kind]
+    source = make_model(tmp_path / "source.gguf", architecture=kind, **options)
+    make_folder(tmp_path / "hf", state(source), model_type=kind, **changes)
+    convert(tmp_path / "hf", None, tmp_path / "out.gguf", "F32")
+    model = llama_cpp.Llama(str(tmp_path / "out.gguf"), n_ctx=64, verbose=False, type_k=0, type_v=0, flash_attn=False)
+    theirs = [token for token, _ in zip(model.generate(TOKENS, temp=0), range(32), strict=False)]
+    with board("unix", tmp_path / "out.gguf") as b:
+        assert [int(t) for t in b.run(GREEDY.format(source=b.source, tokens=TOKENS)).split()] == theirs
+
+
 ROPES = [{}, {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 20000.0}}]
 
 
-@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3", "gemma"])
 @pytest.mark.parametrize("rope", ROPES)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_transformers_agrees(tmp_path, kind, rope, dtype):
@@ -273,8 +300,11 @@ def test_a_sliding_window_is_the_longest_context(tmp_path):
 @pytest.mark.parametrize(
     "changes,message",
     [
-        ({"model_type": "gemma"}, "'gemma' is not supported: it takes GeGLU"),
-        ({"model_type": "gpt2"}, "'gpt2' is not supported: only llama, mistral, qwen2, qwen3 are"),
+        ({"model_type": "gemma2"}, "'gemma2' is not supported: it takes norms after each block and soft caps"),
+        ({"model_type": "gemma", "hidden_act": "silu"}, "not supported: hidden_act 'silu'"),
+        ({"model_type": "gemma", "tie_word_embeddings": False}, "not supported: a gemma with an output of its own"),
+        ({"model_type": "gemma", "use_bidirectional_attention": True}, "not supported: use_bidirectional_attention"),
+        ({"model_type": "gpt2"}, "'gpt2' is not supported: only llama, mistral, qwen2, qwen3, gemma are"),
         ({"hidden_act": "gelu_pytorch_tanh"}, "not supported: hidden_act 'gelu_pytorch_tanh'"),
         ({"attention_bias": True}, "not supported: attention_bias"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "not supported: rope scaling 'llama3'"),

@@ -26,6 +26,10 @@ MODELS = {
         for t in ("F32", "Q4_0")
     },
     **{
+        f"gemma-{t}": {"architecture": "gemma", "type_": t, "dim": 96, "head_dim": 32, "seed": 10}
+        for t in ("F32", "Q4_0")
+    },
+    **{
         f"qwen3-{t}": {"architecture": "qwen3", "type_": t, "head_dim": 32, "rope_base": 1e6, "seed": 9}
         for t in ("F32", "Q4_0")
     },

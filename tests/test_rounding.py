@@ -78,7 +78,11 @@ def test_odd_cases(type_, method):
 
 
 def test_forward_is_the_reference(tmp_path):
-    others = ({"architecture": "qwen2", "tied": False}, {"architecture": "qwen3"}, {"head_dim": 32})
+    others = (
+        {"architecture": "qwen2", "tied": False},
+        {"architecture": "qwen3"},
+        {"architecture": "gemma", "head_dim": 32},
+    )
     for options in (
         {},
         {"rope_base": 50000.0, "rope_scale": 4.0, "tied": False},

@@ -8,6 +8,7 @@ from .plan import Plan
 
 ROLES = (
     "embed",
+    "embed_scale",
     "rope_table",
     "attn_norm",
     "attn_q8",
@@ -32,6 +33,7 @@ ROLES = (
     "ffn_gate",
     "ffn_up",
     "ffn_swiglu",
+    "ffn_geglu",
     "ffn_down_q8",
     "ffn_down",
     "ffn_add",
@@ -41,9 +43,9 @@ ROLES = (
     "argmax",
 )
 
-# As llama.cpp has them. qwen2: q, k and v have biases; qwen3: q and k are normed, head by head. All but llama: RoPE
-# turns the halves of a head.
-ARCHITECTURES = ("llama", "qwen2", "qwen3")
+# As llama.cpp has them. qwen2: q, k and v have biases; qwen3: q and k are normed, head by head; gemma: embeddings
+# are scaled, and the gate is GELU. All but llama: RoPE turns the halves of a head.
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma")
 
 _ONE = 0x3F800000  # 1.0 as float bits
 
@@ -222,6 +224,8 @@ class Llama:
         self.freqs = plan.buffer(2 * self.rope_dims, always=True)
         embd = self._tensor("token_embd", self.vocab, dim)
         plan.add(ops.EMBED, "embed", 0, x, 0, embd[0], self.vocab, dim, type=embd[1])
+        if self.architecture == "gemma":
+            plan.add(ops.SCALE, "embed_scale", 0, x, cols=dim, p=(_sqrt_bits(dim),))
         plan.add(ops.ROPE_TABLE, "rope_table", 0, table, 0, self.freqs, cols=self.rope_dims)
         for i in range(self.layers):
             layer = i + 1
@@ -274,7 +278,8 @@ class Llama:
             u = plan.buffer(row * hidden)
             self._matmul("ffn_gate", layer, g, inputs, gate, hidden, dim)
             self._matmul("ffn_up", layer, u, inputs, up, hidden, dim)
-            plan.add(ops.SWIGLU, "ffn_swiglu", layer, g, g, u, cols=hidden)
+            op, role = (ops.GEGLU, "ffn_geglu") if self.architecture == "gemma" else (ops.SWIGLU, "ffn_swiglu")
+            plan.add(op, role, layer, g, g, u, cols=hidden)
             inputs = self._inputs("ffn_down_q8", layer, g, hidden, (down,))
             d = plan.buffer(row * dim)
             self._matmul("ffn_down", layer, d, inputs, down, dim, hidden)
@@ -302,6 +307,19 @@ class Llama:
         for type_, _, _, _ in gguf.tensors.values():
             counts[type_] = counts.get(type_, 0) + 1
         return " ".join("%s:%d" % (ops.TYPES[t], n) for t, n in sorted(counts.items(), key=lambda c: -c[1]))
+
+
+def _sqrt_bits(n):
+    """The bits of the float nearest to the square root of n, 1 to 2^24; by integers, as boards' floats differ."""
+    exponent = 150
+    while n < 1 << 48:
+        n <<= 2
+        exponent -= 1
+    root = 1 << 25
+    while root * root > n:
+        root = (root + n // root) >> 1
+    # of 25 bits: the last one rounds; the first one is one more of the exponent
+    return (exponent << 23) + ((root + 1) >> 1)
 
 
 def fill_freqs(llama, arena):

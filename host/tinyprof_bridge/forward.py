@@ -50,6 +50,8 @@ class Forward:
     def run(self, tokens: npt.NDArray[np.int64], seen: Seen | None = None) -> Floats:
         """Logits (W, T, vocab) after each of tokens (W, T)."""
         x = self.weights["token_embd.weight"][tokens]
+        if self.architecture == "gemma":
+            x = x * np.float32(np.sqrt(x.shape[-1]))
         turns = np.exp(1j * np.outer(np.arange(tokens.shape[1]), self.freqs)).astype(np.complex64)
         for i in range(self.layers):
             block = f"blk.{i}."
@@ -60,7 +62,10 @@ class Forward:
             h = self._norm(x, block + "ffn_norm")
             gate = self._product(block + "ffn_gate", h, seen)
             up = self._product(block + "ffn_up", h, seen)
-            x = x + self._product(block + "ffn_down", gate / (1 + np.exp(-gate)) * up, seen)
+            z = gate  # SwiGLU; of a gemma GeGLU, where tanh makes the sigmoid of more
+            if self.architecture == "gemma":
+                z = np.float32(2 * np.sqrt(2 / np.pi)) * (gate + np.float32(0.044715) * gate**3)
+            x = x + self._product(block + "ffn_down", gate / (1 + np.exp(-z)) * up, seen)
         return self._product(self.output.removesuffix(".weight"), self._norm(x, "output_norm"), seen)
 
     def _norm(self, x: Floats, name: str) -> Floats:

@@ -13,13 +13,17 @@ from .source import MOST, Sizes, Source, Tensor, read_limited
 CONFIG_LIMIT = 1 << 20
 ONE_FILE, INDEX, PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 # By model_type, the architecture in GGUF.
-ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
-HEAD_DIM = {"qwen3": 128}  # of a head where config.json does not say it; else hidden_size / num_attention_heads
+ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma": "gemma"}
+HEAD_DIM = {
+    "qwen3": 128,
+    "gemma": 256,
+}  # of a head where config.json does not say it; else hidden_size / num_attention_heads
+# GELU of a gemma is always that with tanh.
+ACTIVATIONS = {"gemma": ("gelu_pytorch_tanh", "gelu")}
 # What boards' plans lack, by model_type.
 LACKING = {
-    "gemma": "it takes GeGLU and heads of another size",
-    "gemma2": "it takes GeGLU, norms after each block and soft caps",
-    "gemma3_text": "it takes GeGLU, norms after each block and sliding windows",
+    "gemma2": "it takes norms after each block and soft caps",
+    "gemma3_text": "it takes norms after each block and sliding windows",
     "mixtral": "it is a mixture of experts",
     "phi3": "its projections are joined",
 }
@@ -51,15 +55,20 @@ class Config(BaseModel):
     rope_scaling: Rope | None = None
     rope_parameters: Rope | None = None
     partial_rotary_factor: float = 1.0
-    hidden_act: str = "silu"
+    hidden_act: str | None = None
     attention_bias: bool = False
     mlp_bias: bool = False
     sliding_window: int | None = None
     use_sliding_window: bool | None = None
-    tie_word_embeddings: bool = False
+    use_bidirectional_attention: bool | None = None
+    tie_word_embeddings: bool | None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     quantization_config: dict[str, Any] | None = None
+
+    @property
+    def tied(self) -> bool:
+        return self.model_type == "gemma" if self.tie_word_embeddings is None else self.tie_word_embeddings
 
     @property
     def eos(self) -> int | None:
@@ -79,7 +88,7 @@ def read(folder: Path) -> Source:
             if name in tensors:
                 raise BadInput(f"{file}: tensor {plain(name)[:128]!r} is in another file too")
             tensors[name] = tensor
-    found = naming.to_gguf(folder, sizes, tensors, config.tie_word_embeddings)
+    found = naming.to_gguf(folder, sizes, tensors, config.tied)
     vocabulary, notes = tokenizers_in.read(folder, sizes.vocab_size, config.bos_token_id, config.eos)
     return Source(folder, sizes, vocabulary, found, digest_of(files), notes=tuple(notes))
 
@@ -111,9 +120,15 @@ def sizes_of(path: Path, config: Config) -> Sizes:
     rope = config.rope_parameters or config.rope_scaling or Rope()
     kind = rope.rope_type or rope.type or "default"
     heads = config.num_attention_heads
+    activation = plain(config.hidden_act or "")[:32]
     for wrong, what in (
         (config.quantization_config is not None, "weights that are quantized already: take the original"),
-        (config.hidden_act not in ("silu", "swish"), f"hidden_act {plain(config.hidden_act)[:32]!r}"),
+        (
+            config.hidden_act not in (None, *ACTIVATIONS.get(config.model_type, ("silu", "swish"))),
+            f"hidden_act {activation!r}",
+        ),
+        (bool(config.use_bidirectional_attention), "use_bidirectional_attention"),
+        (config.model_type == "gemma" and not config.tied, "a gemma with an output of its own"),
         (config.attention_bias, "attention_bias"),
         (config.mlp_bias, "mlp_bias"),
         (config.partial_rotary_factor != 1, "partial_rotary_factor"),

@@ -98,7 +98,13 @@ def to_gguf(path: Path, sizes: Sizes, tensors: dict[str, Tensor], tied: bool) ->
             for kind, heads in (("q", sizes.n_heads), ("k", sizes.n_kv_heads)):
                 name = f"blk.{i}.attn_{kind}.weight"
                 found[name] = _interleaved(found[name], heads)
+    if sizes.architecture == "gemma":  # its modules keep what a norm's weights are above 1
+        found |= {name: _plus_one(tensor) for name, tensor in found.items() if name.endswith("_norm.weight")}
     return found
+
+
+def _plus_one(tensor: Tensor) -> Tensor:
+    return Tensor(tensor.shape, lambda first, count: tensor.rows(first, count) + np.float32(1))
 
 
 def _interleaved(tensor: Tensor, heads: int) -> Tensor:

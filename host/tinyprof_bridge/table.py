@@ -325,6 +325,7 @@ def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
         "kv_store": op.rows * (op.cols * 4 + kv_bytes(op.type, op.cols)),
         "add": op.cols * 12,
         "bias": op.cols * 12,
+        "scale": op.cols * 8,
         "swiglu": op.cols * 12,
         "geglu": op.cols * 12,
         "argmax": op.cols * 4,
