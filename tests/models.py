@@ -31,11 +31,13 @@ def tokenizer(vocab):
 def make_model(
     path,
     *,
+    architecture="llama",
     type_="F32",
     dim=64,
     layers=2,
     heads=4,
     kv_heads=2,
+    head_dim=None,
     hidden=96,
     vocab=SMALLEST_VOCAB,
     context=64,
@@ -46,14 +48,19 @@ def make_model(
     seed=1,
     keys=None,
 ):
-    """Write a random llama to `path` and return `path`.
+    """Write a random model to `path` and return `path`.
 
+    architecture: llama, or as llama.cpp names it; head_dim: where it is not dim / heads.
     type_: any of quants.TYPES, for the matrices; norms are F32.
     rope_scale: factor of linear RoPE scaling; None for none.
     keys: name -> (value, GGUFValueType) of metadata to add or to write instead.
     """
     rng = np.random.default_rng(seed)
-    writer = GGUFWriter(path, "llama")
+    writer = GGUFWriter(path, architecture)
+    if head_dim is not None:
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
+    head_dim = head_dim or dim // heads
     writer.add_name(f"random-{seed}")
     writer.add_context_length(context)
     writer.add_embedding_length(dim)
@@ -63,7 +70,7 @@ def make_model(
     writer.add_head_count_kv(kv_heads)
     writer.add_vocab_size(vocab)
     writer.add_layer_norm_rms_eps(eps)
-    writer.add_rope_dimension_count(dim // heads)
+    writer.add_rope_dimension_count(head_dim)
     writer.add_rope_freq_base(rope_base)
     if rope_scale is not None:
         writer.add_rope_scaling_type(RopeScalingType.LINEAR)
@@ -74,8 +81,8 @@ def make_model(
             shard.pop(key, None)
         writer.add_key_value(key, value, value_type)
 
-    def add_norm(name):
-        writer.add_tensor(name, rng.normal(1, 0.1, dim).astype(np.float32))
+    def add_vector(name, mean, spread, size):
+        writer.add_tensor(name, rng.normal(mean, spread, size).astype(np.float32))
 
     def add_matrix(name, rows, cols):
         # Large enough that tokens and positions matter to the logits.
@@ -85,19 +92,22 @@ def make_model(
             data = data.view(np.int8)
         writer.add_tensor(name, data, (rows, cols), raw_dtype=quants.raw_type(type_))
 
-    kv_dim = dim // heads * kv_heads
+    q_dim, kv_dim = heads * head_dim, kv_heads * head_dim
     add_matrix("token_embd.weight", vocab, dim)
     for i in range(layers):
-        add_norm(f"blk.{i}.attn_norm.weight")
-        add_matrix(f"blk.{i}.attn_q.weight", dim, dim)
-        add_matrix(f"blk.{i}.attn_k.weight", kv_dim, dim)
-        add_matrix(f"blk.{i}.attn_v.weight", kv_dim, dim)
-        add_matrix(f"blk.{i}.attn_output.weight", dim, dim)
-        add_norm(f"blk.{i}.ffn_norm.weight")
+        add_vector(f"blk.{i}.attn_norm.weight", 1, 0.1, dim)
+        for kind, rows in (("q", q_dim), ("k", kv_dim), ("v", kv_dim)):
+            add_matrix(f"blk.{i}.attn_{kind}.weight", rows, dim)
+            if architecture == "qwen2":
+                add_vector(f"blk.{i}.attn_{kind}.bias", 0, 0.3, rows)
+            if architecture == "qwen3" and kind != "v":
+                add_vector(f"blk.{i}.attn_{kind}_norm.weight", 1, 0.3, head_dim)
+        add_matrix(f"blk.{i}.attn_output.weight", dim, q_dim)
+        add_vector(f"blk.{i}.ffn_norm.weight", 1, 0.1, dim)
         add_matrix(f"blk.{i}.ffn_gate.weight", hidden, dim)
         add_matrix(f"blk.{i}.ffn_down.weight", dim, hidden)
         add_matrix(f"blk.{i}.ffn_up.weight", hidden, dim)
-    add_norm("output_norm.weight")
+    add_vector("output_norm.weight", 1, 0.1, dim)
     if not tied:
         add_matrix("output.weight", vocab, dim)
     writer.write_header_to_file()

@@ -62,13 +62,13 @@ class Operators:
     def floats(self, op, count, a, b, **fields):
         return np.frombuffer(self.call(op, 4 * count, a, b, **fields), "<f4")
 
-    def rope(self, x, dims, position, base):
+    def rope(self, x, dims, position, base, flags=0):
         """x (heads, dims), rotated."""
         code = (
             f"freqs = bytearray({2 * dims})\ntable = bytearray({4 * dims})\n"
             f"_tinyprof.rope_freqs(freqs, {dims}, {int(np.float32(base).view('u4'))}, {0x3F800000})\n"
             f"ops.call(ops.ROPE_TABLE, table, table, freqs, 1, {dims}, pos={position})\n"
-            f"ops.call(ops.ROPE, out, table, table, {x.shape[0]}, {dims}, p=({dims}, 0, 0, 0))"
+            f"ops.call(ops.ROPE, out, table, table, {x.shape[0]}, {dims}, p=({dims}, 0, 0, 0), flags={flags})"
         )
         return np.frombuffer(self.run(code, out=x)[1], "<f4").reshape(x.shape)
 

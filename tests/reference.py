@@ -1,4 +1,4 @@
-"""A llama in numpy, to check results against. Shares no code with what it checks.
+"""A llama, or a model like it, in numpy, to check results against. Shares no code with what it checks.
 
 Reads a GGUF file with the gguf package. Written from llama2.c's run.c and the papers; names in
 shapes: T positions so far, H heads, K key-value heads, D values of a head.
@@ -55,9 +55,9 @@ class Reference:
     def __init__(self, path, act_q8=False, dtype=np.float64):
         self.reader = GGUFReader(path)
         self.act_q8, self.dtype = act_q8, dtype
-        architecture = metadata(self.reader, "general.architecture")
-        if architecture != "llama":
-            raise ValueError(f"architecture {architecture}")
+        self.architecture = metadata(self.reader, "general.architecture")
+        if self.architecture not in ("llama", "qwen2", "qwen3", "gemma"):
+            raise ValueError(f"architecture {self.architecture}")
         self.layers = self.get("block_count")
         self.heads = self.get("attention.head_count")
         self.kv_heads = self.get("attention.head_count_kv", self.heads)
@@ -74,12 +74,16 @@ class Reference:
         self.keys, self.values = np.zeros(shape, dtype), np.zeros(shape, dtype)
 
     def get(self, key, default=None):
-        return metadata(self.reader, "llama." + key, default)
+        return metadata(self.reader, f"{self.architecture}.{key}", default)
 
     def check_names(self):
         """A tensor that is not used (a bias, rope_freqs) would make all results wrong."""
         kinds = "attn_norm attn_q attn_k attn_v attn_output ffn_norm ffn_gate ffn_down ffn_up"
         known = {f"blk.{i}.{kind}.weight" for i in range(self.layers) for kind in kinds.split()}
+        if self.architecture == "qwen2":
+            known |= {f"blk.{i}.attn_{kind}.bias" for i in range(self.layers) for kind in "qkv"}
+        if self.architecture == "qwen3":
+            known |= {f"blk.{i}.attn_{kind}_norm.weight" for i in range(self.layers) for kind in "qk"}
         known |= {"token_embd.weight", "output_norm.weight", "output.weight"}
         if wrong := (self.weights.keys() ^ known) - {"output.weight"}:
             raise ValueError(f"tensors unknown or missing: {sorted(wrong)}")
@@ -95,11 +99,13 @@ class Reference:
         return freqs
 
     def rope(self, x, pos):
-        """Rotate pairs (x[2i], x[2i + 1]) of each head of x (heads, D)."""
-        dims = 2 * len(self.freqs)
-        pairs = (x[:, 0:dims:2] + 1j * x[:, 1:dims:2]) * np.exp(1j * pos * self.freqs)
+        """Rotate pairs of each head of x (heads, D): (x[2i], x[2i + 1]) of a llama, else (x[i], x[i + dims / 2])."""
+        half = len(self.freqs)
+        i = np.arange(half)
+        first, second = (2 * i, 2 * i + 1) if self.architecture == "llama" else (i, i + half)
+        pairs = (x[:, first] + 1j * x[:, second]) * np.exp(1j * pos * self.freqs)
         x = x.copy()
-        x[:, 0:dims:2], x[:, 1:dims:2] = pairs.real, pairs.imag
+        x[:, first], x[:, second] = pairs.real, pairs.imag
         return x
 
     def norm(self, x, name):
@@ -116,7 +122,13 @@ class Reference:
         """x (dim,), normalized, to (H * D,); remembers this position's key and value."""
 
         def heads(kind, n):
-            return self.product(f"blk.{layer}.attn_{kind}.weight", x).reshape(n, self.head_dim)
+            y = self.product(f"blk.{layer}.attn_{kind}.weight", x)
+            if self.architecture == "qwen2":
+                y = y + self.weights[f"blk.{layer}.attn_{kind}.bias"]
+            y = y.reshape(n, self.head_dim)
+            if self.architecture == "qwen3" and kind != "v":
+                y = np.stack([self.norm(head, f"blk.{layer}.attn_{kind}_norm.weight") for head in y])
+            return y
 
         self.keys[layer, pos] = self.rope(heads("k", self.kv_heads), pos)
         self.values[layer, pos] = heads("v", self.kv_heads)
@@ -129,9 +141,19 @@ class Reference:
         scores /= scores.sum(axis=1, keepdims=True)
         return np.einsum("ht,thd->hd", scores, v).reshape(-1)
 
+    def activation(self, x):
+        if self.architecture != "gemma":
+            return x / (1 + np.exp(-x))
+        in_fp16 = self.act_q8 == "llama.cpp"  # which has a table of it
+        x = x.astype(np.float16).astype(self.dtype) if in_fp16 else x
+        y = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+        return y.astype(np.float16).astype(self.dtype) if in_fp16 else y
+
     def step(self, token, pos):
         """Logits (vocab,) after `token` at `pos`; positions before it must have been run."""
         x = self.weights["token_embd.weight"][token]
+        if self.architecture == "gemma":
+            x = x * self.dtype(len(x)) ** 0.5
         for i in range(self.layers):
             block = f"blk.{i}."
             h = self.attention(i, self.norm(x, block + "attn_norm.weight"), pos)
@@ -139,7 +161,7 @@ class Reference:
             h = self.norm(x, block + "ffn_norm.weight")
             gate = self.product(block + "ffn_gate.weight", h)
             up = self.product(block + "ffn_up.weight", h)
-            x = x + self.product(block + "ffn_down.weight", gate / (1 + np.exp(-gate)) * up)
+            x = x + self.product(block + "ffn_down.weight", self.activation(gate) * up)
         return self.product(self.output, self.norm(x, "output_norm.weight"))
 
     def logits(self, tokens):

@@ -473,6 +473,10 @@ RANDOM_MODELS = (
     {"tied": False, "rope_scale": 4.0},
     {"rope_base": 500000.0, "eps": 1e-3, "vocab": 400},
     {"dim": 128, "heads": 8, "kv_heads": 1, "hidden": 160},
+    {"head_dim": 32},
+    {"architecture": "qwen3", "head_dim": 32},
+    {"architecture": "gemma", "dim": 96, "head_dim": 32},
+    {"architecture": "qwen2", "tied": False, "rope_base": 1e6},
 )
 LLAMA_CPP_SAMPLES = ("", " ", "the cat in a boat", "Zoë 日", "a\nb  c")
 

@@ -3,6 +3,7 @@
 import random
 import struct
 
+import numpy as np
 import pytest
 from gguf import GGUFReader, GGUFValueType
 from models import make_model
@@ -54,6 +55,20 @@ def load_patched(tmp_path, model, old, new, name="unix"):
 def test_loads(name, model):
     with board(name, model) as b:
         assert "loaded <random-1: 2 layers" in b.run(LOAD.format(source=b.source))
+
+
+SQRT = """
+from tinyprof.llama import _sqrt_bits
+print([_sqrt_bits(n) for n in {numbers!r}])
+"""
+
+
+@pytest.mark.parametrize("name", ON_BOARDS)
+def test_roots_by_integers_are_the_nearest_floats(name):
+    numbers = [*range(1, 400), 2048, 3072, (1 << 24) - 1, 1 << 24]
+    with board(name) as b:
+        ours = eval(b.run(SQRT.format(numbers=numbers)))
+    assert ours == np.sqrt(np.array(numbers, np.float64)).astype("<f4").view("<u4").tolist()
 
 
 def key(name, value):
@@ -226,3 +241,25 @@ def test_infinite_scales_are_refused(model, tmp_path):
     with board("unix", tmp_path / "bad.gguf") as b:
         text = b.run(LOAD.format(source=b.source))
     assert "ModelError tensor blk.1.ffn_up.weight holds infinite values, or what is no number" in text
+
+
+@pytest.mark.parametrize(
+    "architecture,old,new,message",
+    [
+        ("qwen2", b"blk.1.attn_k.bias", b"blk.1.attn_x.bias", "tensor blk.1.attn_k.bias is missing"),
+        ("qwen2", b"qwen2.block_count", b"qwen2.block_couns", "key qwen2.block_count is missing"),
+        ("qwen3", b"blk.0.attn_q_norm.w", b"blk.0.attn_x_norm.w", "tensor blk.0.attn_q_norm.weight is missing"),
+        ("gemma", key("gemma.attention.key_length", 32), key("gemma.attention.key_length", 0), "is 0: not a usable"),
+        ("gemma", key("gemma.attention.key_length", 32), key("gemma.attention.key_length", 16), "16 is not supported"),
+        (
+            "gemma",
+            key("gemma.rope.dimension_count", 32),
+            key("gemma.rope.dimension_count", 31),
+            "dimension_count is 31",
+        ),
+        ("gemma", b"gemma.context", b"gemmX.context", "key gemma.context_length is missing"),
+    ],
+)
+def test_other_architectures_are_checked_as_well(tmp_path, architecture, old, new, message):
+    model = make_model(tmp_path / "good.gguf", architecture=architecture, head_dim=32)
+    assert message in load_patched(tmp_path, model, old, new)

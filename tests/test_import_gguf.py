@@ -182,7 +182,10 @@ def string(key, value):
         (patched(4, ">I", 3), "big-endian"),
         (patched(8, "<Q", 2**63), "damaged GGUF header"),
         (patched(16, "<Q", 2**40), "damaged GGUF header"),
-        (string(b"general.architecture", b"qwen2"), "general.architecture 'qwen2' is not supported"),
+        (
+            string(b"general.architecture", b"bloom"),
+            "general.architecture 'bloom' is not supported: only llama, qwen2, qwen3, gemma",
+        ),
         (lambda d: d.replace(b"blk.1.attn_q.weight", b"blk.1.attn_x.weight"), "blk.1.attn_q.weight is missing"),
         (string(b"tokenizer.ggml.model", b"gpt-2"), "tokenizer.ggml.model 'gpt-2' is not supported"),
         (lambda d: d.replace(b"<0x41>", b"<0x\xff1>"), "token 68 is not UTF-8"),
@@ -206,9 +209,12 @@ def test_bad_files(tmp_path, edit, message):
 def test_what_boards_refuse_is_noted(tmp_path):
     out = tmp_path / "out.gguf"
     assert convert_to(make_model(tmp_path / "in.gguf"), out).notes == ()
-    out.write_bytes(string(b"general.architecture", b"qwen2")(out.read_bytes()))
+    out.write_bytes(string(b"general.architecture", b"bloom")(out.read_bytes()))
     (note,) = convert.refusal(out)
-    assert note == "boards refuse this model: general.architecture 'qwen2' is not supported: only 'llama'"
+    assert (
+        note
+        == "boards refuse this model: general.architecture 'bloom' is not supported: only llama, qwen2, qwen3, gemma"
+    )
 
 
 def test_types_to_keep(tmp_path):

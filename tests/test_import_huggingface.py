@@ -10,7 +10,7 @@ from gguf import GGUFReader
 from hypothesis import given
 from hypothesis import strategies as st
 from models import make_model, tokenizer
-from on_board import ROOT
+from on_board import ROOT, board
 from reference import Reference, encode, metadata
 from test_fuzz import fuzz, refused_or_read
 from tinyprof_bridge.convert import convert
@@ -24,6 +24,8 @@ NAMES = {
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
     "attn_output": "self_attn.o_proj",
     "ffn_norm": "post_attention_layernorm",
     "ffn_gate": "mlp.gate_proj",
@@ -34,19 +36,23 @@ TEXTS = ("the cat in a boat", " Zoë 日", "a\nb c", "Ein Satz, der lang ist: 12
 
 
 def state(path, heads=4, kv_heads=2):
-    """The tensors of a GGUF file with Hugging Face's names, the rows of queries and keys in halves."""
+    """The tensors of a GGUF file with Hugging Face's names, a llama's rows of queries and keys in halves."""
     found = {}
-    for tensor in GGUFReader(path).tensors:
+    reader = GGUFReader(path)
+    architecture = metadata(reader, "general.architecture")
+    for tensor in reader.tensors:
         data = np.array(tensor.data)
         if tensor.name.startswith("blk."):
-            _, i, kind, _ = tensor.name.split(".")
+            _, i, kind, end = tensor.name.split(".")
             n = {"attn_q": heads, "attn_k": kv_heads}.get(kind)
-            if n:
+            if n and architecture == "llama":
                 data = data.reshape(n, -1, 2, data.shape[1]).swapaxes(1, 2).reshape(data.shape)
-            found[f"model.layers.{i}.{NAMES[kind]}.weight"] = np.ascontiguousarray(data)
+            found[f"model.layers.{i}.{NAMES[kind]}.{end}"] = np.ascontiguousarray(data)
         else:
             ends = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
             found[f"{ends[tensor.name.split('.')[0]]}.weight"] = data
+        if architecture == "gemma" and tensor.name.endswith("norm.weight"):
+            found[next(reversed(found))] = data - 1
     return found
 
 
@@ -142,6 +148,31 @@ def test_logits_are_the_source_s(tmp_path, tied, shards):
         assert encode(GGUFReader(tmp_path / "out.gguf"), text) == encode(GGUFReader(source), text)
 
 
+# By model_type: what make_model takes, and what config.json says of it.
+OTHERS = {
+    "llama": ({"head_dim": 32}, {"head_dim": 32}),
+    "qwen2": ({"tied": False}, {"tie_word_embeddings": False, "sliding_window": 16}),
+    "qwen3": ({"head_dim": 128}, {"use_sliding_window": False}),
+    "gemma": ({"head_dim": 256}, {"hidden_act": "gelu", "tie_word_embeddings": None}),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_architectures(tmp_path, kind):
+    """The same tensors under the same names, and so the same logits; all types that boards have keep near them."""
+    options, changes = OTHERS[kind]
+    source = make_model(tmp_path / "source.gguf", architecture=kind, rope_base=1e6, **options)
+    make_folder(tmp_path / "hf", state(source), model_type=kind, rope_theta=1e6, **changes)
+    out = tmp_path / "out.gguf"
+    assert convert(tmp_path / "hf", None, out, "F32").notes == ()
+    ours, theirs = Reference(out), Reference(source)
+    assert ours.architecture == kind and ours.context == theirs.context
+    np.testing.assert_array_equal(ours.logits(TOKENS), theirs.logits(TOKENS))
+    for type_ in ("Q8_0", "TP3", "KEEP"):  # and from GGUF to GGUF
+        assert convert(out, None, tmp_path / "again.gguf", type_).notes == ()
+    np.testing.assert_array_equal(Reference(tmp_path / "again.gguf").logits(TOKENS), theirs.logits(TOKENS))
+
+
 @pytest.mark.parametrize("dtype,most", [("float16", 0.01), ("bfloat16", 0.1)])
 def test_half_precision(tmp_path, dtype, most):
     tensors = state(make_model(tmp_path / "source.gguf"))
@@ -158,10 +189,34 @@ def test_half_precision(tmp_path, dtype, most):
     assert 0 < np.abs(Reference(tmp_path / "out.gguf").logits(TOKENS) - expected).max() < most
 
 
+GREEDY = """
+import tinyprof
+m = tinyprof.load({source!r}, context=64)
+for token in {tokens!r}:
+    token = m.step(token)
+for _ in range(32):
+    print(token)
+    token = m.step(token)
+"""
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_imported_models_say_the_same_in_llama_cpp(tmp_path, kind):
+    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    options, changes = OTHERS[kind]
+    source = make_model(tmp_path / "source.gguf", architecture=kind, **options)
+    make_folder(tmp_path / "hf", state(source), model_type=kind, **changes)
+    convert(tmp_path / "hf", None, tmp_path / "out.gguf", "F32")
+    model = llama_cpp.Llama(str(tmp_path / "out.gguf"), n_ctx=64, verbose=False, type_k=0, type_v=0, flash_attn=False)
+    theirs = [token for token, _ in zip(model.generate(TOKENS, temp=0), range(32), strict=False)]
+    with board("unix", tmp_path / "out.gguf") as b:
+        assert [int(t) for t in b.run(GREEDY.format(source=b.source, tokens=TOKENS)).split()] == theirs
+
+
 ROPES = [{}, {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 20000.0}}]
 
 
-@pytest.mark.parametrize("kind", ["llama", "mistral"])
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3", "gemma"])
 @pytest.mark.parametrize("rope", ROPES)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_transformers_agrees(tmp_path, kind, rope, dtype):
@@ -172,6 +227,10 @@ def test_transformers_agrees(tmp_path, kind, rope, dtype):
     model = transformers.AutoModelForCausalLM.from_config(
         transformers.AutoConfig.for_model(kind, **sizes, initializer_range=0.3)
     ).to(getattr(torch, dtype))
+    with torch.no_grad():
+        for name, values in model.named_parameters():  # which are all 0, or all 1, to begin with
+            if name.endswith(("bias", "norm.weight")):
+                values += torch.randn(values.shape) * 0.2
     model.save_pretrained(tmp_path / "hf", max_shard_size="40KB")
     assert len(list((tmp_path / "hf").glob("*.safetensors"))) > 1
     (tmp_path / "hf" / "tokenizer.json").write_text(json.dumps(tokenizer_json()))
@@ -241,23 +300,26 @@ def test_a_sliding_window_is_the_longest_context(tmp_path):
 @pytest.mark.parametrize(
     "changes,message",
     [
-        ({"model_type": "qwen2"}, "'qwen2' is not supported: its attention has biases"),
-        ({"model_type": "qwen3"}, "'qwen3' is not supported: it norms queries and keys"),
-        ({"model_type": "gemma"}, "'gemma' is not supported: it takes GeGLU"),
-        ({"model_type": "gpt2"}, "'gpt2' is not supported: only llama and mistral are"),
+        ({"model_type": "gemma2"}, "'gemma2' is not supported: it takes norms after each block and soft caps"),
+        ({"model_type": "gemma", "hidden_act": "silu"}, "not supported: hidden_act 'silu'"),
+        ({"model_type": "gemma", "tie_word_embeddings": False}, "not supported: a gemma with an output of its own"),
+        ({"model_type": "gemma", "use_bidirectional_attention": True}, "not supported: use_bidirectional_attention"),
+        ({"model_type": "gpt2"}, "'gpt2' is not supported: only llama, mistral, qwen2, qwen3, gemma are"),
         ({"hidden_act": "gelu_pytorch_tanh"}, "not supported: hidden_act 'gelu_pytorch_tanh'"),
         ({"attention_bias": True}, "not supported: attention_bias"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "not supported: rope scaling 'llama3'"),
         ({"rope_scaling": {"type": "linear", "factor": 0.0}}, "is no usable number"),
         ({"rope_theta": 1e39}, "is no usable number"),
-        ({"head_dim": 32}, "not supported: head_dim 32"),
+        ({"head_dim": 32}, "blk.0.attn_q.weight is 64 x 64 where the sizes ask for 128 x 64"),
+        ({"head_dim": 15}, "does not divide into 4 heads of even size"),
+        ({"model_type": "qwen2"}, "tensor blk.0.attn_q.bias is missing"),
         ({"quantization_config": {}}, "quantized already"),
         ({"rms_norm_eps": 1e-40}, "rms_norm_eps: Input should be greater than 0.0000"),
         ({"hidden_size": 0}, "hidden_size: Input should be greater than 0"),
         ({"hidden_size": "x"}, "hidden_size: Input should be a valid integer"),
         ({"num_attention_heads": 5}, "dim 64 does not divide into 5 heads"),
         ({"num_hidden_layers": 3}, "tensor blk.2.attn_norm.weight is missing"),
-        ({"num_hidden_layers": 1}, "tensor blk.1.attn_k.weight is not supported"),
+        ({"num_hidden_layers": 1}, "tensor 'model.layers.1.input_layernorm.weight' is not supported"),
         ({"vocab_size": 300}, "token_embd.weight is 288 x 64 where the sizes ask for 300 x 64"),
         ({"tie_word_embeddings": False}, "lm_head.weight) are missing"),
         ({"bos_token_id": 288}, "bos token 288 is outside the vocabulary of 288"),

@@ -21,6 +21,18 @@ MODELS = {
     "rope": {"type_": "F32", "rope_base": 50000.0, "rope_scale": 4.0, "seed": 4},
     **{t: {"type_": t, "seed": 6} for t in ("Q5_1", "TP2", "TP3", "TPT")},
     "Q4_K": {"type_": "Q4_K", "dim": 256, "hidden": 256, "layers": 1, "seed": 7},
+    **{
+        f"qwen2-{t}": {"architecture": "qwen2", "type_": t, "tied": False, "rope_base": 1e6, "seed": 8}
+        for t in ("F32", "Q4_0")
+    },
+    **{
+        f"gemma-{t}": {"architecture": "gemma", "type_": t, "dim": 96, "head_dim": 32, "seed": 10}
+        for t in ("F32", "Q4_0")
+    },
+    **{
+        f"qwen3-{t}": {"architecture": "qwen3", "type_": t, "head_dim": 32, "rope_base": 1e6, "seed": 9}
+        for t in ("F32", "Q4_0")
+    },
     "eps": {"type_": "F32", "eps": 1e-3, "heads": 2, "kv_heads": 2, "seed": 5},
 }
 

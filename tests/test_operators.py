@@ -58,6 +58,41 @@ def test_rope(ops, position):
     assert np.all(np.abs(y.reshape(exact.shape) - exact) <= bound * size)
 
 
+def test_rope_of_halves(ops):
+    """The bits of neighbouring pairs, that lie elsewhere."""
+    dims, heads, halves = 20, 3, 16
+    x = values(3, heads, dims, spread=2)
+    apart = x.reshape(heads, dims // 2, 2).swapaxes(1, 2).reshape(x.shape)
+    y = ops.rope(apart, dims, 100, base=10000.0, flags=halves)
+    assert np.array_equal(
+        y.reshape(heads, 2, dims // 2).swapaxes(1, 2).reshape(x.shape), ops.rope(x, dims, 100, base=10000.0)
+    )
+
+
+@pytest.mark.parametrize("at_pos", [0, 2])
+def test_rmsnorm_of_heads_and_bias(ops, at_pos):
+    """In place, of a cache the rows from a position on: the bits of the operators on each row alone."""
+    tokens, heads, dim, pos = 3, 2, 16, 4 if at_pos else 0
+    x, w, b = values(20, pos + tokens, heads, dim), values(21, dim), values(22, heads * dim)
+    fields = {"n": tokens, "pos": pos, "flags": at_pos}
+    a = np.zeros(1) if at_pos else x
+    p = bits(1e-5), 0, 0, 0
+    y = ops.floats("RMSNORM", x.size, a, w, dst=x, rows=heads, cols=dim, p=p, **fields).reshape(x.shape)
+    rows = x[pos:].reshape(-1, dim)
+    alone = ops.floats("RMSNORM", rows.size, rows, w, rows=1, cols=dim, n=len(rows), p=p)
+    assert np.array_equal(y[pos:].reshape(-1), alone) and np.array_equal(y[:pos], x[:pos])
+    y = ops.floats("BIAS", x.size, np.zeros(1), b, dst=x, rows=1, cols=b.size, **fields).reshape(x.shape)
+    exact = x.reshape(-1, b.size).astype(np.float64) + b
+    bound = 2.0**-22 * np.maximum(np.abs(x.reshape(exact.shape)), np.abs(b))
+    assert np.all(np.abs(y.reshape(exact.shape) - exact)[pos:] <= bound[pos:]) and np.array_equal(y[:pos], x[:pos])
+
+
+def test_scale(ops):
+    x = values(23, 500, spread=6)
+    out = ops.floats("SCALE", 500, np.zeros(1), np.zeros(1), dst=x, rows=1, cols=500, p=(bits(13.856406), 0, 0, 0))
+    assert np.array_equal(out, x * np.float32(13.856406))
+
+
 def test_add(ops):
     x, y = values(4, 500, spread=6), values(5, 500, spread=6)
     out = ops.floats("ADD", 500, x, y, dst=y, rows=1, cols=500)
@@ -195,7 +230,10 @@ for kind in range(7):
         ops._tinyprof.run(plan, 0, 1, ctl, x, bytearray(4), none, None)
         print(kind, "ARGMAX", "%08x" % ctl[ops.NEXT])
     for dims in (4, 8, 16, 20):
-        show(kind, "ROPE", ops.call(ops.ROPE, values(kind, 60), values(kind, dims), none, 3, 20, p=(dims, 0, 0, 0)))
+        for flags in (0, ops.HALVES):
+            x, table = values(kind, 60), values(kind, dims)
+            show(kind, "ROPE", ops.call(ops.ROPE, x, table, none, 3, 20, p=(dims, 0, 0, 0), flags=flags))
+    show(kind, "SCALE", ops.call(ops.SCALE, values(kind, 27), none, none, 1, 27, p=(0x40490FDB, 0, 0, 0)))
     for cols in (32, 64, 288):
         show(kind, "QUANTIZE", ops.call(ops.QUANTIZE, bytearray(cols + cols // 8), values(kind, cols), none, 1, cols))
     for length in (1, 2, 3, 4, 5, 8, 13):

@@ -78,7 +78,17 @@ def test_odd_cases(type_, method):
 
 
 def test_forward_is_the_reference(tmp_path):
-    for options in ({}, {"rope_base": 50000.0, "rope_scale": 4.0, "tied": False}, {"type_": "Q8_0", "kv_heads": 1}):
+    others = (
+        {"architecture": "qwen2", "tied": False},
+        {"architecture": "qwen3"},
+        {"architecture": "gemma", "head_dim": 32},
+    )
+    for options in (
+        {},
+        {"rope_base": 50000.0, "rope_scale": 4.0, "tied": False},
+        {"type_": "Q8_0", "kv_heads": 1},
+        *others,
+    ):
         path = make_model(tmp_path / "m.gguf", **({"type_": "F32", "seed": 4} | options))
         tokens = np.array([[1, 40, 270, 5, 99], [1, 7, 8, 9, 260]])
         logits = Forward(path).run(tokens)

@@ -27,8 +27,11 @@ print(whole == check(model), model.placement, len(model.stream.buffer), model.by
         {"type_": "TP2", "vocab": 300},
         {"type_": "TP3", "tied": False},
         {"type_": "Q4_K", "dim": 256, "hidden": 256},
+        {"type_": "Q8_0", "architecture": "qwen2", "tied": False},
+        {"type_": "Q8_0", "architecture": "qwen3", "heads": 8, "head_dim": 32},
+        {"type_": "Q8_0", "architecture": "gemma"},
     ],
-    ids=lambda o: o["type_"],
+    ids=lambda o: o.get("architecture", o["type_"]),
 )
 def test_the_same_logits(name, batch, options, tmp_path):
     model = make_model(tmp_path / "m.gguf", context=64, **options)

@@ -1,4 +1,4 @@
-"""Compiles a GGUF model of the llama architecture into a plan."""
+"""Compiles a GGUF model of the llama architecture, or of one like it, into a plan."""
 
 import _tinyprof
 
@@ -8,12 +8,18 @@ from .plan import Plan
 
 ROLES = (
     "embed",
+    "embed_scale",
     "rope_table",
     "attn_norm",
     "attn_q8",
     "attn_q",
     "attn_k",
     "attn_v",
+    "attn_q_bias",
+    "attn_k_bias",
+    "attn_v_bias",
+    "attn_q_norm",
+    "attn_k_norm",
     "rope_q",
     "rope_k",
     "kv_k",
@@ -27,6 +33,7 @@ ROLES = (
     "ffn_gate",
     "ffn_up",
     "ffn_swiglu",
+    "ffn_geglu",
     "ffn_down_q8",
     "ffn_down",
     "ffn_add",
@@ -36,13 +43,17 @@ ROLES = (
     "argmax",
 )
 
+# As llama.cpp has them. qwen2: q, k and v have biases; qwen3: q and k are normed, head by head; gemma: embeddings
+# are scaled, and the gate is GELU. All but llama: RoPE turns the halves of a head.
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma")
+
 _ONE = 0x3F800000  # 1.0 as float bits
 
 KV_TYPES = {"f32": ops.F32, "f16": ops.F16, "q8": ops.Q8_0}
 
 
 class Llama:
-    """Sizes and plan of a llama model for runs of up to batch tokens and context positions.
+    """Sizes and plan of a model for runs of up to batch tokens and context positions.
 
     kv: how the KV cache holds values, one of KV_TYPES; None: f32, on the fixed-point path q8.
     room: bytes of weights that a record of the output may read, 0: any number.
@@ -54,24 +65,25 @@ class Llama:
         self._room = room
         self._left = set(gguf.tensors)
         self._check_keys(gguf)
-        self.dim = gguf.count("llama.embedding_length")
-        self.layers = gguf.count("llama.block_count")
-        self.hidden = gguf.count_of_all("llama.feed_forward_length", self.layers)
-        self.heads = gguf.count_of_all("llama.attention.head_count", self.layers)
-        self.kv_heads = gguf.count_of_all("llama.attention.head_count_kv", self.layers, self.heads)
-        self.trained_context = gguf.count("llama.context_length")
-        if self.dim % self.heads or self.heads % self.kv_heads:
+        key = self.architecture + "."
+        self.dim = gguf.count(key + "embedding_length")
+        self.layers = gguf.count(key + "block_count")
+        self.hidden = gguf.count_of_all(key + "feed_forward_length", self.layers)
+        self.heads = gguf.count_of_all(key + "attention.head_count", self.layers)
+        self.kv_heads = gguf.count_of_all(key + "attention.head_count_kv", self.layers, self.heads)
+        self.trained_context = gguf.count(key + "context_length")
+        own_size = key + "attention.key_length" in gguf.keys
+        if (self.dim % self.heads and not own_size) or self.heads % self.kv_heads:
             raise ModelError(
-                "llama.attention.head_count %d does not divide %d, or head_count_kv %d does not"
-                " divide it" % (self.heads, self.dim, self.kv_heads)
+                "%sattention.head_count %d does not divide %d, or head_count_kv %d does not"
+                " divide it" % (key, self.heads, self.dim, self.kv_heads)
             )
-        self.head_dim = self.dim // self.heads
-        for key in ("key_length", "value_length"):
-            if gguf.count("llama.attention." + key, self.head_dim) != self.head_dim:
-                raise ModelError("llama.attention.%s other than %d is not supported" % (key, self.head_dim))
-        self.rope_dims = gguf.count("llama.rope.dimension_count", self.head_dim)
+        self.head_dim = gguf.count(key + "attention.key_length", self.dim // self.heads)
+        if gguf.count(key + "attention.value_length", self.head_dim) != self.head_dim:
+            raise ModelError("%sattention.value_length other than %d is not supported" % (key, self.head_dim))
+        self.rope_dims = gguf.count(key + "rope.dimension_count", self.head_dim)
         if self.rope_dims % 2 or self.rope_dims > self.head_dim:
-            raise ModelError("llama.rope.dimension_count is %d" % self.rope_dims)
+            raise ModelError("%srope.dimension_count is %d" % (key, self.rope_dims))
         if "token_embd.weight" not in gguf.tensors:
             raise ModelError("tensor token_embd.weight is missing")
         self.vocab = gguf.tensors["token_embd.weight"][2]
@@ -98,42 +110,41 @@ class Llama:
         del self._gguf, self._left
 
     def _check_keys(self, gguf):
-        architecture = gguf.get("general.architecture", None, str)
-        if architecture != "llama":
-            raise ModelError("general.architecture %r is not supported: only 'llama'" % architecture[:32])
-        if gguf.get("llama.expert_count", 0, int):
-            raise ModelError("llama.expert_count: mixture of experts is not supported")
-        if gguf.get("llama.attention.sliding_window", 0, int):
-            raise ModelError("llama.attention.sliding_window is not supported")
+        self.architecture = architecture = gguf.get("general.architecture", None, str)
+        if architecture not in ARCHITECTURES:
+            raise ModelError(
+                "general.architecture %r is not supported: only %s" % (architecture[:32], ", ".join(ARCHITECTURES))
+            )
+        key = architecture + "."
+        if gguf.get(key + "expert_count", 0, int):
+            raise ModelError(key + "expert_count: mixture of experts is not supported")
+        if gguf.get(key + "attention.sliding_window", 0, int):
+            raise ModelError(key + "attention.sliding_window is not supported")
         # as llama.cpp has it: linear where no type stands, a factor of 0 means none
-        scaling = gguf.get("llama.rope.scaling.type", "linear", str)
+        scaling = gguf.get(key + "rope.scaling.type", "linear", str)
         if scaling not in ("none", "linear"):
-            raise ModelError("llama.rope.scaling.type %r is not supported: only 'linear'" % scaling[:32])
-        factor_key = "llama.rope.scaling.factor"
+            raise ModelError("%srope.scaling.type %r is not supported: only 'linear'" % (key, scaling[:32]))
+        factor_key = key + "rope.scaling.factor"
         if factor_key not in gguf.keys:
-            factor_key = "llama.rope.scale_linear"  # its name in older files
+            factor_key = key + "rope.scale_linear"  # its name in older files
         self.rope_scale = gguf.float_bits(factor_key, _ONE)
         if scaling == "none" or self.rope_scale == 0:
             self.rope_scale = _ONE
-        self.rope_base = gguf.float_bits("llama.rope.freq_base", 0x461C4000)  # 10000.0
-        self.eps = gguf.float_bits("llama.attention.layer_norm_rms_epsilon", 0x3727C5AC)  # 1e-5
-        for name, bits in (
-            (factor_key, self.rope_scale),
-            ("llama.rope.freq_base", self.rope_base),
-            ("llama.attention.layer_norm_rms_epsilon", self.eps),
+        base_key, eps_key = key + "rope.freq_base", key + "attention.layer_norm_rms_epsilon"
+        self.rope_base = gguf.float_bits(base_key, 0x461C4000)  # 10000.0
+        self.eps = gguf.float_bits(eps_key, 0x3727C5AC)  # 1e-5
+        # a positive, normal, finite float; a base from 1, a scale from 2^-10 to 2^20
+        for name, bits, least, most in (
+            (factor_key, self.rope_scale, 0x3A800000, 0x49800000),
+            (base_key, self.rope_base, _ONE, 0x7F7FFFFF),
+            (eps_key, self.eps, 0x00800000, 0x7F7FFFFF),
         ):
-            # a positive, normal, finite float; a base from 1, a scale from 2^-10 to 2^20
-            least, most = 0x00800000, 0x7F7FFFFF
-            if name == "llama.rope.freq_base":
-                least = _ONE
-            elif name == factor_key:
-                least, most = 0x3A800000, 0x49800000
             if not least <= bits <= most:
                 raise ModelError("key %s is not a usable number" % name)
 
-    def _tensor(self, name, rows, cols, types=ops.TYPES):
+    def _tensor(self, name, rows, cols, types=ops.TYPES, kind=".weight"):
         """(word, type, scan) of a tensor after checking its shape, type, place and scales."""
-        name += ".weight"
+        name += kind
         found = self._gguf.tensors.get(name)
         if found is None:
             raise ModelError("tensor %s is missing" % name)
@@ -174,6 +185,16 @@ class Llama:
         weights, _, _ = self._tensor(name, 1, self.dim, (ops.F32,))
         self.plan.add(ops.RMSNORM, role, layer, dst, a, weights, cols=self.dim, p=(self.eps,), flags=flags)
 
+    def _bias(self, role, layer, dst, cols, flags):
+        """Adds the bias to what the product of the role before has made."""
+        weights, _, _ = self._tensor("blk.%d.%s" % (layer - 1, role[:-5]), 1, cols, (ops.F32,), ".bias")
+        self.plan.add(ops.BIAS, role, layer, dst, 0, weights, cols=cols, flags=flags)
+
+    def _head_norm(self, role, layer, x, heads, flags):
+        """RMSNorm of each head in place."""
+        weights, _, _ = self._tensor("blk.%d.%s" % (layer - 1, role), 1, self.head_dim, (ops.F32,))
+        self.plan.add(ops.RMSNORM, role, layer, x, x, weights, heads, self.head_dim, (self.eps,), flags=flags)
+
     def _inputs(self, role, layer, x, cols, tensors, flags=0):
         """x, and under each type of the tensors that wants it x quantized for that type."""
         inputs = {ops.F32: x, ops.F16: x}
@@ -195,25 +216,29 @@ class Llama:
         self.plan = plan = Plan(ROLES)
         row = self.batch * 4
         dim, kv_dim, hidden = self.dim, self.kv_dim, self.hidden
+        q_dim = self.heads * self.head_dim
+        pairs = 0 if self.architecture == "llama" else ops.HALVES
         x = plan.buffer(row * dim)
         table = plan.buffer(row * self.rope_dims)
         scores = plan.buffer(4 * self.context)
         self.freqs = plan.buffer(2 * self.rope_dims, always=True)
         embd = self._tensor("token_embd", self.vocab, dim)
         plan.add(ops.EMBED, "embed", 0, x, 0, embd[0], self.vocab, dim, type=embd[1])
+        if self.architecture == "gemma":
+            plan.add(ops.SCALE, "embed_scale", 0, x, cols=dim, p=(_sqrt_bits(dim),))
         plan.add(ops.ROPE_TABLE, "rope_table", 0, table, 0, self.freqs, cols=self.rope_dims)
         for i in range(self.layers):
             layer = i + 1
             blk = "blk.%d." % i
-            wq = self._tensor(blk + "attn_q", dim, dim)
+            wq = self._tensor(blk + "attn_q", q_dim, dim)
             wk = self._tensor(blk + "attn_k", kv_dim, dim)
             wv = self._tensor(blk + "attn_v", kv_dim, dim)
-            wo = self._tensor(blk + "attn_output", dim, dim)
+            wo = self._tensor(blk + "attn_output", dim, q_dim)
             gate = self._tensor(blk + "ffn_gate", hidden, dim)
             up = self._tensor(blk + "ffn_up", hidden, dim)
             down = self._tensor(blk + "ffn_down", dim, hidden)
             h = plan.buffer(row * dim)
-            q = plan.buffer(row * dim)
+            q = plan.buffer(row * q_dim)
             k = ops.KV | 2 * i * self.context * self.kv_row
             v = k + self.context * self.kv_row
             kv_type = KV_TYPES[self.kv]
@@ -223,21 +248,28 @@ class Llama:
             at = ops.AT_POS if in_place else 0
             self._norm("attn_norm", layer, h, blk + "attn_norm", x)
             inputs = self._inputs("attn_q8", layer, h, dim, (wq, wk, wv))
-            self._matmul("attn_q", layer, q, inputs, wq, dim, dim)
+            self._matmul("attn_q", layer, q, inputs, wq, q_dim, dim)
             self._matmul("attn_k", layer, to_k, inputs, wk, kv_dim, dim, at)
             self._matmul("attn_v", layer, to_v, inputs, wv, kv_dim, dim, at)
+            if self.architecture == "qwen2":
+                self._bias("attn_q_bias", layer, q, q_dim, 0)
+                self._bias("attn_k_bias", layer, to_k, kv_dim, at)
+                self._bias("attn_v_bias", layer, to_v, kv_dim, at)
+            if self.architecture == "qwen3":
+                self._head_norm("attn_q_norm", layer, q, self.heads, 0)
+                self._head_norm("attn_k_norm", layer, to_k, self.kv_heads, at)
             rope = (self.rope_dims,)
-            plan.add(ops.ROPE, "rope_q", layer, q, table, 0, self.heads, self.head_dim, rope)
-            plan.add(ops.ROPE, "rope_k", layer, to_k, table, 0, self.kv_heads, self.head_dim, rope, flags=at)
+            plan.add(ops.ROPE, "rope_q", layer, q, table, 0, self.heads, self.head_dim, rope, flags=pairs)
+            plan.add(ops.ROPE, "rope_k", layer, to_k, table, 0, self.kv_heads, self.head_dim, rope, flags=pairs | at)
             if not in_place:
                 for role, cache, values in (("kv_k", k, to_k), ("kv_v", v, to_v)):
                     plan.add(ops.KV_STORE, role, layer, cache, values, 0, self.kv_heads, self.head_dim, type=kv_type)
-            a = plan.buffer(row * dim)
+            a = plan.buffer(row * q_dim)
             parameters = (v, scores, self.kv_heads)
             plan.add(ops.ATTENTION, "attention", layer, a, q, k, self.heads, self.head_dim, parameters, kv_type)
             o = plan.buffer(row * dim)
-            inputs = self._inputs("attn_output_q8", layer, a, dim, (wo,))
-            self._matmul("attn_output", layer, o, inputs, wo, dim, dim)
+            inputs = self._inputs("attn_output_q8", layer, a, q_dim, (wo,))
+            self._matmul("attn_output", layer, o, inputs, wo, dim, q_dim)
             plan.add(ops.ADD, "attn_add", layer, x, o, cols=dim)
             h = plan.buffer(row * dim)
             self._norm("ffn_norm", layer, h, blk + "ffn_norm", x)
@@ -246,7 +278,8 @@ class Llama:
             u = plan.buffer(row * hidden)
             self._matmul("ffn_gate", layer, g, inputs, gate, hidden, dim)
             self._matmul("ffn_up", layer, u, inputs, up, hidden, dim)
-            plan.add(ops.SWIGLU, "ffn_swiglu", layer, g, g, u, cols=hidden)
+            op, role = (ops.GEGLU, "ffn_geglu") if self.architecture == "gemma" else (ops.SWIGLU, "ffn_swiglu")
+            plan.add(op, role, layer, g, g, u, cols=hidden)
             inputs = self._inputs("ffn_down_q8", layer, g, hidden, (down,))
             d = plan.buffer(row * dim)
             self._matmul("ffn_down", layer, d, inputs, down, dim, hidden)
@@ -274,6 +307,19 @@ class Llama:
         for type_, _, _, _ in gguf.tensors.values():
             counts[type_] = counts.get(type_, 0) + 1
         return " ".join("%s:%d" % (ops.TYPES[t], n) for t, n in sorted(counts.items(), key=lambda c: -c[1]))
+
+
+def _sqrt_bits(n):
+    """The bits of the float nearest to the square root of n, 1 to 2^24; by integers, as boards' floats differ."""
+    exponent = 150
+    while n < 1 << 48:
+        n <<= 2
+        exponent -= 1
+    root = 1 << 25
+    while root * root > n:
+        root = (root + n // root) >> 1
+    # of 25 bits: the last one rounds; the first one is one more of the exponent
+    return (exponent << 23) + ((root + 1) >> 1)
 
 
 def fill_freqs(llama, arena):

@@ -151,7 +151,7 @@ class _Profile:
             bytes=model.bytes,
             placement=model.placement,
             types=model.tensor_types,
-            architecture="llama",
+            architecture=arch.architecture,
             layers=arch.layers,
             dim=arch.dim,
             hidden=arch.hidden,

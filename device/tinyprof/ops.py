@@ -5,7 +5,7 @@ from array import array
 import _tinyprof
 from micropython import const
 
-ABI = const(5)
+ABI = const(6)
 WORDS = const(12)
 
 EMBED = const(1)
@@ -20,6 +20,8 @@ SWIGLU = const(9)
 ARGMAX = const(10)
 KV_STORE = const(11)
 GEGLU = const(12)
+BIAS = const(13)
+SCALE = const(14)
 NAMES = (
     "",
     "embed",
@@ -34,12 +36,15 @@ NAMES = (
     "argmax",
     "kv_store",
     "geglu",
+    "bias",
+    "scale",
 )
 
 LAST = const(1)
 AT_POS = const(2)
 ONE = const(4)
 PORTABLE = const(8)
+HALVES = const(16)
 
 ARENA = const(0)
 KV = const(0x40000000)

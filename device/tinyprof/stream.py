@@ -95,11 +95,13 @@ class Stream:
         for i in range(plan.count + 1):
             at = i * ops.WORDS
             own = i < plan.count and words[at + _B] >> 30 == ops.WEIGHTS >> 30
-            embed = own and words[at] & 0xFF == ops.EMBED
+            op = words[at] & 0xFF if own else 0
+            embed = op == ops.EMBED
             begin = size = 0
             if own and not embed:
                 begin = words[at + _B] & 0x3FFFFFFF
-                size = words[at + 4] * _tinyprof.row_bytes(words[at] >> 8 & 0xFF, words[at + 5])
+                rows = words[at + 4] if op == ops.MATMUL else 1
+                size = rows * _tinyprof.row_bytes(words[at] >> 8 & 0xFF, words[at + 5])
             low, high = (min(start, begin), max(end, begin + size)) if end else (begin, begin + size)
             # the head runs alone in prefill, and embedding reads in its own way
             if i == plan.count or i == body or embed or (size and high - low > len(self.buffer)):

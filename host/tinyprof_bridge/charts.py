@@ -38,7 +38,7 @@ GROUPS = {
     "output": ("output",),
     "storage": ("storage",),
     "quantize": ("attn_q8", "attn_output_q8", "ffn_q8", "ffn_down_q8", "output_q8"),
-    "activation": ("ffn_swiglu",),
+    "activation": ("ffn_swiglu", "ffn_geglu"),
 }
 
 

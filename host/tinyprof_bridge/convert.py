@@ -1,7 +1,7 @@
 """Converts a model of another format, or of other types, to a GGUF file.
 
-What reads a format is in a module of its own and gives a Source. The result is GGUF version 3 with the `llama`
-architecture (ggml's docs/gguf.md).
+What reads a format is in a module of its own and gives a Source. The result is GGUF version 3 (ggml's docs/gguf.md)
+with the architecture that llama.cpp has for the model.
 """
 
 import contextlib
@@ -72,7 +72,7 @@ def convert(
     check_out(out, source, *([tokenizer] if tokenizer else []))
 
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    writer = GGUFWriter(partial, "llama")
+    writer = GGUFWriter(partial, model.sizes.architecture)
     try:
         hidden_dim = padded(model.sizes, type_, mix)
         add_model(writer, model, hidden_dim, type_, mix, printable(name or model.name or source.stem or source.name))
@@ -135,13 +135,13 @@ def check_kept(model: Source) -> None:
 
 
 def check_row_length(model: Source, type_: str, mix: Recipe) -> None:
-    """All rows but ffn_down's are dim long, and only ffn_down's can be padded."""
-    matrices = [name for name, tensor in model.tensors.items() if len(tensor.shape) == 2]
-    recipe.check(mix, matrices)
-    for name in matrices:
+    """Only the rows of ffn_down can be padded."""
+    matrices = {name: tensor.shape for name, tensor in model.tensors.items() if len(tensor.shape) == 2}
+    recipe.check(mix, list(matrices))
+    for name, shape in matrices.items():
         try:
             if not name.endswith(".ffn_down.weight"):
-                stored_type(name, (model.sizes.dim, model.sizes.dim), model.sizes.n_layers, type_, mix)
+                stored_type(name, shape, model.sizes.n_layers, type_, mix)
         except ValueError as error:
             raise BadInput(f"{model.path}: {name}: {error}; use F16 or F32") from None
 
@@ -204,6 +204,9 @@ def add_sizes(writer: GGUFWriter, sizes: Sizes, hidden_dim: int) -> None:
     writer.add_feed_forward_length(hidden_dim)
     writer.add_head_count(sizes.n_heads)
     writer.add_head_count_kv(sizes.n_kv_heads)
+    if sizes.head_dim * sizes.n_heads != sizes.dim:
+        writer.add_key_length(sizes.head_dim)
+        writer.add_value_length(sizes.head_dim)
     writer.add_rope_dimension_count(sizes.rope_dims or sizes.head_dim)
     writer.add_rope_freq_base(sizes.rope_base)
     if sizes.rope_scale != 1:

@@ -1,4 +1,4 @@
-"""A llama in numpy on many tokens at once: what goes into each matrix, for calibration.
+"""A model in numpy on many tokens at once: what goes into each matrix, for calibration.
 
 Shapes in comments: W windows, T tokens of each, H heads, D values of a head."""
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from gguf.quants import dequantize
 
+from . import planner
 from .errors import BadInput
 from .tokens import Vocabulary, field, open_gguf, vocabulary
 
@@ -21,15 +22,17 @@ class Forward:
 
     def __init__(self, path: Path) -> None:
         reader = open_gguf(path)
-        if (kind := field(reader, "general.architecture")) != "llama":
-            raise BadInput(f"{path}: general.architecture {kind!r} is not supported: only 'llama'")
+        self.architecture = kind = field(reader, "general.architecture")
+        known: tuple[str, ...] = planner.device("portable").llama.ARCHITECTURES
+        if kind not in known:
+            raise BadInput(f"{path}: general.architecture {kind!r} is not supported: only {', '.join(known)}")
         self.words: Vocabulary = vocabulary(reader)
         self.weights: dict[str, Floats] = {
             t.name: dequantize(t.data, t.tensor_type).astype(np.float32) for t in reader.tensors
         }
 
         def get(key: str, default: float | str | None = None) -> float:
-            value = field(reader, f"llama.{key}", default)
+            value = field(reader, f"{kind}.{key}", default)
             return float(value[0] if isinstance(value, list) else value)
 
         self.layers = int(get("block_count"))
@@ -38,26 +41,31 @@ class Forward:
         self.eps = get("attention.layer_norm_rms_epsilon", 1e-5)
         self.context = int(get("context_length"))
         self.output = "output.weight" if "output.weight" in self.weights else "token_embd.weight"
-        self.head_dim = self.weights["token_embd.weight"].shape[1] // self.heads
+        self.head_dim = len(self.weights["blk.0.attn_q.weight"]) // self.heads
         dims = int(get("rope.dimension_count", self.head_dim))
         self.freqs = get("rope.freq_base", 10000.0) ** (-np.arange(0, dims, 2) / dims)
-        if field(reader, "llama.rope.scaling.type", "linear") == "linear":
+        if field(reader, f"{kind}.rope.scaling.type", "linear") == "linear":
             self.freqs /= get("rope.scaling.factor", 1.0) or 1.0
 
     def run(self, tokens: npt.NDArray[np.int64], seen: Seen | None = None) -> Floats:
         """Logits (W, T, vocab) after each of tokens (W, T)."""
         x = self.weights["token_embd.weight"][tokens]
+        if self.architecture == "gemma":
+            x = x * np.float32(np.sqrt(x.shape[-1]))
         turns = np.exp(1j * np.outer(np.arange(tokens.shape[1]), self.freqs)).astype(np.complex64)
         for i in range(self.layers):
             block = f"blk.{i}."
             h = self._norm(x, block + "attn_norm")
             q, k, v = (self._product(block + f"attn_{name}", h, seen) for name in "qkv")
-            h = self._attention(q, k, v, turns)
+            h = self._attention(block, q, k, v, turns)
             x = x + self._product(block + "attn_output", h, seen)
             h = self._norm(x, block + "ffn_norm")
             gate = self._product(block + "ffn_gate", h, seen)
             up = self._product(block + "ffn_up", h, seen)
-            x = x + self._product(block + "ffn_down", gate / (1 + np.exp(-gate)) * up, seen)
+            z = gate  # SwiGLU; of a gemma GeGLU, where tanh makes the sigmoid of more
+            if self.architecture == "gemma":
+                z = np.float32(2 * np.sqrt(2 / np.pi)) * (gate + np.float32(0.044715) * gate**3)
+            x = x + self._product(block + "ffn_down", gate / (1 + np.exp(-z)) * up, seen)
         return self._product(self.output.removesuffix(".weight"), self._norm(x, "output_norm"), seen)
 
     def _norm(self, x: Floats, name: str) -> Floats:
@@ -68,15 +76,19 @@ class Forward:
     def _product(self, name: str, x: Floats, seen: Seen | None) -> Floats:
         if seen:
             seen(name + ".weight", x.reshape(-1, x.shape[-1]))
-        return x @ self.weights[name + ".weight"].T
+        y: Floats = x @ self.weights[name + ".weight"].T
+        bias = self.weights.get(name + ".bias")
+        return y if bias is None else y + bias
 
-    def _attention(self, q: Floats, k: Floats, v: Floats, turns: npt.NDArray[np.complex64]) -> Floats:
+    def _attention(self, block: str, q: Floats, k: Floats, v: Floats, turns: npt.NDArray[np.complex64]) -> Floats:
         def split(x: Floats, heads: int) -> Floats:  # (W, H, T, D)
             return x.reshape(*x.shape[:2], heads, self.head_dim).transpose(0, 2, 1, 3)
 
         group = self.heads // self.kv_heads  # neighbouring query heads share keys and values
-        q = self._rope(split(q, self.heads), turns)
-        k = self._rope(split(k, self.kv_heads), turns).repeat(group, 1)
+        q, k = split(q, self.heads), split(k, self.kv_heads)
+        if self.architecture == "qwen3":
+            q, k = self._norm(q, block + "attn_q_norm"), self._norm(k, block + "attn_k_norm")
+        q, k = self._rope(q, turns), self._rope(k, turns).repeat(group, 1)
         v = split(v, self.kv_heads).repeat(group, 1)
         scores = q @ k.swapaxes(2, 3) / np.float32(np.sqrt(self.head_dim))
         scores[..., np.triu(np.ones(scores.shape[-2:], bool), 1)] = -np.inf
@@ -86,8 +98,12 @@ class Forward:
         return mixed.transpose(0, 2, 1, 3).reshape(len(q), q.shape[2], -1)
 
     def _rope(self, x: Floats, turns: npt.NDArray[np.complex64]) -> Floats:
-        dims = 2 * turns.shape[1]
-        pairs = (x[..., 0:dims:2] + 1j * x[..., 1:dims:2]) * turns
+        half = turns.shape[1]
+        if self.architecture == "llama":  # neighbours are turned together
+            first, second = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
+        else:
+            first, second = slice(0, half), slice(half, 2 * half)
+        pairs = (x[..., first] + 1j * x[..., second]) * turns
         turned = x.copy()
-        turned[..., 0:dims:2], turned[..., 1:dims:2] = pairs.real, pairs.imag
+        turned[..., first], turned[..., second] = pairs.real, pairs.imag
         return turned

@@ -1,4 +1,4 @@
-"""Reads GGUF files of the llama architecture with tensors of any type, to write them with other types.
+"""Reads GGUF files of the architectures that boards run, with tensors of any type, to write them with other types.
 
 The header goes through the device package's own reader, which checks every size before it is used."""
 
@@ -69,6 +69,8 @@ def read(path: Path) -> Source:
         rope_scale=_float(llama.rope_scale),
         rope_dims=llama.rope_dims,
         eps=_float(llama.eps),
+        architecture=llama.architecture,
+        head_size=llama.head_dim,
     )
     tensors = {}
     for tensor, shape in sizes.tensors().items():

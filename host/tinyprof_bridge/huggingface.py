@@ -12,14 +12,18 @@ from .source import MOST, Sizes, Source, Tensor, read_limited
 
 CONFIG_LIMIT = 1 << 20
 ONE_FILE, INDEX, PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
-SUPPORTED = ("llama", "mistral")
+# By model_type, the architecture in GGUF.
+ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma": "gemma"}
+HEAD_DIM = {
+    "qwen3": 128,
+    "gemma": 256,
+}  # of a head where config.json does not say it; else hidden_size / num_attention_heads
+# GELU of a gemma is always that with tanh.
+ACTIVATIONS = {"gemma": ("gelu_pytorch_tanh", "gelu")}
 # What boards' plans lack, by model_type.
 LACKING = {
-    "qwen2": "its attention has biases",
-    "qwen3": "it norms queries and keys",
-    "gemma": "it takes GeGLU and heads of another size",
-    "gemma2": "it takes GeGLU, norms after each block and soft caps",
-    "gemma3_text": "it takes GeGLU, norms after each block and sliding windows",
+    "gemma2": "it takes norms after each block and soft caps",
+    "gemma3_text": "it takes norms after each block and sliding windows",
     "mixtral": "it is a mixture of experts",
     "phi3": "its projections are joined",
 }
@@ -34,7 +38,7 @@ class Rope(BaseModel):
 
 
 class Config(BaseModel):
-    """config.json of a llama; where a key is missing, what transformers takes."""
+    """config.json; where a key is missing, what transformers takes."""
 
     model_config = ConfigDict(extra="ignore")
     model_type: str
@@ -43,7 +47,7 @@ class Config(BaseModel):
     num_hidden_layers: int = Field(gt=0, le=4096)
     num_attention_heads: int = Field(gt=0, le=MOST)
     num_key_value_heads: int | None = Field(None, gt=0, le=MOST)
-    head_dim: int | None = None
+    head_dim: int | None = Field(None, gt=0, le=4096)
     vocab_size: int = Field(gt=0, le=MOST)
     max_position_embeddings: int = Field(2048, gt=0, le=MOST)
     rms_norm_eps: float = Field(1e-6, gt=1e-37, lt=1)
@@ -51,14 +55,20 @@ class Config(BaseModel):
     rope_scaling: Rope | None = None
     rope_parameters: Rope | None = None
     partial_rotary_factor: float = 1.0
-    hidden_act: str = "silu"
+    hidden_act: str | None = None
     attention_bias: bool = False
     mlp_bias: bool = False
     sliding_window: int | None = None
-    tie_word_embeddings: bool = False
+    use_sliding_window: bool | None = None
+    use_bidirectional_attention: bool | None = None
+    tie_word_embeddings: bool | None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     quantization_config: dict[str, Any] | None = None
+
+    @property
+    def tied(self) -> bool:
+        return self.model_type == "gemma" if self.tie_word_embeddings is None else self.tie_word_embeddings
 
     @property
     def eos(self) -> int | None:
@@ -78,7 +88,7 @@ def read(folder: Path) -> Source:
             if name in tensors:
                 raise BadInput(f"{file}: tensor {plain(name)[:128]!r} is in another file too")
             tensors[name] = tensor
-    found = naming.to_gguf(folder, sizes, tensors, config.tie_word_embeddings)
+    found = naming.to_gguf(folder, sizes, tensors, config.tied)
     vocabulary, notes = tokenizers_in.read(folder, sizes.vocab_size, config.bos_token_id, config.eos)
     return Source(folder, sizes, vocabulary, found, digest_of(files), notes=tuple(notes))
 
@@ -104,26 +114,32 @@ def read_config(path: Path) -> Config:
 
 def sizes_of(path: Path, config: Config) -> Sizes:
     """The sizes, after a check that a board's plan has all that the configuration asks for."""
-    if config.model_type not in SUPPORTED:
-        why = LACKING.get(config.model_type, f"only {' and '.join(SUPPORTED)} are")
+    if config.model_type not in ARCHITECTURES:
+        why = LACKING.get(config.model_type, f"only {', '.join(ARCHITECTURES)} are")
         raise BadInput(f"{path}: model_type {plain(config.model_type)[:32]!r} is not supported: {why}")
     rope = config.rope_parameters or config.rope_scaling or Rope()
     kind = rope.rope_type or rope.type or "default"
     heads = config.num_attention_heads
+    activation = plain(config.hidden_act or "")[:32]
     for wrong, what in (
         (config.quantization_config is not None, "weights that are quantized already: take the original"),
-        (config.hidden_act not in ("silu", "swish"), f"hidden_act {plain(config.hidden_act)[:32]!r}"),
+        (
+            config.hidden_act not in (None, *ACTIVATIONS.get(config.model_type, ("silu", "swish"))),
+            f"hidden_act {activation!r}",
+        ),
+        (bool(config.use_bidirectional_attention), "use_bidirectional_attention"),
+        (config.model_type == "gemma" and not config.tied, "a gemma with an output of its own"),
         (config.attention_bias, "attention_bias"),
         (config.mlp_bias, "mlp_bias"),
         (config.partial_rotary_factor != 1, "partial_rotary_factor"),
         (kind not in ("default", "linear"), f"rope scaling {plain(kind)[:32]!r}"),
-        (config.head_dim not in (None, config.hidden_size // heads), f"head_dim {config.head_dim}"),
     ):
         if wrong:
             raise BadInput(f"{path}: not supported: {what}")
     base = config.rope_theta if rope.rope_theta is None else rope.rope_theta
     context = config.max_position_embeddings
-    if config.sliding_window:  # within the window it is attention as any other
+    # Within the window it is attention as any other. Qwen's have one only where they are told to.
+    if config.sliding_window and (config.use_sliding_window or config.model_type == "mistral"):
         context = min(context, config.sliding_window)
     sizes = Sizes(
         dim=config.hidden_size,
@@ -136,6 +152,8 @@ def sizes_of(path: Path, config: Config) -> Sizes:
         rope_base=10000.0 if base is None else base,
         rope_scale=rope.factor if kind == "linear" else 1.0,
         eps=config.rms_norm_eps,
+        architecture=ARCHITECTURES[config.model_type],
+        head_size=config.head_dim or HEAD_DIM.get(config.model_type, 0),
     )
     if fault := sizes.fault():
         raise BadInput(f"{path}: {fault}")

@@ -19,7 +19,7 @@ from .source import SLAB, sha256
 
 FORMATS = ("table", "json")
 # Heap of package, model and a measured run beside arena, KV cache and plan; tests hold it against boards.
-HEAP_BASE, HEAP_LAYER = 25_900, 1_710
+HEAP_BASE, HEAP_RECORD = 26_000, 88
 HEADER = 16384  # bytes of a streamed file that are first tried as its header
 _NAMES = {type_.id: name for name, type_ in quants.TYPES.items()}
 
@@ -93,6 +93,7 @@ def inspect(path: Path, context: int | None = None, batch: int = 8, kv: str | No
                 "hidden": llama.hidden,
                 "heads": llama.heads,
                 "kv_heads": llama.kv_heads,
+                "head_dim": llama.head_dim,
                 "vocabulary": llama.vocab,
                 "context": llama.trained_context,
                 "macs_per_token": llama.macs,
@@ -134,7 +135,7 @@ def _need(variant: str, llama: Any, weights: int) -> Need:
         kv=llama.kv_bytes,
         kv_per_100=2 * llama.layers * 100 * llama.kv_row,
         plan=4 * len(llama.plan.words),
-        package=HEAP_BASE + HEAP_LAYER * llama.layers,
+        package=HEAP_BASE + HEAP_RECORD * llama.plan.count,
         weights=weights,
     )
 

@@ -105,10 +105,11 @@ def _by_kind(sizes: Sizes, kinds: tuple[str, ...]) -> Iterator[tuple[str, Shape]
     """Name and shape of tensors: of each kind those of all layers."""
     for kind in kinds:
         for i in range(sizes.n_layers):
-            yield f"blk.{i}.{kind}.weight", sizes.layer()[kind]
+            yield f"blk.{i}.{kind}", sizes.layer()[kind]
 
 
-MATRICES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_down", "ffn_up")
+_MATRICES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_down", "ffn_up")
+MATRICES = tuple(f"{kind}.weight" for kind in _MATRICES)
 
 
 class _Floats:
@@ -138,7 +139,7 @@ def _legacy(data: npt.NDArray[np.uint8], sizes: Sizes, shared: bool, _: int) -> 
 
 def _norms(data: npt.NDArray[np.uint8], sizes: Sizes) -> _Floats:
     floats = _Floats(data, LATER_HEADER)
-    for name, shape in _by_kind(sizes, ("attn_norm", "ffn_norm")):
+    for name, shape in _by_kind(sizes, ("attn_norm.weight", "ffn_norm.weight")):
         floats.take(name, shape)
     floats.take("output_norm.weight", (sizes.dim,))
     return floats

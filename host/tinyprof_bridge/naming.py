@@ -1,4 +1,4 @@
-"""Names of a llama's tensors in Hugging Face's and in Meta's modules (llama2.c's too), and which rows go where."""
+"""Names of a model's tensors in Hugging Face's and in Meta's modules (llama2.c's too), and which rows go where."""
 
 import re
 from pathlib import Path
@@ -13,6 +13,8 @@ _HUGGING_FACE = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "self_attn.o_proj": "attn_output",
     "post_attention_layernorm": "ffn_norm",
     "mlp.gate_proj": "ffn_gate",
@@ -61,24 +63,25 @@ def halves(names: list[str]) -> bool:
 
 
 def gguf_name(name: str) -> str | None:
-    """The GGUF name of a module's tensor, None where it is of no llama."""
+    """The GGUF name of a module's tensor, None where no architecture has it."""
     stem, _, kind = plain_name(name).rpartition(".")
     if match := _LAYER.fullmatch(stem):
         known = _HUGGING_FACE.get(match[2]) or _META.get(match[2])
         known = known and f"blk.{match[1]}.{known}"
     else:
         known = _ENDS.get(stem)
-    return f"{known}.weight" if known and kind == "weight" else None
+    return f"{known}.{kind}" if known and kind in ("weight", "bias") else None
 
 
 def to_gguf(path: Path, sizes: Sizes, tensors: dict[str, Tensor], tied: bool) -> dict[str, Tensor]:
     """A module's tensors as GGUF has them. tied: output and embedding are the same."""
     found: dict[str, Tensor] = {}
+    shapes = sizes.tensors()
     for name, tensor in tensors.items():
         if is_table(name):
             continue
         known = gguf_name(name)
-        if known is None:
+        if known is None or known not in shapes:
             raise BadInput(f"{path}: tensor {name[:128]!r} is not supported: no board's plan has it")
         if known in found:
             raise BadInput(f"{path}: tensor {known} is there twice, the second time as {name[:128]!r}")
@@ -90,16 +93,23 @@ def to_gguf(path: Path, sizes: Sizes, tensors: dict[str, Tensor], tied: bool) ->
             f"{path}: the output's weights (lm_head.weight) are missing, and it is not tied to the embedding"
         )
     found = complete(path, sizes, found)
-    if halves(list(tensors)):
+    if sizes.architecture == "llama" and halves(list(tensors)):
         for i in range(sizes.n_layers):
             for kind, heads in (("q", sizes.n_heads), ("k", sizes.n_kv_heads)):
                 name = f"blk.{i}.attn_{kind}.weight"
                 found[name] = _interleaved(found[name], heads)
+    if sizes.architecture == "gemma":  # its modules keep what a norm's weights are above 1
+        found |= {name: _plus_one(tensor) for name, tensor in found.items() if name.endswith("_norm.weight")}
     return found
 
 
+def _plus_one(tensor: Tensor) -> Tensor:
+    return Tensor(tensor.shape, lambda first, count: tensor.rows(first, count) + np.float32(1))
+
+
 def _interleaved(tensor: Tensor, heads: int) -> Tensor:
-    """Rows in the order that makes neighbours of what RoPE rotates together, as llama.cpp's converter has it."""
+    """Rows in the order that makes neighbours of what RoPE rotates together, as llama.cpp's converter has it for
+    llamas."""
     rows = tensor.matrix[0]
     order = np.arange(rows).reshape(heads, 2, -1).swapaxes(1, 2).reshape(-1)
 

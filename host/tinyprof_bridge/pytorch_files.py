@@ -32,7 +32,7 @@ def read(path: Path, tokenizer: Path | None) -> Source:
     beside = path.with_name("config.json")
     if beside.exists() and "n_heads" not in settings:
         config = huggingface.read_config(beside)
-        sizes, tied = huggingface.sizes_of(beside, config), config.tie_word_embeddings
+        sizes, tied = huggingface.sizes_of(beside, config), config.tied
     else:
         params = path.with_name("params.json")
         if params.exists():

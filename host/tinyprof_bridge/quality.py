@@ -59,7 +59,7 @@ def measure(
 ) -> list[Quality]:
     """Each model on each path. tokens: how many of the text at most; context: those of a window."""
     reader = open_gguf(reference, Metadata)
-    size = min(context, field(reader, "llama.context_length"))
+    size = min(context, field(reader, f"{field(reader, 'general.architecture')}.context_length"))
     parts = windows(vocabulary(reader), read_text(text), size, tokens)
     wanted = np.array([token for part in parts for token in part[1:]])
     results = []

@@ -8,6 +8,7 @@ from gguf.quants import dequantize
 
 from . import quants
 from .errors import BadInput
+from .tokens import field
 
 
 def requantize(source: Path, out: Path, type_: str) -> None:
@@ -16,7 +17,7 @@ def requantize(source: Path, out: Path, type_: str) -> None:
         reader = GGUFReader(source)
     except (OSError, ValueError, IndexError) as error:
         raise BadInput(f"cannot read {source} to change its type: {error}") from None
-    writer = GGUFWriter(out, "llama")
+    writer = GGUFWriter(out, field(reader, "general.architecture"))
     for name, item in reader.fields.items():
         if name.startswith("GGUF.") or name == "general.architecture":
             continue

@@ -22,7 +22,8 @@ MOST = 1 << 24  # of any size: more is no model for a microcontroller
 
 @dataclass(frozen=True)
 class Sizes:
-    """A row of a weight matrix makes one output. rope_scale: the factor of linear scaling."""
+    """A row of a weight matrix makes one output. rope_scale: the factor of linear scaling; head_size: where it is
+    not dim / n_heads."""
 
     dim: int
     hidden_dim: int
@@ -35,24 +36,30 @@ class Sizes:
     rope_scale: float = 1.0
     rope_dims: int = 0  # 0: all of a head
     eps: float = 1e-5
+    architecture: str = "llama"
+    head_size: int = 0
 
     @property
     def head_dim(self) -> int:
-        return self.dim // self.n_heads
+        return self.head_size or self.dim // self.n_heads
 
     def layer(self) -> dict[str, Shape]:
         """GGUF name and shape of a layer's tensors, in the order of llama2.c's checkpoints."""
-        kv_dim = self.n_kv_heads * self.head_dim
+        q_dim, kv_dim = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
+        biases = {"attn_q.bias": (q_dim,), "attn_k.bias": (kv_dim,), "attn_v.bias": (kv_dim,)}
+        norms = {"attn_q_norm.weight": (self.head_dim,), "attn_k_norm.weight": (self.head_dim,)}
         return {
-            "attn_norm": (self.dim,),
-            "attn_q": (self.dim, self.dim),
-            "attn_k": (kv_dim, self.dim),
-            "attn_v": (kv_dim, self.dim),
-            "attn_output": (self.dim, self.dim),
-            "ffn_norm": (self.dim,),
-            "ffn_gate": (self.hidden_dim, self.dim),
-            "ffn_down": (self.dim, self.hidden_dim),
-            "ffn_up": (self.hidden_dim, self.dim),
+            "attn_norm.weight": (self.dim,),
+            "attn_q.weight": (q_dim, self.dim),
+            "attn_k.weight": (kv_dim, self.dim),
+            "attn_v.weight": (kv_dim, self.dim),
+            **(biases if self.architecture == "qwen2" else {}),
+            **(norms if self.architecture == "qwen3" else {}),
+            "attn_output.weight": (self.dim, q_dim),
+            "ffn_norm.weight": (self.dim,),
+            "ffn_gate.weight": (self.hidden_dim, self.dim),
+            "ffn_down.weight": (self.dim, self.hidden_dim),
+            "ffn_up.weight": (self.hidden_dim, self.dim),
         }
 
     def tensors(self) -> dict[str, Shape]:
@@ -60,7 +67,7 @@ class Sizes:
         which may be missing."""
         shapes: dict[str, Shape] = {"token_embd.weight": (self.vocab_size, self.dim)}
         for i in range(self.n_layers):
-            shapes |= {f"blk.{i}.{kind}.weight": shape for kind, shape in self.layer().items()}
+            shapes |= {f"blk.{i}.{kind}": shape for kind, shape in self.layer().items()}
         return shapes | {"output_norm.weight": (self.dim,), "output.weight": (self.vocab_size, self.dim)}
 
     def fault(self) -> str | None:
@@ -71,7 +78,7 @@ class Sizes:
                 return f"{'seq_len' if name == 'context' else name} is {value}"
         if self.vocab_size < 3:
             return f"vocab_size is {self.vocab_size}"
-        if self.dim % (2 * self.n_heads):
+        if self.head_dim % 2 or (self.dim % self.n_heads and not self.head_size):
             return f"dim {self.dim} does not divide into {self.n_heads} heads of even size"
         if self.n_heads % self.n_kv_heads:
             return f"{self.n_heads} heads do not share {self.n_kv_heads} key and value heads"

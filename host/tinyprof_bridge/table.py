@@ -318,12 +318,14 @@ def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
     if op.op == "read":  # of storage, once a batch
         return 0, op.p2 * calls, calls
     per_token = {
-        "rmsnorm": op.cols * 12,
+        "rmsnorm": op.rows * op.cols * 12,
         "quantize": op.cols * 4 + op.p2,
         "rope_table": op.cols * 6,
         "rope": op.rows * op.cols * 8,
         "kv_store": op.rows * (op.cols * 4 + kv_bytes(op.type, op.cols)),
         "add": op.cols * 12,
+        "bias": op.cols * 12,
+        "scale": op.cols * 8,
         "swiglu": op.cols * 12,
         "geglu": op.cols * 12,
         "argmax": op.cols * 4,

@@ -21,8 +21,12 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
     float *dst = operand(regions, op[TP_W_DST]);
     uint8_t *a = operand(regions, op[TP_W_A]);
     uint8_t *b = operand(regions, op[TP_W_B]);
+    uint32_t width = (op[TP_W_OP] & 0xff) == TP_OP_MATMUL ? rows : rows * cols; // values of a token of dst
     tp_product_t product;
 
+    if (flags & TP_FLAG_AT_POS) {
+        dst += (size_t)pos * width;
+    }
     switch (op[TP_W_OP] & 0xff) {
         case TP_OP_EMBED:
             for (uint32_t t = 0; t < n; ++t) {
@@ -36,7 +40,10 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
             if (flags & TP_FLAG_LAST) {
                 a += (size_t)(ctl[TP_CTL_N] - 1) * cols * sizeof(float);
             }
-            for (uint32_t t = 0; t < n; ++t) {
+            if (flags & TP_FLAG_AT_POS) {
+                a = (uint8_t *)dst;
+            }
+            for (uint32_t t = 0; t < n * rows; ++t) {
                 tp_rmsnorm(dst + (size_t)t * cols, (float *)a + (size_t)t * cols, (float *)b, cols,
                     tp_from_bits(op[TP_W_P0]));
             }
@@ -45,9 +52,6 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
             tp_quantize(type, (uint8_t *)dst, (float *)a, cols, n, flags & TP_FLAG_PORTABLE);
             return 1;
         case TP_OP_MATMUL:
-            if (flags & TP_FLAG_AT_POS) {
-                dst += (size_t)pos * rows;
-            }
             product = (tp_product_t) { type, rows, cols, n, op[TP_W_P3], dst, b, a };
             if (flags & TP_FLAG_PORTABLE) {
                 tp_matmul_portable(&product);
@@ -61,17 +65,14 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
             }
             return 1;
         case TP_OP_ROPE:
-            if (flags & TP_FLAG_AT_POS) {
-                dst += (size_t)pos * rows * cols;
-            }
             for (uint32_t t = 0; t < n; ++t) {
-                tp_rope(dst + (size_t)t * rows * cols, (float *)a + (size_t)t * op[TP_W_P0], rows, cols,
-                    op[TP_W_P0]);
+                tp_rope(dst + (size_t)t * width, (float *)a + (size_t)t * op[TP_W_P0], rows, cols,
+                    op[TP_W_P0], flags & TP_FLAG_HALVES ? op[TP_W_P0] / 2 : 1);
             }
             return 1;
         case TP_OP_ATTENTION:
             for (uint32_t t = 0; t < n; ++t) {
-                size_t at = (size_t)t * rows * cols;
+                size_t at = (size_t)t * width;
                 tp_attention(type, dst + at, (float *)a + at, b, operand(regions, op[TP_W_P0]),
                     operand(regions, op[TP_W_P1]), rows, op[TP_W_P2], cols, pos + t + 1);
             }
@@ -85,13 +86,21 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
         case TP_OP_GEGLU:
             tp_geglu(dst, (float *)a, (float *)b, n * cols);
             return 1;
+        case TP_OP_BIAS:
+            for (uint32_t t = 0; t < n; ++t) {
+                tp_add(dst + (size_t)t * width, (float *)b, cols);
+            }
+            return 1;
+        case TP_OP_SCALE:
+            tp_scale(dst, tp_from_bits(op[TP_W_P0]), n * cols);
+            return 1;
         case TP_OP_ARGMAX:
             ctl[TP_CTL_NEXT] = tp_argmax((float *)a, cols);
             return 1;
         case TP_OP_KV_STORE:
             for (uint32_t t = 0; t < n; ++t) {
                 tp_kv_store(type, (uint8_t *)dst + (pos + t) * rows * tp_kv_bytes(type, cols),
-                    (float *)a + (size_t)t * rows * cols, rows, cols);
+                    (float *)a + (size_t)t * width, rows, cols);
             }
             return 1;
         default:

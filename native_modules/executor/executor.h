@@ -25,7 +25,7 @@ enum {
 
 enum {
     TP_OP_EMBED = 1,      // dst[n][cols] = row tokens[t] of b[rows][cols]
-    TP_OP_RMSNORM = 2,    // dst[n][cols] = rmsnorm(a[n][cols]) * b[cols]; p0 = eps, float bits
+    TP_OP_RMSNORM = 2,    // dst[n][rows][cols] = rmsnorm of each row of a, * b[cols]; p0 = eps, float bits
     TP_OP_QUANTIZE = 3,   // dst = a[n][cols] quantized for the MATMULs of the same type and n; p2 = bytes a token
     TP_OP_MATMUL = 4,     // dst[n][rows] = a[n][cols] . b[rows][cols]; p2 = bytes of a token of a, p3 = tp_scan of b
     TP_OP_ROPE_TABLE = 5, // dst[n][cols] = cos, sin pairs at the tokens' positions; b = frequencies
@@ -36,13 +36,16 @@ enum {
     TP_OP_ARGMAX = 10,    // ctl[TP_CTL_NEXT] = index of the greatest of a[cols]
     TP_OP_KV_STORE = 11,  // dst, a cache of type: position pos + t = a[t][rows][cols]
     TP_OP_GEGLU = 12,     // dst[n][cols] = gelu(a) * b
+    TP_OP_BIAS = 13,      // dst[n][cols] += b[cols]
+    TP_OP_SCALE = 14,     // dst[n][cols] *= p0, float bits
 };
 
 enum {
     TP_FLAG_LAST = 1,   // from the last of the n tokens of a to one token of dst
-    TP_FLAG_AT_POS = 2, // dst is a cache: token t goes to row pos + t
+    TP_FLAG_AT_POS = 2, // dst is a cache: token t goes to row pos + t; RMSNORM: a is dst
     TP_FLAG_ONE = 4,    // one token, whatever n is
     TP_FLAG_PORTABLE = 8, // of QUANTIZE and MATMUL: the reference kernel and its layout, for tests
+    TP_FLAG_HALVES = 16, // of ROPE: pairs lie half of p0 apart, and are not neighbours
 };
 
 enum { TP_REGION_ARENA = 0, TP_REGION_KV = 1, TP_REGION_WEIGHTS = 2, TP_REGIONS = 4 };

@@ -88,8 +88,8 @@ void tp_rope_freqs(float *freqs, uint32_t dims, float base, float scale);
 // wants them.
 void tp_rope_table(float *table, const float *freqs, uint32_t dims, uint32_t pos);
 
-// Rotates neighbouring pairs of the first dims values of each head in place.
-void tp_rope(float *x, const float *table, uint32_t heads, uint32_t head_dim, uint32_t dims);
+// Rotates pairs of the first dims values of each head in place; those of a pair lie apart: 1, or dims / 2.
+void tp_rope(float *x, const float *table, uint32_t heads, uint32_t head_dim, uint32_t dims, uint32_t apart);
 
 // A cache of K or V holds, for each position, kv_heads times tp_kv_bytes: head_dim values as F32, F16
 // or, for TP_Q8_0, a float scale and int8. 0: this path has no such cache; fixed point has int8 alone.
@@ -105,6 +105,9 @@ void tp_attention(uint32_t type, float *y, const float *q, const uint8_t *k, con
 
 // y += x
 void tp_add(float *y, const float *x, uint32_t n);
+
+// x *= factor, in floats on both paths: only embeddings are scaled
+void tp_scale(float *x, float factor, uint32_t n);
 
 // y = silu(gate) * up
 void tp_swiglu(float *y, const float *gate, const float *up, uint32_t n);

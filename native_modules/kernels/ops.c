@@ -25,6 +25,12 @@ uint32_t PLAIN(argmax)(const float *x, uint32_t n) {
     return best;
 }
 
+void tp_scale(float *x, float factor, uint32_t n) {
+    for (uint32_t i = 0; i < n; ++i) {
+        x[i] *= factor;
+    }
+}
+
 uint32_t tp_crc32(uint32_t crc, const uint8_t *data, size_t len) {
     // Four bits at a time: a table of 16 words instead of 256.
     static const uint32_t table[16] = {

@@ -70,7 +70,9 @@ static void operators(const uint8_t *data, size_t size) {
     tp_rmsnorm(y, a, b, N, 1e-5f);
     tp_rope_freqs(freqs, DIM, 10000.0f, 1.0f);
     tp_rope_table(table, freqs, DIM, data[0] | (uint32_t)data[1] << 8);
-    tp_rope(a, table, HEADS, DIM, DIM);
+    tp_rope(a, table, HEADS, DIM, DIM, 1);
+    tp_rope(a, table, HEADS, DIM, DIM, DIM / 2);
+    tp_scale(a, 8.0f, N);
     tp_swiglu(y, a, b, N);
     tp_geglu(y, a, b, N);
     static const uint8_t kv_types[] = { TP_F32, TP_F16, TP_Q8_0 };

@@ -61,14 +61,18 @@ void tp_rope_table(float *table, const float *freqs, uint32_t dims, uint32_t pos
     }
 }
 
-void tp_rope(float *x, const float *table, uint32_t heads, uint32_t head_dim, uint32_t dims) {
+void tp_rope(float *x, const float *table, uint32_t heads, uint32_t head_dim, uint32_t dims, uint32_t apart) {
+    uint32_t step = apart == 1 ? 2 : 1;
     for (uint32_t h = 0; h < heads; ++h, x += head_dim) {
         const int32_t *t = (const int32_t *)(const void *)table;
-        for (uint32_t i = 0; i < dims; i += 2, t += 2) {
-            int32_t e = tp_fix_exponent(tp_greatest(x + i, 2), 15);
-            int32_t a = tp_fix(tp_to_bits(x[i]), e), b = tp_fix(tp_to_bits(x[i + 1]), e);
-            x[i] = tp_float(a * t[0] - b * t[1], e - 15);
-            x[i + 1] = tp_float(a * t[1] + b * t[0], e - 15);
+        float *p = x;
+        for (uint32_t i = 0; i < dims; i += 2, t += 2, p += step) {
+            uint32_t u = tp_to_bits(p[0]), v = tp_to_bits(p[apart]);
+            uint32_t size = u & 0x7fffffffu, other = v & 0x7fffffffu;
+            int32_t e = tp_fix_exponent(size > other ? size : other, 15);
+            int32_t a = tp_fix(u, e), b = tp_fix(v, e);
+            p[0] = tp_float(a * t[0] - b * t[1], e - 15);
+            p[apart] = tp_float(a * t[1] + b * t[0], e - 15);
         }
     }
 }
@@ -209,28 +213,30 @@ static inline float gated(uint32_t value, uint32_t up, uint32_t a, int far) {
     return tp_product(value ^ up, fv.m * sigmoid >> 16, fu.m, e);
 }
 
-void tp_swiglu(float *y, const float *gate, const float *up, uint32_t n) {
-    for (uint32_t i = 0; i < n; ++i) {
-        uint32_t g = tp_to_bits(gate[i]);
-        tp_factor_t f = tp_factor(g);
-        int far = f.e >= 5 - 15;
-        uint32_t a = far ? 0 : f.m * 47274u >> (f.e < -32 ? 31 : -1 - f.e); // 47274 / 2^15 = 1 / ln 2
-        y[i] = gated(g, tp_to_bits(up[i]), a, far);
-    }
-}
-
-void tp_geglu(float *y, const float *gate, const float *up, uint32_t n) {
+static void glu(int is_gelu, float *y, const float *gate, const float *up, uint32_t n) {
     for (uint32_t i = 0; i < n; ++i) {
         uint32_t g = tp_to_bits(gate[i]), a = 0;
-        int far = tp_factor(g).e >= 2 - 15; // from 4 on the argument of the sigmoid is beyond 10 ln 2
-        if (!far) {
+        tp_factor_t f = tp_factor(g);
+        // of gelu from 4 on: the argument of the sigmoid is beyond 10 ln 2
+        int far = f.e >= (is_gelu ? 2 : 5) - 15;
+        if (!far && is_gelu) {
             // in 4096ths; the factors are those of kernels.h
             uint32_t x = (uint32_t)tp_fix(g & 0x7fffffffu, -12), square = x * x >> 12;
             uint32_t z = x * (6536 + (square * 292 >> 12)) >> 12;
             a = z * 5909u >> 8; // 16 / ln 2
+        } else if (!far) {
+            a = f.m * 47274u >> (f.e < -32 ? 31 : -1 - f.e); // 47274 / 2^15 = 1 / ln 2
         }
         y[i] = gated(g, tp_to_bits(up[i]), a, far);
     }
+}
+
+void tp_swiglu(float *y, const float *gate, const float *up, uint32_t n) {
+    glu(0, y, gate, up, n);
+}
+
+void tp_geglu(float *y, const float *gate, const float *up, uint32_t n) {
+    glu(1, y, gate, up, n);
 }
 
 uint32_t tp_sample(float *x, uint32_t n, float temperature, float coin) {

@@ -572,7 +572,7 @@ static void rows_of_tokens(const tp_product_t *p, float *y, const uint8_t *w, si
     const uint8_t *x = from;
     uint32_t unpacked[STRETCH * 34]; // more than the 270 of a block of Q4_K
     uint32_t blocks = p->cols / TP_BLOCK, most = STRETCH, bytes = 2 * BLOCK_BYTES;
-    if (p->type == TP_Q4_K) {
+    if (tp_is_k(p->type)) {
         blocks /= 8;
         most = 1;
         bytes = 2 * 4 * k_words(TP_Q4_K);
@@ -580,7 +580,7 @@ static void rows_of_tokens(const tp_product_t *p, float *y, const uint8_t *w, si
     for (uint32_t b = 0; b < blocks; b += most) {
         uint32_t count = blocks - b < most ? blocks - b : most;
         job_t job = { count * bytes, b, (blocks - count) * bytes, row_bytes, pairs };
-        if (p->type == TP_Q4_K) {
+        if (tp_is_k(p->type)) {
             q4_k_unpack(unpacked, w, 0);
             q4_k_unpack(unpacked, w + stride, 1);
             w += 144;

@@ -56,23 +56,34 @@ void tp_rmsnorm(float *y, const float *x, const float *w, uint32_t cols, float e
     }
 }
 
-void tp_rope(float *x, const float *table, uint32_t heads, uint32_t head_dim, uint32_t dims) {
+void tp_rope(float *x, const float *table, uint32_t heads, uint32_t head_dim, uint32_t dims, uint32_t apart) {
+    int neighbours = apart == 1;
     forget_subnormals();
     for (uint32_t h = 0; h < heads; ++h, x += head_dim) {
         uint32_t i = 0;
-        for (; i + 8 <= dims; i += 8) {
-            float32x4x2_t v = vld2q_f32(x + i), turn = vld2q_f32(table + i), to;
+        float *p = x;
+        for (; i + 8 <= dims; i += 8, p += neighbours ? 8 : 4) {
+            float32x4x2_t v, turn = vld2q_f32(table + i), to;
+            if (neighbours) {
+                v = vld2q_f32(p);
+            } else {
+                v.val[0] = vld1q_f32(p);
+                v.val[1] = vld1q_f32(p + apart);
+            }
             to.val[0] = vsubq_f32(vmulq_f32(v.val[0], turn.val[0]), vmulq_f32(v.val[1], turn.val[1]));
             to.val[1] = vaddq_f32(vmulq_f32(v.val[0], turn.val[1]), vmulq_f32(v.val[1], turn.val[0]));
             if (were_subnormals_in2(&to.val[0], &to.val[1])) {
-                tp_plain_rope(x + i, table + i, 1, 8, 8);
+                tp_plain_rope(p, table + i, 1, 8, 8, apart);
                 forget_subnormals();
+            } else if (neighbours) {
+                vst2q_f32(p, to);
             } else {
-                vst2q_f32(x + i, to);
+                vst1q_f32(p, to.val[0]);
+                vst1q_f32(p + apart, to.val[1]);
             }
         }
         if (i < dims) {
-            tp_plain_rope(x + i, table + i, 1, dims - i, dims - i);
+            tp_plain_rope(p, table + i, 1, dims - i, dims - i, apart);
         }
     }
 }

@@ -32,12 +32,14 @@ void tp_rope_table(float *table, const float *freqs, uint32_t dims, uint32_t pos
     }
 }
 
-void PLAIN(rope)(float *x, const float *table, uint32_t heads, uint32_t head_dim, uint32_t dims) {
+void PLAIN(rope)(float *x, const float *table, uint32_t heads, uint32_t head_dim, uint32_t dims, uint32_t apart) {
+    uint32_t step = apart == 1 ? 2 : 1;
     for (uint32_t h = 0; h < heads; ++h, x += head_dim) {
-        for (uint32_t i = 0; i < dims; i += 2) {
-            float a = x[i], b = x[i + 1];
-            x[i] = a * table[i] - b * table[i + 1];
-            x[i + 1] = a * table[i + 1] + b * table[i];
+        float *p = x;
+        for (uint32_t i = 0; i < dims; i += 2, p += step) {
+            float a = p[0], b = p[apart];
+            p[0] = a * table[i] - b * table[i + 1];
+            p[apart] = a * table[i + 1] + b * table[i];
         }
     }
 }

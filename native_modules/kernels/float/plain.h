@@ -8,7 +8,8 @@
 #define PLAIN(name) tp_plain_ ## name
 
 void tp_plain_rmsnorm(float *y, const float *x, const float *w, uint32_t cols, float eps);
-void tp_plain_rope(float *x, const float *table, uint32_t heads, uint32_t head_dim, uint32_t dims);
+void tp_plain_rope(float *x, const float *table, uint32_t heads, uint32_t head_dim, uint32_t dims,
+    uint32_t apart);
 void tp_plain_add(float *y, const float *x, uint32_t n);
 void tp_plain_swiglu(float *y, const float *gate, const float *up, uint32_t n);
 void tp_plain_geglu(float *y, const float *gate, const float *up, uint32_t n);
