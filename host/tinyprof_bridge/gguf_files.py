@@ -97,10 +97,10 @@ class _Rows:
 
     def floats(self, first: int, count: int) -> Floats:
         raw = self.raw(first, count)
-        if self.type in _OURS:
-            return quants.dequantize(raw, _OURS[self.type], self.cols)
         try:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"):  # infinity is told later
+                if self.type in _OURS:
+                    return quants.dequantize(raw, _OURS[self.type], self.cols)
                 return dequantize(raw, GGMLQuantizationType(self.type)).astype(np.float32)
         except NotImplementedError:
             name = GGMLQuantizationType(self.type).name

@@ -91,11 +91,16 @@ def to_gguf(path: Path, sizes: Sizes, tensors: dict[str, Tensor], tied: bool) ->
         )
     found = complete(path, sizes, found)
     if halves(list(tensors)):
-        for i in range(sizes.n_layers):
-            for kind, heads in (("q", sizes.n_heads), ("k", sizes.n_kv_heads)):
-                name = f"blk.{i}.attn_{kind}.weight"
-                found[name] = _interleaved(found[name], heads)
+        interleave(sizes, found)
     return found
+
+
+def interleave(sizes: Sizes, tensors: dict[str, Tensor]) -> None:
+    """Makes halves of heads, as RoPE turns them in the source, to neighbours, as it does in GGUF."""
+    for i in range(sizes.n_layers):
+        for kind, heads in (("q", sizes.n_heads), ("k", sizes.n_kv_heads)):
+            name = f"blk.{i}.attn_{kind}.weight"
+            tensors[name] = _interleaved(tensors[name], heads)
 
 
 def _interleaved(tensor: Tensor, heads: int) -> Tensor:

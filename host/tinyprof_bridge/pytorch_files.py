@@ -5,6 +5,7 @@ allows may take memory without end."""
 
 import mmap
 import pickletools
+import warnings
 import zipfile
 from pathlib import Path
 from typing import IO, Any, cast
@@ -40,10 +41,7 @@ def read(path: Path, tokenizer: Path | None) -> Source:
         sizes = _sizes(path, tensors, settings)
         tied = not any(naming.gguf_name(name) == "output.weight" for name in tensors)
     found = naming.to_gguf(path, sizes, tensors, tied)
-    if tokenizer is None:
-        vocabulary, notes = tokenizers_in.read(path.parent, sizes.vocab_size, None, None)
-    else:
-        vocabulary, notes = llama2c.read_vocabulary(tokenizer, sizes.vocab_size)
+    vocabulary, notes = llama2c.vocabulary_for(path, tokenizer, sizes.vocab_size)
     return Source(path, sizes, vocabulary, found, sha256(path), notes=tuple(notes))
 
 
@@ -55,7 +53,8 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except ImportError:
         raise BadInput(f"{path}: torch is missing: pip install torch, or save the model as safetensors") from None
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, for a file that is not to be trusted
         first = plain((str(error) or type(error).__name__).splitlines()[0])
         raise BadInput(f"{path}: damaged, or no state_dict: {first[:200]}") from None
