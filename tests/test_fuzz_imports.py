@@ -118,6 +118,15 @@ class PyTorch(Archive):
         super().__init__(path, folder / "tok.bin", [path])
 
 
+class TorchExport(Archive):
+    def __init__(self, folder):
+        pytest.importorskip("torch", reason="torch is not installed")
+        from test_import_torch_export import exported
+
+        path, _ = exported(folder, make_model(folder / "source.gguf", layers=1), layers=1)
+        super().__init__(path, folder / "tok.bin", [path])
+
+
 class Onnx(Format):
     """Nodes, attributes, shapes and constants are also changed in a message that stays one; the weights lie beside."""
 
@@ -173,6 +182,7 @@ FORMATS = {
     "llama2.c v2": lambda folder: Llama2c(folder, 2),
     "Hugging Face": HuggingFace,
     "PyTorch": PyTorch,
+    "torch.export": TorchExport,
     "ONNX": Onnx,
 }
 COUNT = TRIALS // len(FORMATS) if TRIALS else DEFAULT

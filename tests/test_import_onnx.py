@@ -11,7 +11,7 @@ from on_board import DATA, NO_DATA
 from reference import Reference
 from test_convert import tokenizer_bytes
 from test_import_huggingface import CONFIG, state, tokenizer_json
-from tinyprof_bridge import onnx_graph
+from tinyprof_bridge import rope
 from tinyprof_bridge.convert import convert
 from tinyprof_bridge.errors import BadInput
 
@@ -229,12 +229,12 @@ def test_rope_that_is_none():
     rng = np.random.default_rng(1)
     before = rng.normal(size=(16, 4, 16))
     for after in (before, before * 2, rng.normal(size=before.shape), before * np.arange(16)[:, None, None]):
-        with pytest.raises(onnx_graph.NoLlama):
-            onnx_graph.base_and_scale(onnx_graph.rotation(before, after)[1], 1e-5)
+        with pytest.raises(rope.NoRope):
+            rope.base_and_scale(rope.rotation(before, after)[1], 1e-5)
     freqs = 10000.0 ** (-np.arange(8) / 8)
-    assert onnx_graph.base_and_scale(freqs / 3, 1e-5) == (10000.0, 3.0)
-    with pytest.raises(onnx_graph.NoLlama, match="another way than by one factor"):
-        onnx_graph.base_and_scale(np.where(freqs < 0.1, freqs / 8, freqs), 1e-5)
+    assert rope.base_and_scale(freqs / 3, 1e-5) == (10000.0, 3.0)
+    with pytest.raises(rope.NoRope, match="another way than by one factor"):
+        rope.base_and_scale(np.where(freqs < 0.1, freqs / 8, freqs), 1e-5)
 
 
 @pytest.mark.parametrize("dynamo", [False, True])

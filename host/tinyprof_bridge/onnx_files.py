@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import huggingface, llama2c, naming, onnx_graph
+from . import huggingface, llama2c, naming, onnx_graph, rope
 from .errors import BadInput, plain
 from .forward import Forward
 from .onnx_graph import Array, Llama, NoLlama
@@ -43,7 +43,7 @@ def read(path: Path, tokenizer: Path | None) -> Source:
             llama = onnx_graph.recognise(onnx_graph.run(_evaluator(lean), constants, inputs))
             constants = {}
             return _source(path, llama, prompt, files, tokenizer)
-    except NoLlama as error:
+    except (NoLlama, rope.NoRope) as error:
         raise BadInput(f"{path}: no llama that boards run: {plain(str(error))[:300]}") from None
     except BadInput:
         raise
@@ -171,7 +171,7 @@ def _source(
     path: Path, llama: Llama, prompt: npt.NDArray[np.int64], files: list[Path], tokenizer: Path | None
 ) -> Source:
     before, after = _queries(llama, len(prompt))
-    halves, freqs = onnx_graph.rotation(before, after)
+    halves, freqs = rope.rotation(before, after)
     most, exact = TOLERANCE[llama.logits.dtype.name]
     beside, tensors = path.with_name("config.json"), {name: of_array(data) for name, data in llama.tensors.items()}
     bos = eos = None
@@ -179,7 +179,7 @@ def _source(
         config = huggingface.read_config(beside)
         sizes, bos, eos = huggingface.sizes_of(beside, config), config.bos_token_id, config.eos
     else:
-        sizes = _sizes(path, llama, before.shape[1], *onnx_graph.base_and_scale(freqs, exact))
+        sizes = _sizes(path, llama, before.shape[1], *rope.base_and_scale(freqs, exact))
     if np.array_equal(llama.tensors["token_embd.weight"], llama.tensors["output.weight"]):
         del tensors["output.weight"]
     tensors = complete(path, sizes, tensors)
