@@ -116,6 +116,33 @@ def patches(fields, data, edits):
     return made
 
 
+TEXT = (b"9", b"-", b'"', b"[", b"]", b"{", b"}", b",", b"null", b"1e999", b"\xff", b"..", b"\0")
+
+
+def mutated(rng, data):
+    """A few changes near the begin, where sizes and names stand, or anywhere."""
+    data = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        at = rng.randrange(min(len(data), rng.choice((64, 4096, len(data)))))
+        match rng.randrange(6):
+            case 0:
+                data[at] = rng.randrange(256)
+            case 1:
+                data[at : at + 1] = rng.choice(TEXT)
+            case 2:
+                del data[at : at + rng.choice((1, 8, 100))]
+            case 3:
+                data[at:at] = data[: rng.choice((1, 8, 100))]
+            case 4:
+                size = rng.choice((1, 4, 8))
+                data[at : at + size] = (rng.choice(INTERESTING) % (1 << 8 * size)).to_bytes(size, "little")
+            case _:
+                del data[rng.randrange(len(data)) if rng.randrange(4) == 0 else at :]
+        if not data:
+            return b""
+    return bytes(data)
+
+
 @pytest.mark.parametrize("name", ["unix", "unix-asan"])
 def test_models(name, model):
     """Many damaged models in one process: each is refused with a ModelError, or runs."""

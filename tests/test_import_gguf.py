@@ -206,6 +206,23 @@ def test_bad_files(tmp_path, edit, message):
     assert not out.exists()
 
 
+def test_parts_of_a_model(tmp_path):
+    """The first has all keys, later ones none but these; as llama.cpp splits them."""
+    count = ("split.count", 3, GGUFValueType.UINT16)
+    make_model(tmp_path / "m-00001-of-00003.gguf", keys={count[0]: count[1:]})
+    writer = GGUFWriter(tmp_path / "m-00002-of-00003.gguf", "")
+    writer.kv_data[0].clear()
+    writer.add_key_value(*count)
+    writer.add_tensor("blk.1.attn_q.weight", np.zeros((64, 64), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    for part in sorted(tmp_path.glob("m-*")):
+        with pytest.raises(BadInput, match=r"llama-gguf-split --merge m-00001-of-00003\.gguf OUT joins them"):
+            convert_to(part, tmp_path / "out.gguf")
+
+
 def test_what_boards_refuse_is_noted(tmp_path):
     out = tmp_path / "out.gguf"
     assert convert_to(make_model(tmp_path / "in.gguf"), out).notes == ()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from models import make_model, tokenizer
 from on_board import ROOT, board
 from reference import Reference, encode, metadata
-from test_fuzz import fuzz, refused_or_read
+from test_fuzz import fuzz, mutated, refused_or_read
 from tinyprof_bridge.convert import convert
 from tinyprof_bridge.errors import BadInput
 
@@ -442,24 +442,3 @@ def test_damaged_folders_are_read_or_refused(good, which, seed):
         path.write_bytes(mutated(rng, data) if path.name == which else data)
     with refused_or_read(sum(map(len, files.values()))):
         convert(folder, None, folder.with_name("out.gguf"), "Q8_0")
-
-
-def mutated(rng, data):
-    """A few changes near the begin, where sizes and names stand, or anywhere."""
-    data = bytearray(data)
-    for _ in range(rng.choice((1, 1, 2, 4))):
-        at = rng.randrange(min(len(data), rng.choice((64, 4096, len(data)))))
-        match rng.randrange(4):
-            case 0:
-                data[at] = rng.randrange(256)
-            case 1:
-                data[at : at + 1] = rng.choice(
-                    (b"9", b"-", b'"', b"[", b"]", b"{", b"}", b",", b"null", b"1e999", b"\xff")
-                )
-            case 2:
-                del data[at : at + rng.choice((1, 8, 100))]
-            case _:
-                data[at:at] = data[: rng.choice((1, 8, 100))]
-        if not data:
-            return b""
-    return bytes(data)

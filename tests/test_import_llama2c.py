@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from on_board import DATA, NO_DATA
 from reference import Reference
 from test_convert import SIZES, make_source
-from test_fuzz import fuzz, refused_or_read
-from test_import_huggingface import mutated
+from test_fuzz import fuzz, mutated, refused_or_read
 from tinyprof_bridge import llama2c
 from tinyprof_bridge.convert import convert
 from tinyprof_bridge.errors import BadInput

@@ -15,8 +15,8 @@ from models import make_model
 from on_board import DATA, NO_DATA
 from reference import Reference
 from test_convert import tokenizer_bytes
-from test_fuzz import fuzz, refused_or_read
-from test_import_huggingface import CONFIG, mutated, state, tokenizer_json
+from test_fuzz import fuzz, mutated, refused_or_read
+from test_import_huggingface import CONFIG, state, tokenizer_json
 from tinyprof_bridge import llama2c
 from tinyprof_bridge.convert import convert
 from tinyprof_bridge.errors import BadInput

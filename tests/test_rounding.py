@@ -14,6 +14,7 @@ from tinyprof_bridge import calibrate, grids, quality, quants, recipe, rounding
 from tinyprof_bridge.convert import convert
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.forward import Forward
+from tinyprof_bridge.tokens import open_gguf, vocabulary
 
 METHODS = {"imatrix": rounding.importance, "gptq": rounding.feedback}
 needs_stories = pytest.mark.skipif(not (DATA / "stories260K.bin").exists(), reason=NO_DATA)
@@ -91,7 +92,7 @@ def test_forward_is_the_reference(tmp_path):
     ):
         path = make_model(tmp_path / "m.gguf", **({"type_": "F32", "seed": 4} | options))
         tokens = np.array([[1, 40, 270, 5, 99], [1, 7, 8, 9, 260]])
-        logits = Forward(path).run(tokens)
+        logits = Forward.of_file(path).run(tokens)
         for row, ours in zip(tokens, logits, strict=True):
             assert np.abs(Reference(path).logits(list(row)) - ours).max() < 1e-4
 
@@ -100,8 +101,8 @@ def test_moments_are_mean_products(tmp_path):
     path, text = make_model(tmp_path / "m.gguf", type_="F32", context=16), tmp_path / "text.txt"
     text.write_text("a b c d e f g h i j k l m n o p q r s t u v w x y z " * 4)
     found = calibrate.moments(path, text, 100)
-    model = Forward(path)
-    tokens = model.words.encode(text.read_text())[:100]
+    model = Forward.of_file(path)
+    tokens = vocabulary(open_gguf(path)).encode(text.read_text())[:100]
     x = []
     for at in range(0, len(tokens), 16):  # windows of the model's context; the last is shorter
         for token in [1, *tokens[at : at + 16]][:-1]:

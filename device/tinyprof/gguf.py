@@ -133,7 +133,7 @@ class GGUF:
             rows *= self._number("<Q")
         type_ = self._number("<I")
         offset = self._number("<Q")
-        if cols > _MAX_COUNT or rows > _MAX_COUNT:
+        if not 1 <= cols <= _MAX_COUNT or not 1 <= rows <= _MAX_COUNT:
             raise ModelError("tensor %s is damaged: %d x %d" % (name, rows, cols))
         if offset > self.end:
             raise ModelError("truncated GGUF: tensor %s begins at %d of %d" % (name, offset, self.end))

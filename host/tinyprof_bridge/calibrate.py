@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .forward import Floats, Forward
-from .tokens import read_text, windows
+from .tokens import open_gguf, read_text, vocabulary, windows
 
 Doubles = npt.NDArray[np.float64]
 
@@ -20,7 +20,7 @@ def moments(model: Path, text: Path, tokens: int) -> dict[str, Doubles]:
     """Mean products (cols, cols) of the inputs, by the matrix's name. tokens: how many of the text at most.
 
     model: a GGUF file of types that llama.cpp knows. An embedding that is not the output has none."""
-    forward = Forward(model)
+    forward, words = Forward.of_file(model), vocabulary(open_gguf(model))
     size = min(forward.context, WINDOW)
     found: dict[str, Doubles] = {}
 
@@ -28,7 +28,7 @@ def moments(model: Path, text: Path, tokens: int) -> dict[str, Doubles]:
         products = x.T.astype(np.float64) @ x.astype(np.float64)
         found[name] = found[name] + products if name in found else products
 
-    parts = windows(forward.words, read_text(text), size, tokens)
+    parts = windows(words, read_text(text), size, tokens)
     whole = [part[:-1] for part in parts if len(part) == size + 1]
     for at in range(0, len(whole), AT_ONCE):
         forward.run(np.array(whole[at : at + AT_ONCE]), seen)

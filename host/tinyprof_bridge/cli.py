@@ -316,7 +316,7 @@ def compare(
 @app.command()
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="a GGUF file, a Hugging Face folder, a llama2.c or PyTorch checkpoint")
+        Path, typer.Argument(help="a GGUF file, a Hugging Face folder, a llama2.c or PyTorch checkpoint, .pt2, .onnx")
     ],
     out: Annotated[Path, typer.Option("-o", help="the GGUF file to write")],
     tokenizer: Annotated[

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from gguf import GGUFWriter, RopeScalingType
 from gguf.constants import GGML_QUANT_VERSION
 
-from . import gguf_files, huggingface, llama2c, planner, pytorch_files, quants, recipe
+from . import gguf_files, huggingface, llama2c, onnx_files, planner, pytorch_files, quants, recipe
 from .errors import BadInput, RunFailed
 from .recipe import Recipe
 from .rounding import Rounding
@@ -121,6 +121,8 @@ def read(source: Path, tokenizer: Path | None) -> Source:
         if tokenizer is not None:
             raise BadInput(f"{source}: has its tokenizer in it: leave --tokenizer out")
         return gguf_files.read(source)
+    if source.suffix == onnx_files.SUFFIX:
+        return onnx_files.read(source, tokenizer)
     if head == pytorch_files.MAGIC:
         return pytorch_files.read(source, tokenizer)
     return llama2c.read(source, tokenizer)

@@ -11,41 +11,58 @@ from gguf.quants import dequantize
 
 from . import planner
 from .errors import BadInput
-from .tokens import Vocabulary, field, open_gguf, vocabulary
+from .source import Sizes
+from .tokens import field, open_gguf
 
 Floats = npt.NDArray[np.float32]
 Seen = Callable[[str, Floats], None]  # a matrix's name, its inputs (n, cols)
 
 
 class Forward:
-    """A model from a GGUF file of types that llama.cpp knows. weights may be changed between runs."""
+    """weights: by their names in GGUF; may be changed between runs."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, weights: dict[str, Floats], sizes: Sizes) -> None:
+        self.weights = weights
+        self.architecture = sizes.architecture
+        self.layers, self.heads, self.kv_heads = sizes.n_layers, sizes.n_heads, sizes.n_kv_heads
+        self.eps, self.context, self.head_dim = sizes.eps, sizes.context, sizes.head_dim
+        self.output = "output.weight" if "output.weight" in weights else "token_embd.weight"
+        dims = sizes.rope_dims or sizes.head_dim
+        self.freqs = sizes.rope_base ** (-np.arange(0, dims, 2) / dims) / sizes.rope_scale
+
+    @classmethod
+    def of_file(cls, path: Path) -> "Forward":
+        """A model from a GGUF file of types that llama.cpp knows."""
         reader = open_gguf(path)
-        self.architecture = kind = field(reader, "general.architecture")
+        kind = field(reader, "general.architecture")
         known: tuple[str, ...] = planner.device("portable").llama.ARCHITECTURES
         if kind not in known:
             raise BadInput(f"{path}: general.architecture {kind!r} is not supported: only {', '.join(known)}")
-        self.words: Vocabulary = vocabulary(reader)
-        self.weights: dict[str, Floats] = {
-            t.name: dequantize(t.data, t.tensor_type).astype(np.float32) for t in reader.tensors
-        }
+        weights = {t.name: dequantize(t.data, t.tensor_type).astype(np.float32) for t in reader.tensors}
 
         def get(key: str, default: float | str | None = None) -> float:
             value = field(reader, f"{kind}.{key}", default)
             return float(value[0] if isinstance(value, list) else value)
 
-        self.layers = int(get("block_count"))
-        self.heads = int(get("attention.head_count"))
-        self.kv_heads = int(get("attention.head_count_kv", self.heads))
-        self.eps = get("attention.layer_norm_rms_epsilon", 1e-5)
-        self.context = int(get("context_length"))
-        self.output = "output.weight" if "output.weight" in self.weights else "token_embd.weight"
-        self.head_dim = len(self.weights["blk.0.attn_q.weight"]) // self.heads
-        dims = int(get("rope.dimension_count", self.head_dim))
-        self.freqs = get("rope.freq_base", 10000.0) ** (-np.arange(0, dims, 2) / dims)
-        if field(reader, f"{kind}.rope.scaling.type", "linear") == "linear":
-            self.freqs /= get("rope.scaling.factor", 1.0) or 1.0
+        scaled = field(reader, f"{kind}.rope.scaling.type", "linear") == "linear"
+        heads = int(get("attention.head_count"))
+        vocab, dim = weights["token_embd.weight"].shape
+        sizes = Sizes(
+            dim=dim,
+            hidden_dim=len(weights["blk.0.ffn_gate.weight"]),
+            n_layers=int(get("block_count")),
+            n_heads=heads,
+            n_kv_heads=int(get("attention.head_count_kv", heads)),
+            vocab_size=vocab,
+            context=int(get("context_length")),
+            rope_base=get("rope.freq_base", 10000.0),
+            rope_scale=(scaled and get("rope.scaling.factor", 1.0)) or 1.0,
+            rope_dims=int(get("rope.dimension_count", 0)),
+            eps=get("attention.layer_norm_rms_epsilon", 1e-5),
+            architecture=kind,
+            head_size=len(weights["blk.0.attn_q.weight"]) // heads,
+        )
+        return cls(weights, sizes)
 
     def run(self, tokens: npt.NDArray[np.int64], seen: Seen | None = None) -> Floats:
         """Logits (W, T, vocab) after each of tokens (W, T)."""

@@ -3,6 +3,7 @@
 The header goes through the device package's own reader, which checks every size before it is used."""
 
 import mmap
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ def read(path: Path) -> Source:
     try:
         gguf = device.read(data)
         if gguf.get("split.count", 1, int) > 1:
-            raise BadInput(f"{path}: is a part of a model: join the parts with llama.cpp's llama-gguf-split --merge")
+            first = re.sub(r"-\d{5}-of-", "-00001-of-", path.name)
+            raise BadInput(f"{path}: is a part of a model: llama.cpp's llama-gguf-split --merge {first} OUT joins them")
         llama = device.llama.Llama(gguf, 1, 1)
         tokenizer = device.tokenizer.Tokenizer(gguf, llama.vocab)
         about = {key: gguf.get(key, "", str)[:1024] for key in ABOUT if key in gguf.keys}
@@ -99,10 +101,10 @@ class _Rows:
 
     def floats(self, first: int, count: int) -> Floats:
         raw = self.raw(first, count)
-        if self.type in _OURS:
-            return quants.dequantize(raw, _OURS[self.type], self.cols)
         try:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"):  # infinity is told later
+                if self.type in _OURS:
+                    return quants.dequantize(raw, _OURS[self.type], self.cols)
                 return dequantize(raw, GGMLQuantizationType(self.type)).astype(np.float32)
         except NotImplementedError:
             name = GGMLQuantizationType(self.type).name

@@ -184,6 +184,15 @@ def _groups(q: npt.NDArray[np.int8], raw: npt.NDArray[np.uint8]) -> Callable[[in
     return rows
 
 
+def vocabulary_for(
+    path: Path, tokenizer: Path | None, vocab_size: int, bos: int | None = None, eos: int | None = None
+) -> tuple[Vocabulary, list[str]]:
+    """As read_vocabulary; without a tokenizer that of the checkpoint's folder."""
+    if tokenizer is None:
+        return tokenizers_in.read(path.parent, vocab_size, bos, eos)
+    return read_vocabulary(tokenizer, vocab_size)
+
+
 def read_vocabulary(path: Path, vocab_size: int) -> tuple[Vocabulary, list[str]]:
     """The vocabulary of a checkpoint that has none in it, by the name of its file, and notes on it."""
     if path.suffix in (".model", ".json"):
@@ -213,7 +222,7 @@ def read_tokenizer(path: Path, vocab_size: int) -> Vocabulary:
         types.append(type_)
     if len(set(tokens)) < len(tokens):
         twice = Counter(tokens).most_common(1)[0][0]
-        raise BadInput(f"{path}: token {twice!r} is there twice; export the tokenizer again")
+        raise BadInput(f"{path}: token {twice[:32]!r} is there twice; export the tokenizer again")
     return Vocabulary(tokens, scores, types)
 
 
@@ -246,7 +255,7 @@ def _restore(path: Path, i: int, text: str) -> tuple[str, TokenType]:
     if i < len(SPECIALS):
         if text.strip() != SPECIALS[i]:
             raise BadInput(
-                f"{path}: token {i} is {text!r} where llama2.c has {SPECIALS[i]}: not a llama2.c"
+                f"{path}: token {i} is {text[:32]!r} where llama2.c has {SPECIALS[i]}: not a llama2.c"
                 " tokenizer.bin; export the tokenizer again"
             )
         return SPECIALS[i], TokenType.UNKNOWN if i == 0 else TokenType.CONTROL

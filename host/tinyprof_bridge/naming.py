@@ -94,10 +94,7 @@ def to_gguf(path: Path, sizes: Sizes, tensors: dict[str, Tensor], tied: bool) ->
         )
     found = complete(path, sizes, found)
     if sizes.architecture == "llama" and halves(list(tensors)):
-        for i in range(sizes.n_layers):
-            for kind, heads in (("q", sizes.n_heads), ("k", sizes.n_kv_heads)):
-                name = f"blk.{i}.attn_{kind}.weight"
-                found[name] = _interleaved(found[name], heads)
+        interleave(sizes, found)
     if sizes.architecture == "gemma":  # its modules keep what a norm's weights are above 1
         found |= {name: _plus_one(tensor) for name, tensor in found.items() if name.endswith("_norm.weight")}
     return found
@@ -105,6 +102,14 @@ def to_gguf(path: Path, sizes: Sizes, tensors: dict[str, Tensor], tied: bool) ->
 
 def _plus_one(tensor: Tensor) -> Tensor:
     return Tensor(tensor.shape, lambda first, count: tensor.rows(first, count) + np.float32(1))
+
+
+def interleave(sizes: Sizes, tensors: dict[str, Tensor]) -> None:
+    """Makes halves of heads, as RoPE turns them in the source, to neighbours, as it does in GGUF."""
+    for i in range(sizes.n_layers):
+        for kind, heads in (("q", sizes.n_heads), ("k", sizes.n_kv_heads)):
+            name = f"blk.{i}.attn_{kind}.weight"
+            tensors[name] = _interleaved(tensors[name], heads)
 
 
 def _interleaved(tensor: Tensor, heads: int) -> Tensor:

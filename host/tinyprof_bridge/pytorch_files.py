@@ -1,17 +1,23 @@
-"""Reads PyTorch's checkpoints: the state_dict of a llama-shaped module, as torch.save writes it since 1.6.
+"""Reads PyTorch's files: the state_dict of a llama-shaped module, as torch.save writes it since 1.6, or a program of
+torch.export (torch_exports).
 
 torch.load runs with weights_only, and only after the pickle was found to name nothing but tensors: even what that
 allows may take memory without end."""
 
 import mmap
 import pickletools
+import struct
+import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO, Any, cast
 
-from . import huggingface, llama2c, naming, tokenizers_in
+import numpy as np
+
+from . import huggingface, llama2c, naming, tokenizers_in, torch_exports
 from .errors import BadInput, plain
-from .source import MOST, Floats, Sizes, Source, Tensor, file_size, sha256
+from .source import MOST, Bytes, Floats, Sizes, Source, Tensor, file_size, sha256
 
 MAGIC = b"PK\x03\x04"
 PICKLE_LIMIT = 16 << 20
@@ -28,9 +34,11 @@ HARMLESS = {
 
 def read(path: Path, tokenizer: Path | None) -> Source:
     """Raises BadInput for what is no such file, or no llama."""
-    tensors, settings = load(path)
+    archived = members(path)
+    exported = torch_exports.is_one(archived)
+    tensors, settings = torch_exports.load(path, archived) if exported else load(path)
     beside = path.with_name("config.json")
-    if beside.exists() and "n_heads" not in settings:
+    if beside.exists() and (exported or "n_heads" not in settings):
         config = huggingface.read_config(beside)
         sizes, tied = huggingface.sizes_of(beside, config), config.tied
     else:
@@ -38,24 +46,24 @@ def read(path: Path, tokenizer: Path | None) -> Source:
         if params.exists():
             settings = tokenizers_in.parse(params, 1 << 20) | settings
         sizes = _sizes(path, tensors, settings)
+        if exported and "rope_theta" not in settings:
+            raise BadInput(f"{path}: does not say RoPE's base: put its config.json or params.json beside it")
         tied = not any(naming.gguf_name(name) == "output.weight" for name in tensors)
     found = naming.to_gguf(path, sizes, tensors, tied)
-    if tokenizer is None:
-        vocabulary, notes = tokenizers_in.read(path.parent, sizes.vocab_size, None, None)
-    else:
-        vocabulary, notes = llama2c.read_vocabulary(tokenizer, sizes.vocab_size)
+    vocabulary, notes = llama2c.vocabulary_for(path, tokenizer, sizes.vocab_size)
     return Source(path, sizes, vocabulary, found, sha256(path), notes=tuple(notes))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The module's tensors by name, and settings (model_args) that lie beside them."""
-    _check(path)
+    _check(path, members(path))
     try:
         import torch
     except ImportError:
         raise BadInput(f"{path}: torch is missing: pip install torch, or save the model as safetensors") from None
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, for a file that is not to be trusted
         first = plain((str(error) or type(error).__name__).splitlines()[0])
         raise BadInput(f"{path}: damaged, or no state_dict: {first[:200]}") from None
@@ -95,8 +103,8 @@ class _Mapped(mmap.mmap):
         return True
 
 
-def _check(path: Path) -> None:
-    """That the archive is as torch.save writes it, and its pickle names nothing but tensors."""
+def members(path: Path) -> dict[str, Bytes]:
+    """The parts of an archive as torch.save and torch.export write it, by name; they lie in the file."""
     try:
         size = file_size(path)
         # from a mapped file no more can be read than there is, whatever the directory says
@@ -105,19 +113,34 @@ def _check(path: Path) -> None:
             _Mapped(file.fileno(), size, access=mmap.ACCESS_READ) as mapped,
             zipfile.ZipFile(cast(IO[bytes], mapped)) as archive,
         ):
-            members = archive.infolist()
-            if len({m.filename for m in members}) < len(members):
+            parts = archive.infolist()
+            if len({m.filename for m in parts}) < len(parts):
                 raise BadInput(f"{path}: a damaged archive: a name is there twice")
-            if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > size:
-                raise BadInput(f"{path}: an archive that torch.save did not write: its parts are compressed or overlap")
-            pickles = [m for m in members if m.filename.endswith(".pkl")]
-            if len(pickles) != 1 or pickles[0].file_size > PICKLE_LIMIT:
-                raise BadInput(f"{path}: an archive without one small data.pkl: save model.state_dict()")
-            data = archive.read(pickles[0])
+            if any(m.compress_type != zipfile.ZIP_STORED for m in parts) or sum(m.file_size for m in parts) > size:
+                raise BadInput(f"{path}: an archive that torch did not write: its parts are compressed or overlap")
+            found, data = {}, np.memmap(path, dtype=np.uint8, mode="r")
+            for m in parts:
+                archive.open(m).close()  # compares both headers
+                names = struct.unpack_from("<HH", mapped, m.header_offset + 26)
+                begin = m.header_offset + 30 + sum(names)
+                found[m.filename] = data[begin : begin + m.file_size]
+                if found[m.filename].size < m.file_size or (
+                    m.filename.endswith((".pkl", ".json")) and zlib.crc32(found[m.filename].data) != m.CRC
+                ):
+                    raise BadInput(f"{path}: a damaged archive: {plain(m.filename)[:64]}; copy it again")
+            return found
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error) as error:
         raise BadInput(f"{path}: a damaged archive: {plain(str(error))[:200]}; copy it again") from None
+
+
+def _check(path: Path, parts: dict[str, Bytes]) -> None:
+    """That the pickle names nothing but tensors."""
+    pickles = [part for name, part in parts.items() if name.endswith(".pkl")]
+    if len(pickles) != 1 or pickles[0].size > PICKLE_LIMIT:
+        raise BadInput(f"{path}: an archive without one small data.pkl: save model.state_dict()")
+    data = bytes(pickles[0])
     try:
         for code, argument, _ in pickletools.genops(data):
             if code.name in ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"):
@@ -170,6 +193,7 @@ def _sizes(path: Path, tensors: dict[str, Tensor], settings: dict[str, Any]) -> 
         vocab_size=vocab,
         context=int(_number(path, settings, ("max_seq_len",), 2048)),
         rope_base=float(_number(path, settings, ("rope_theta",), 10000.0)),
+        rope_scale=float(_number(path, settings, ("rope_scale",), 1.0)),
         eps=float(_number(path, settings, ("norm_eps",), 1e-5)),
     )
     if fault := sizes.fault():

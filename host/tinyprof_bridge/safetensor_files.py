@@ -42,10 +42,12 @@ def _tensor(path: Path, name: str, about: dict[str, object], data: Bytes) -> Ten
     if not shape or 0 in shape:
         raise BadInput(f"{path}: {name[:128]!r} is empty")
     raw = data[at[0] : at[1]].reshape(-1, shape[-1] * np.dtype(TYPES[str(type_)]).itemsize)
-    return Tensor(tuple(shape), _Rows(raw, str(type_)).floats)
+    return Tensor(tuple(shape), Rows(raw, str(type_)).floats)
 
 
-class _Rows:
+class Rows:
+    """Rows of raw numbers."""
+
     def __init__(self, raw: Bytes, type_: str) -> None:
         self.raw, self.type = raw, type_
 
