@@ -26,7 +26,7 @@ from .tokens import read_text
 
 BASE = "Q4_0"  # what costs are measured with, and what convert is told beside a recipe
 LONGEST, LEAST = 256, 32  # contexts, where none are given
-STEPS = 12  # of each bound, for the front
+STEPS = 8  # of each bound, for the front
 BOARD_TOKENS = 128  # of a text that is judged on a board
 
 
@@ -198,7 +198,10 @@ class Optimizer:
                 )
             return bounds.ms / 1e3 * run.per_second
         if bounds.instr is not None and run.unit != "instr":
-            raise BadInput(f"--max-instr-per-token is for emulated boards: {board} counts {run.unit} ({run.source})")
+            raise BadInput(
+                f"--max-instr-per-token is for emulated boards: {board} counts {run.unit} ({run.source}):"
+                " give --max-ms-per-token where it has a clock"
+            )
         return math.inf if bounds.instr is None else bounds.instr
 
     def _usable_types(self) -> list[str]:
@@ -206,12 +209,11 @@ class Optimizer:
         known = [t for t in quants.TYPES if t in self._costs.roof.types and t not in ("F32", "F16")]
         found = []
         for type_ in self._wanted.types or known:
+            if not any(group.takes(type_) for group in self._groups.values()):
+                continue
             if type_ not in self._costs.roof.types:
-                raise BadInput(
-                    f"{type_} was not measured on {self._wanted.board}: its build lacks it, or it has no RAM"
-                )
-            if any(group.takes(type_) for group in self._groups.values()):
-                found.append(type_)
+                raise BadInput(f"{type_} was not measured on {self._wanted.board}: its build lacks it or has no RAM")
+            found.append(type_)
         for group in self._groups.values():
             if not any(group.takes(type_) for type_ in found):
                 rows = ", ".join(f"{r} x {c}" for r, c in group.shapes.values())
@@ -227,7 +229,7 @@ class Optimizer:
 
     def _ram(self, group: str, type_: str, context: int) -> int:
         """RAM with that type in all layers and the lightest elsewhere. Buffers of activations that are quantized for
-        two groups never live at once, so that a whole model takes the most of these."""
+        two groups never live at once, so that a whole model takes about the most of these."""
         kind = self._groups[group].kind
         key = (kind, type_, context)
         if key not in self._rams:
@@ -424,9 +426,10 @@ def percent(option: str, text: str | None) -> float | None:
 
 
 def _number(option: str, text: str, factors: Mapping[str, float], such: str, unit: str = "") -> float:
+    """unit: what must follow, empty where nothing has to."""
     match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)([a-z%]?)", text.strip().lower())
     letter = match[2] if match else "?"
-    if match is None or (letter not in factors and letter != unit):
+    if match is None or (letter not in factors and (letter or unit)):
         raise BadInput(f"{option} takes a number such as {such}, not '{text}'")
     if not float(match[1]):
         raise BadInput(f"{option} must be more than 0")
