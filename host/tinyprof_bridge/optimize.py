@@ -119,12 +119,13 @@ class Found:
 
 
 class Optimizer:
-    """All that was measured for one model and board. Files are made in scratch."""
+    """All that was measured for one model and board. Files are made in scratch; bounds may be changed."""
 
     def __init__(self, wanted: Wanted, scratch: Path, progress: Progress) -> None:
         self._wanted, self._scratch, self._progress = wanted, scratch, progress
-        self._exact, base = scratch / "f32.gguf", scratch / "base.gguf"
-        convert(wanted.source, wanted.tokenizer, self._exact, "F32")
+        self.bounds = wanted.bounds
+        self.exact, base = scratch / "f32.gguf", scratch / "base.gguf"
+        convert(wanted.source, wanted.tokenizer, self.exact, "F32")
         convert(wanted.source, wanted.tokenizer, base, BASE)
         portable = Footprint(base, "portable", wanted.batch)
         self._contexts = self._allowed_contexts(portable.context)
@@ -136,10 +137,10 @@ class Optimizer:
         self._groups = {group.name: group for group in foot.groups}
         self._types = self._usable_types()
         self._rounding = Rounding("gptq", self._moments())
-        text = sensitivity.read(self._exact, wanted.text, wanted.tokens)
+        text = sensitivity.read(self.exact, wanted.text, wanted.tokens)
         about = [self._rounding.method, wanted.calibration_tokens, sha256(wanted.text)]
         self._sensitivity = sensitivity.measure(
-            self._exact,
+            self.exact,
             foot.groups,
             self._types,
             self._rounding,
@@ -168,12 +169,12 @@ class Optimizer:
     def _moments(self) -> Mapping[str, Doubles]:
         """What the rounding wants to know of the text."""
         wanted = self._wanted
-        key = [sha256(self._exact), sha256(wanted.text), wanted.calibration_tokens]
+        key = [sha256(self.exact), sha256(wanted.text), wanted.calibration_tokens]
         place = cache.place("moments", key, ".npz")
         found = cache.read_arrays(place)
         if not found:
             self._progress.step("reading the text with the F32 model")
-            found = calibrate.moments(self._exact, wanted.text, wanted.calibration_tokens)
+            found = calibrate.moments(self.exact, wanted.text, wanted.calibration_tokens)
             cache.write_arrays(place, found)
         return found
 
@@ -189,7 +190,7 @@ class Optimizer:
         return tuple(found)
 
     def _units_bound(self) -> float:
-        bounds, run, board = self._wanted.bounds, self._costs.run, self._wanted.board
+        bounds, run, board = self.bounds, self._costs.run, self._wanted.board
         if bounds.ms is not None:
             if run.per_second is None:
                 raise BadInput(
@@ -243,7 +244,7 @@ class Optimizer:
     @property
     def _most_ram(self) -> int:
         heap = self._costs.heap
-        return min(heap, self._wanted.bounds.ram or heap)
+        return min(heap, self.bounds.ram or heap)
 
     @property
     def _board_flash(self) -> float:
@@ -252,7 +253,7 @@ class Optimizer:
 
     @property
     def _most_flash(self) -> float:
-        return min(self._wanted.bounds.flash or math.inf, self._board_flash)
+        return min(self.bounds.flash or math.inf, self._board_flash)
 
     def _search(self, context: int, most: int) -> Search | None:
         """Of the options that leave the RAM within a bound."""
@@ -268,7 +269,7 @@ class Optimizer:
             choice.loss + self._sensitivity.base,
         )
 
-    def _best(self, context: int) -> Plan | None:
+    def best(self, context: int) -> Plan | None:
         """Within the bounds of RAM, flash and latency."""
         most = self._most_ram
         while search := self._search(context, most):
@@ -284,7 +285,7 @@ class Optimizer:
     def _fits(self, plan: Plan) -> bool:
         return plan.need.ram <= self._most_ram and plan.bytes <= self._most_flash and plan.units <= self._most_units
 
-    def _uniform_plans(self, context: int) -> Iterator[Plan]:
+    def uniform_plans(self, context: int) -> Iterator[Plan]:
         for type_ in self._types:
             types = self._uniform(type_)
             taken = [o for o in self._options if types[o.group] == o.type]
@@ -293,7 +294,7 @@ class Optimizer:
                 assert choice is not None
                 yield self._plan(choice, context)
 
-    def _judge(self, plan: Plan) -> Finalist:
+    def judge(self, plan: Plan) -> Finalist:
         """The plan as a file, and what it loses as a whole."""
         key = tuple(plan.types.items())
         types = tuple(f"{name} {type_}" for name, type_ in key)
@@ -307,14 +308,14 @@ class Optimizer:
     def _quality(self, model: Path, text: Path, window: int = WINDOW, tokens: int | None = None) -> Quality:
         wanted = self._wanted
         paths = [self._costs.path]
-        (found,) = quality.measure([model], self._exact, text, paths, window, tokens or wanted.tokens, wanted.timeout)
+        (found,) = quality.measure([model], self.exact, text, paths, window, tokens or wanted.tokens, wanted.timeout)
         return found
 
-    def _finalist(self, plan: Plan) -> Finalist:
+    def finalist(self, plan: Plan) -> Finalist:
         """The least loss as a whole, of this plan and of uniform types: losses of groups do not quite add up."""
         self._progress.step(f"judging the best of context {plan.context} as a whole, beside uniform types")
-        plans = [plan, *(p for p in self._uniform_plans(plan.context) if self._fits(p))]
-        best = min((self._judge(p) for p in plans), key=lambda finalist: finalist.whole.kl)
+        plans = [plan, *(p for p in self.uniform_plans(plan.context) if self._fits(p))]
+        best = min((self.judge(p) for p in plans), key=lambda finalist: finalist.whole.kl)
         if self._wanted.held_out:
             best.held_out = self._quality(best.model, self._wanted.held_out)
         return best
@@ -324,13 +325,13 @@ class Optimizer:
         found = Found(self._wanted, self._costs, self._sensitivity, *bounds)
         worse: list[tuple[float, Plan]] = []  # with too high a perplexity
         for context in self._contexts:
-            plan = self._best(context)
+            plan = self.best(context)
             found.contexts.append((context, plan))
             if plan is None:
                 continue
-            finalist = self._finalist(plan)
+            finalist = self.finalist(plan)
             judged = finalist.held_out or finalist.whole
-            more, most = judged.perplexity / judged.reference - 1, self._wanted.bounds.perplexity
+            more, most = judged.perplexity / judged.reference - 1, self.bounds.perplexity
             if most is None or more <= most:
                 found.best = finalist
                 break
@@ -344,7 +345,7 @@ class Optimizer:
             found.nearest = self._nearest(context)
             found.why = self._violations(found.nearest)
         found.front = self._front(context)
-        found.uniform = list(self._uniform_plans(context))
+        found.uniform = list(self.uniform_plans(context))
         return found
 
     def _nearest(self, context: int) -> Plan:
@@ -380,7 +381,7 @@ class Optimizer:
         found.finalists = [found.best]
         for plan in ends:
             if all(plan.types != f.plan.types for f in found.finalists):
-                found.finalists.append(self._judge(plan))
+                found.finalists.append(self.judge(plan))
         wanted = self._wanted
         text = wanted.held_out or wanted.text
         for i, finalist in enumerate(found.finalists):

@@ -38,7 +38,7 @@ def recipe(found: Found, plan: Plan) -> str:
     return "\n".join([*lines, *(f'"{group}" = "{type_}"' for group, type_ in plan.types.items())]) + "\n"
 
 
-def _types(plan: Plan) -> str:
+def types_of(plan: Plan) -> str:
     counts = Counter(plan.types.values())
     return next(iter(counts)) if len(counts) == 1 else ", ".join(f"{n} {type_}" for type_, n in counts.most_common())
 
@@ -51,7 +51,7 @@ def _row(plan: Plan, what: str = "") -> dict[str, Any]:
         "flash": plan.bytes,
         "ram": plan.need.ram,
         "loss": plan.loss,
-        "types": _types(plan),
+        "types": types_of(plan),
     }
 
 
@@ -147,7 +147,7 @@ def _figure(value: float) -> str:
 
 
 def _name(found: Found, finalist: Finalist) -> str:
-    return "chosen" if finalist is found.best else _types(finalist.plan)
+    return "chosen" if finalist is found.best else types_of(finalist.plan)
 
 
 def verified(found: Found, finalist: Finalist) -> list[dict[str, Any]]:
@@ -269,7 +269,7 @@ def picture(found: Found, form: str) -> bytes:
             for plans, name, style in groups:
                 axes.scatter([at(p) for p in plans], [max(p.loss, least) for p in plans], label=name, **style)
             for p in found.uniform:
-                axes.annotate(_types(p), (at(p), max(p.loss, least)), (6, 5), textcoords="offset points", fontsize=8)
+                axes.annotate(types_of(p), (at(p), max(p.loss, least)), (6, 5), textcoords="offset points", fontsize=8)
             if math.isfinite(most):
                 axes.axvline(most, color="#d55e00", linestyle="--", linewidth=1, label="bound")
             axes.set_yscale("log")
@@ -299,5 +299,5 @@ def verdict(found: Found) -> str:
     return (
         f"infeasible, and the nearest is context {plan.context} with {plan.units:,.0f} {unit}/token,"
         f" {plan.bytes:,} bytes of flash, {plan.need.ram:,} of RAM, KL {plan.loss:.5f}"
-        f" ({_types(plan)}): {'; '.join(found.why)}"
+        f" ({types_of(plan)}): {'; '.join(found.why)}"
     )
