@@ -12,7 +12,7 @@ from .calibrate import Doubles
 from .collect import Request, collect
 from .convert import convert
 from .costs import Costs
-from .errors import BadInput
+from .errors import BadInput, RunFailed
 from .footprint import Footprint
 from .inspection import Need
 from .progress import Progress
@@ -296,14 +296,13 @@ class Optimizer:
 
     def judge(self, plan: Plan) -> Finalist:
         """The plan as a file, and what it loses as a whole."""
-        key = tuple(plan.types.items())
-        types = tuple(f"{name} {type_}" for name, type_ in key)
+        types = tuple(plan.types.values())
         if types not in self._judged:
             model = self._scratch / f"{len(self._judged)}.gguf"
             convert(self._wanted.source, self._wanted.tokenizer, model, BASE, None, dict(plan.types), self._rounding)
             self._judged[types] = Finalist(plan, model, self._quality(model, self._wanted.text))
         known = self._judged[types]
-        return Finalist(plan, known.model, known.whole, known.held_out)
+        return Finalist(plan, known.model, known.whole)
 
     def _quality(self, model: Path, text: Path, window: int = WINDOW, tokens: int | None = None) -> Quality:
         wanted = self._wanted
@@ -394,6 +393,8 @@ class Optimizer:
                 batch=wanted.batch, timeout=wanted.timeout, text=text, text_tokens=BOARD_TOKENS,
             )  # fmt: skip
             finalist.run, _ = collect(request, self._scratch / f"run-{i}.jsonl", self._progress)
+            if finalist.run.correctness == "WRONG":
+                raise RunFailed("the logits differ from those of the unix port: the figures are of a wrong kernel")
 
 
 def optimize(wanted: Wanted, scratch: Path, verify: bool, progress: Progress) -> Found:

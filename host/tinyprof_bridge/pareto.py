@@ -194,6 +194,8 @@ def _about(found: Found) -> list[str]:
         f"costs: {how} {found.costs.when}; losses: {f'{made} computed now' if made else 'from the cache'}",
         f"bounds: {', '.join(bounds)}",
     ]
+    if found.best and not found.best.plan.choice.proven:
+        lines.append("not proven the best: the search ran out of time")
     return [*lines, *(f"not searched: {plain(reason)}" for reason in found.costs.roof.skipped)]
 
 

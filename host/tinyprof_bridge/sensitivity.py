@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from . import boards, cache, deploy, quality
 from .boards import REFERENCES
@@ -22,12 +23,13 @@ WINDOW = 256  # tokens
 
 @dataclass(frozen=True)
 class Text:
-    """A text in windows for one model; wanted: the tokens that follow."""
+    """A text in windows of tokens."""
 
     parts: list[list[int]]
 
     @property
-    def wanted(self) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    def wanted(self) -> npt.NDArray[np.int64]:
+        """The token that follows, for each but the last of each window."""
         return np.array([token for part in self.parts for token in part[1:]])
 
 
