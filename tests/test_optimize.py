@@ -218,7 +218,6 @@ def test_a_clock_makes_milliseconds(best, bridge, tmp_path):
         ms = found["best"]["units"] / 1e3
         done = bridge("--max-ms-per-token", str(ms * 1.001), "-c", "64", "--format", "json")
         assert done.returncode == 0 and json.loads(done.stdout)["best"]["units"] <= ms * 1001, done.stderr
-        assert bridge("--max-ms-per-token", str(ms / 4)).returncode == 1
         done = bridge("--max-instr-per-token", "1M")
         assert done.returncode == 2 and "give --max-ms-per-token where" in done.stderr.splitlines()[-1]
     finally:
@@ -239,12 +238,6 @@ def test_infeasible_is_one_line_with_the_nearest(bounds, why, best, bridge, tmp_
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 1 and "infeasible, and the nearest is context" in last and why in last, done.stderr
     assert not list(tmp_path.iterdir())
-
-
-def test_a_longer_context_takes_more_ram_so_a_shorter_one_is_taken(best, bridge):
-    found, _ = best("m4")
-    done = bridge("--max-ram", found["best"]["ram"] - 1, "-c", "64,32", "--format", "json")
-    assert json.loads(done.stdout)["best"]["context"] == 32
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import cache, calibrate, costs, quality, quants, sensitivity
+from . import cache, calibrate, costs, fits, quality, quants, sensitivity
 from .boards import EMULATED
 from .calibrate import Doubles
 from .collect import Request, collect
@@ -249,7 +249,7 @@ class Optimizer:
     @property
     def _board_flash(self) -> float:
         board = self._wanted.board
-        return EMULATED[board].rom_bytes if board in EMULATED else math.inf
+        return EMULATED[board].rom_bytes - fits.PACKAGE if board in EMULATED else math.inf
 
     @property
     def _most_flash(self) -> float:

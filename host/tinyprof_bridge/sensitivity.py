@@ -1,4 +1,5 @@
-"""What each group of matrices loses in each type: divergence on a text with that group alone quantized.
+"""What each group of matrices loses in each type: divergence on a text with that group alone quantized, scaled so that
+the groups together lose what the whole model does in that type.
 
 Computed with the boards' arithmetic on the unix port; what was computed is kept for the next time."""
 
@@ -14,6 +15,7 @@ from .boards import REFERENCES
 from .convert import convert
 from .groups import Group
 from .progress import Progress
+from .recipe import Recipe
 from .rounding import Rounding
 from .source import sha256
 from .tokens import Metadata, field, open_gguf, read_text, vocabulary, windows
@@ -68,7 +70,10 @@ def measure(
     place = cache.place("sensitivity", key, ".json")
     known: dict[str, float] = cache.read(place)
     wanted = [(group, type_) for group in groups for type_ in types if group.takes(type_)]
-    missing = [(group, type_) for group, type_ in wanted if f"{group.name} {type_}" not in known]
+    whole = [type_ for type_ in types if all(group.takes(type_) for group in groups)]
+    models: dict[str, tuple[str, Recipe]] = {_key(g.name, type_): ("F32", {g.name: type_}) for g, type_ in wanted}
+    models |= {_key("*", type_): (type_, {}) for type_ in whole}
+    missing = [name for name in models if name not in known]
     with tempfile.TemporaryDirectory() as scratch:
         if missing or "base" not in known:
             reference = quality.logits(exact, REFERENCES[path], text.parts, Path(scratch) / "reference", timeout)
@@ -76,15 +81,23 @@ def measure(
             if path != "float":
                 float_ = quality.logits(exact, REFERENCES["float"], text.parts, Path(scratch) / "float", timeout)
             known["base"] = quality.compare(float_, reference, text.wanted)[3]
-        for i, (group, type_) in enumerate(missing):
+        for i, name in enumerate(missing):
             if i % 10 == 0:
                 progress.step(f"quantizing one group at a time: {i} of {len(missing)}")
             model = Path(scratch) / "model.gguf"
-            convert(exact, None, model, "F32", mix={group.name: type_}, rounding=rounding)
+            type_, mix = models[name]
+            convert(exact, None, model, type_, mix=mix, rounding=rounding)
             ours = quality.logits(model, REFERENCES[path], text.parts, Path(scratch) / "ours", timeout)
-            known[f"{group.name} {type_}"] = quality.compare(reference, ours, text.wanted)[3]
+            known[name] = max(quality.compare(reference, ours, text.wanted)[3], 0.0)
             cache.write(place, known)
+    sums = {type_: sum(known[_key(group.name, type_)] for group in groups) for type_ in whole}
+    scale = {type_: known[_key("*", type_)] / sum_ for type_, sum_ in sums.items() if sum_}
     losses: dict[str, dict[str, float]] = {}
     for group, type_ in wanted:
-        losses.setdefault(group.name, {})[type_] = max(known[f"{group.name} {type_}"], 0.0)
+        losses.setdefault(group.name, {})[type_] = known[_key(group.name, type_)] * scale.get(type_, 1.0)
     return Sensitivity(known["base"], losses, len(missing))
+
+
+def _key(group: str, type_: str) -> str:
+    """group: its name, or * for the whole model."""
+    return f"{group} {type_}"
