@@ -2,7 +2,10 @@
 
 A multiple-choice knapsack with two bounds, solved as an integer program (HiGHS, in scipy)."""
 
-from collections.abc import Sequence
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,8 +50,8 @@ class Search:
         self._units = np.array([option.units for option in options])
         losses = np.array([option.loss for option in options])
         # far above the solver's tolerances; of equal losses the smaller and faster
-        self._losses = losses / max(losses.max(), 1e-30) * 1e6
-        self._losses += 1e-4 * (self._bytes / self._bytes.max() + self._units / max(self._units.max(), 1e-30))
+        self._losses = losses / max(losses.max(), 1e-30) * 1e3
+        self._losses += 1e-6 * (self._bytes / self._bytes.max() + self._units / max(self._units.max(), 1e-30))
 
     def best(self, most_bytes: float, most_units: float) -> Choice | None:
         """The least loss within the bounds, None if there is none."""
@@ -101,13 +104,14 @@ class Search:
         """free: how many variables follow the options that may be any number from 0 on: the excess."""
         count = len(self._options)
         one = LinearConstraint(np.pad(self._one, ((0, 0), (0, free))), 1, 1)
-        result = milp(
-            cost,
-            integrality=np.append(np.ones(count), np.zeros(free)),
-            bounds=Bounds(0, np.append(np.ones(count), np.full(free, np.inf))),
-            constraints=[one, limits],
-            options={"mip_rel_gap": 0, "time_limit": SECONDS},
-        )
+        with _silence():
+            result = milp(
+                cost,
+                integrality=np.append(np.ones(count), np.zeros(free)),
+                bounds=Bounds(0, np.append(np.ones(count), np.full(free, np.inf))),
+                constraints=[one, limits],
+                options={"mip_rel_gap": 0, "time_limit": SECONDS},
+            )
         if result.x is None:
             return None
         taken = [option for option, x in zip(self._options, result.x, strict=False) if x > 0.5]
@@ -120,6 +124,20 @@ class Search:
             result.status == 0,
             over,
         )
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """HiGHS prints remarks on its own standard output."""
+    sys.stdout.flush()
+    saved, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def _better(a: Choice, b: Choice) -> bool:
