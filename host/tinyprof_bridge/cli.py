@@ -406,6 +406,86 @@ def quality(
     judging.show(judging.measure(models, reference, text, paths, context, tokens, _seconds(timeout)), o)
 
 
+@app.command("optimize")
+def optimize_(
+    model: Annotated[Path, typer.Argument(help="what convert takes, in F32 if there is such a file")],
+    text: Annotated[Path, typer.Option(help="text to calibrate with, of the kind that the model is for")],
+    board: BoardOption = "m4",
+    tokenizer: Annotated[Path | None, typer.Option(help="of a checkpoint that has none")] = None,
+    held_out: Annotated[Path | None, typer.Option(help="text by which --max-ppl is judged")] = None,
+    max_ram: Annotated[str | None, typer.Option(help="bytes of heap, e.g. 200k", show_default="the board's")] = None,
+    max_flash: Annotated[str | None, typer.Option(help="bytes of the model's file, e.g. 1M")] = None,
+    max_ms: Annotated[
+        float | None, typer.Option("--max-ms-per-token", help="of one of the last tokens of the context")
+    ] = None,
+    max_instr: Annotated[
+        str | None, typer.Option("--max-instr-per-token", help="the same on an emulated board, e.g. 1.5M")
+    ] = None,
+    max_ppl: Annotated[str | None, typer.Option(help="perplexity over that of F32, e.g. +5%")] = None,
+    context: Annotated[
+        str, typer.Option("-c", help="contexts, of which the longest that fits is taken", show_default="256,128,64,32")
+    ] = "",
+    types: Annotated[str, typer.Option(help="to choose from, with commas between", show_default="all quantized")] = "",
+    batch: Annotated[int, typer.Option(help="tokens that prefill takes at once")] = 8,
+    tokens: Annotated[int, typer.Option(help="tokens of a text to judge by")] = 1024,
+    out: Annotated[Path | None, typer.Option("-o", help="write the model into this GGUF file")] = None,
+    recipe_out: Annotated[Path | None, typer.Option(help="write the recipe, for convert --recipe")] = None,
+    picture: Annotated[Path | None, typer.Option(help="draw the front: FILE.svg or FILE.png")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="run the finalists on the board")] = False,
+    timeout: Annotated[float, typer.Option(help="seconds of silence after which a board is given up")] = 120,
+    form: Annotated[str, typer.Option("--format", help="table, md or json")] = "table",
+) -> None:
+    """Choose types of weights and a context for a board: the least loss within bounds of RAM, flash and latency."""
+    try:
+        from . import optimize, pareto
+    except ImportError as error:
+        raise BadInput(f"{error.name} is missing: pip install 'tinyprof[optimize]'") from None
+    from .convert import check_out
+    from .files import write_whole
+
+    if form not in pareto.FORMATS:
+        raise BadInput(f"--format takes table, md or json, not '{form}'")
+    if batch < 1 or tokens < 1 or not (max_ms is None or 0 < max_ms < 1e9):
+        raise BadInput("--batch, --tokens and --max-ms-per-token must be positive")
+    inputs = [path for path in (model, tokenizer, text, held_out) if path]
+    for path in (out, recipe_out, picture):
+        if path:
+            check_out(path, *inputs)
+    if picture:
+        pareto.check_picture(picture)
+    bounds = optimize.Bounds(
+        ram=optimize.size("--max-ram", max_ram),
+        flash=optimize.size("--max-flash", max_flash),
+        instr=optimize.count("--max-instr-per-token", max_instr),
+        ms=max_ms,
+        perplexity=optimize.percent("--max-ppl", max_ppl),
+    )
+    wanted = optimize.Wanted(
+        source=_model(str(model)),
+        tokenizer=tokenizer,
+        board=board,
+        text=text,
+        bounds=bounds,
+        held_out=held_out,
+        contexts=_lengths("-c", context, optimize.LEAST),
+        types=tuple(t.strip().upper() for t in types.split(",") if t.strip()),
+        batch=batch,
+        tokens=tokens,
+        timeout=_seconds(timeout),
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        found = optimize.optimize(wanted, Path(scratch), verify, Progress())
+        pareto.show(found, form)
+        if picture:
+            write_whole(picture, pareto.picture(found, picture.suffix[1:].lower()))
+        if found.best is None:
+            raise RunFailed(pareto.verdict(found))
+        if recipe_out:
+            write_whole(recipe_out, pareto.recipe(found, found.best.plan).encode())
+        if out:
+            write_whole(out, found.best.model.read_bytes())
+
+
 @app.command()
 def emulate(
     board: Annotated[str, typer.Argument(help=", ".join(boards.EMULATED))],

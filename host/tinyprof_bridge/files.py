@@ -52,7 +52,7 @@ def write(run: Run, wanted: Wanted) -> list[Path]:
     if wanted.speedscope:
         files[wanted.speedscope] = trace.speedscope(run).encode()
     for path, data in files.items():
-        _write(path, data)
+        write_whole(path, data)
     return list(files)
 
 
@@ -60,7 +60,7 @@ def write_comparison(result: Comparison, html: Path) -> None:
     """Writes the page of runs side by side. Raises BadInput as above."""
     with _packages():
         from . import page
-    _write(html, page.comparison(result).encode())
+    write_whole(html, page.comparison(result).encode())
 
 
 @contextlib.contextmanager
@@ -71,7 +71,8 @@ def _packages() -> Iterator[None]:
         raise BadInput(f"{error.name} is missing: pip install 'tinyprof[report]'") from None
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
+    """Raises BadInput where it cannot be written."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -84,9 +84,9 @@ def inspect(path: Path, context: int | None = None, batch: int = 8, kv: str | No
             own = device.read(data, lambda *tensor: _scan(data, values, *tensor))
             device.tokenizer.Tokenizer(own, device.llama.Llama(own, 1, 1).vocab)
             llama = device.llama.Llama(own, context, batch, kv)
-            mapped[variant] = _need(variant, llama, 0)
+            mapped[variant] = need(variant, llama)
             header, room = _streamed(device, own, len(data), batch)
-            streamed[variant] = _need(variant, device.llama.Llama(own, context, batch, kv, room), header + room)
+            streamed[variant] = need(variant, device.llama.Llama(own, context, batch, kv, room), header + room)
             sizes = {
                 "layers": llama.layers,
                 "dim": llama.dim,
@@ -124,7 +124,8 @@ def _type_name(type_: int) -> str:
         return str(type_)
 
 
-def _need(variant: str, llama: Any, weights: int) -> Need:
+def need(variant: str, llama: Any, weights: int = 0) -> Need:
+    """llama: the device package's, of a model."""
     return Need(
         variant=variant,
         path=planner.VARIANTS[variant][0],
@@ -202,11 +203,11 @@ def terminal(found: Inspection, console: Console) -> None:
         ("kernels", "KV", "arena", "KV cache", "per 100 tokens", "plan", "package", "all", "streamed")
     ):
         table.add_column(heading, justify="left" if i < 2 else "right")
-    for variant, need in found.mapped.items():
-        cells = (need.arena, need.kv, need.kv_per_100, need.plan, need.package, need.ram, found.streamed[variant].ram)
-        table.add_row(variant, need.kv_type, *map(_kib, cells))
+    for variant, ram in found.mapped.items():
+        cells = (ram.arena, ram.kv, ram.kv_per_100, ram.plan, ram.package, ram.ram, found.streamed[variant].ram)
+        table.add_row(variant, ram.kv_type, *map(_kib, cells))
     console.print(table)
-    need = next(iter(found.mapped.values()))
-    console.print(Text(f"context {need.context}, batch {need.batch}"))
+    first = next(iter(found.mapped.values()))
+    console.print(Text(f"context {first.context}, batch {first.batch}"))
     console.print()
     fits.show(fits.of(found), console)

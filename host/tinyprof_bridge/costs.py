@@ -1,0 +1,135 @@
+"""What a token costs on a board with its matrices in any type: from one run, which is kept for the next time.
+
+The run's ceilings give the products, by type and shape; its tests all the rest, and what a position costs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from . import boards, cache, deploy, quants, table
+from .ceilings import Ceilings, ceilings
+from .collect import Request, collect
+from .errors import BadInput
+from .groups import Group
+from .progress import Progress
+from .source import sha256
+from .table import Run, Test
+from .transport import SerialBoard
+
+TOKENS = 8  # decoded, at the end of what is in the cache
+DEEPEST = 128  # where the deeper of two tests ends
+_CHANGING = ("matmul", "embed", "quantize")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """rest: units of a token without products and what goes with them, in the first positions; position: of each
+    position more; correction: what the ceilings leave unexplained, as a factor. when: the run is from; kept: it was
+    made earlier."""
+
+    run: Run
+    roof: Ceilings
+    rest: float
+    position: float
+    correction: float
+    kept: bool
+
+    @property
+    def when(self) -> str:
+        return self.run.host.time if self.run.host else "?"
+
+    @property
+    def kernels(self) -> str:
+        return self.run.begin.native.kernels if self.run.begin else "?"
+
+    @property
+    def path(self) -> str:
+        return self.run.begin.native.path if self.run.begin else "?"
+
+    @property
+    def heap(self) -> int:
+        return self.run.memory.heap_total if self.run.memory else 0
+
+    def outside(self, context: int) -> float:
+        """Units of one of the last tokens of a context, without products and what goes with them."""
+        return self.rest + self.position * (context - TOKENS)
+
+    def group(self, group: Group, type_: str) -> float | None:
+        """Units of its products, and of quantizing what goes into them; None where that was not measured."""
+        records = []
+        for name, (rows, cols) in group.shapes.items():
+            read_by_row = name == "token_embd.weight"
+            records += [("embed", 1, cols)] if read_by_row else []
+            records += [("matmul", rows, cols)] if group.tied or not read_by_row else []
+        records += [("quantize", 1, cols)] if records[-1][0] == "matmul" else []
+        units = [self.record(op, type_, rows, cols) for op, rows, cols in records]
+        return None if None in units else sum(filter(None, units)) * self.correction
+
+    def record(self, op: str, type_: str, rows: int, cols: int) -> float | None:
+        """Units of a record with one token, as the ceilings have it, its weights where they lie."""
+        if op == "quantize":
+            return self.roof.quantize(type_, cols, 1)
+        units = self.roof.product(type_, rows, cols, 1) if op == "matmul" else self.roof.embed(type_, cols, 1)
+        reads = self.roof.reads
+        moved = quants.row_bytes(type_, cols) * (rows if op == "matmul" else 1)
+        return None if units is None else units + moved * max(reads.get("mapped", 0) - reads.get("hot", 0), 0)
+
+
+def measure(board: str, model: Path, shapes: Mapping[str, Any], context: int, batch: int, progress: Progress) -> Costs:
+    """model: in a quantized type; shapes: its sizes, all that costs depend on beside types. Raises BadInput for a board
+    that does not use the weights where they lie in flash."""
+    deep = min(context, DEEPEST) - TOKENS
+    context = min(context, DEEPEST)
+    request = Request(board, model, p=(), n=(TOKENS,), d=(0, deep), r=2, context=context, batch=batch)
+    key = {"identity": _identity(board), "shapes": dict(shapes), "context": context, "batch": batch}
+    place = cache.place("costs", key, ".jsonl")
+    kept = _load(place)
+    run = kept or collect(request, place, progress)[0]
+    if run.model is None or run.model.placement != "mapped":
+        place.unlink(missing_ok=True)
+        raise BadInput(f"{board} has no flash that is mapped: optimize is for weights that stay in flash")
+    return _costs(run, kept is not None)
+
+
+def _load(place: Path) -> Run | None:
+    try:
+        run = table.load(place)
+    except BadInput:
+        return None
+    return run if run.complete and run.correctness != "WRONG" else None
+
+
+def _identity(board: str) -> list[Any]:
+    """What tells a board with its firmware from all others, as far as it can say."""
+    files = {f"tinyprof/{file.name}": file.read_bytes() for file in deploy.device_package().glob("*.py")}
+    if board in boards.EMULATED:
+        spec = boards.EMULATED[board]
+        module = deploy.native_module(spec.arch) if spec.stock else {}
+        return [spec.about, sha256(boards.firmware(board)), *deploy.hashes(files | module)]
+    if board in boards.NAMES:
+        return [board, sha256(boards.firmware(board)), *deploy.hashes(files)]
+    link = SerialBoard(boards.serial_port(board))
+    try:
+        about = deploy.survey(link)
+        build = link.execute("import sys\nprint(sys.version)").decode(errors="replace").strip()
+    finally:
+        link.close()
+    module = deploy.module_for(about)
+    return [about.machine, about.arch, about.built_in, build, *deploy.hashes(files | module)]
+
+
+def _costs(run: Run, kept: bool) -> Costs:
+    roof = ceilings(run)
+    shallow, deep = sorted(run.tests.values(), key=lambda test: test.depth)
+    position = (_token(deep) - _token(shallow)) / (deep.depth - shallow.depth)
+    spent = sum(shallow.costs[op.i] for op in run.ops if op.op in _CHANGING) / shallow.runs / shallow.tokens
+    costs = Costs(run, roof, _token(shallow) - spent, position, 1.0, kept)
+    ideal = sum(costs.record(op.op, op.type, op.rows, op.cols) or 0 for op in run.ops if op.op in _CHANGING)
+    if not ideal:
+        raise BadInput(f"there is no RAM on this board to measure products: {'; '.join(roof.skipped)}")
+    return replace(costs, correction=spent / ideal)
+
+
+def _token(test: Test) -> float:
+    return float(test.totals.mean()) / test.tokens

@@ -1,0 +1,49 @@
+"""Bytes of a model with other types of matrices, before there is such a file: of flash, and of RAM on a board."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from . import gguf_files, inspection, planner, quants
+from .groups import Group, groups
+
+
+class Footprint:
+    """base: the model in some quantized type, as convert makes it; variant: the board's kernels."""
+
+    def __init__(self, base: Path, variant: str, batch: int) -> None:
+        self._device = planner.device(variant)
+        self._native = planner.native(variant)
+        self._variant, self._batch = variant, batch
+        data = gguf_files.open_mapped(base)
+        self._size = len(data)
+        self._gguf: Any = self._device.read(data)
+        tensors = self._gguf.tensors
+        ids = {type_.id: name for name, type_ in quants.TYPES.items()}
+        self.types = {name: ids[type_] for name, (type_, _, rows, _) in tensors.items() if rows > 1}
+        llama = self._device.llama.Llama(self._device.read(data), None, batch)
+        self.context: int = llama.trained_context
+        sizes = ("dim", "layers", "hidden", "heads", "kv_heads", "vocab", "rope_dims", "kv")
+        self.sizes = {name: getattr(llama, name) for name in sizes}  # all that costs depend on, but for types
+        self.groups = groups({name: (tensors[name][2], tensors[name][1]) for name in self.types})
+
+    def bytes(self, types: Mapping[str, str]) -> int:
+        """Of the file. types: by group."""
+        size = self._size
+        for group in self.groups:
+            held = sum(Group("", {name: shape}).bytes(self.types[name]) for name, shape in group.shapes.items())
+            size += group.bytes(types[group.name]) - held
+        return size
+
+    def need(self, types: Mapping[str, str], context: int) -> inspection.Need:
+        """RAM with the weights in flash, by the device package's planner."""
+        for group in self.groups:
+            for name, (rows, cols) in group.shapes.items():
+                self._gguf.tensors[name] = (quants.TYPES[types[group.name]].id, cols, rows, 0)
+        self._gguf.end = 1 << 40  # of a file that is not there
+        return inspection.need(self._variant, self._device.llama.Llama(self._gguf, context, self._batch))
+
+    def activations(self, type_: str, cols: int) -> int:
+        """Bytes of a row of inputs for a matrix of that type."""
+        size: int = self._native.q8_bytes(quants.TYPES[type_].id, cols)
+        return size

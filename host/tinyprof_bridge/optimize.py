@@ -1,0 +1,438 @@
+"""Types by group and the context for one board, within bounds: costs, sensitivity, search, finalists, in this order."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import cache, calibrate, costs, fits, quality, quants, sensitivity
+from .boards import EMULATED
+from .calibrate import Doubles
+from .collect import Request, collect
+from .convert import convert
+from .costs import Costs
+from .errors import BadInput, RunFailed
+from .footprint import Footprint
+from .inspection import Need
+from .progress import Progress
+from .quality import Quality
+from .rounding import Rounding
+from .search import Choice, Option, Search
+from .sensitivity import WINDOW, Sensitivity
+from .source import sha256
+from .table import Run
+from .tokens import read_text
+
+BASE = "Q4_0"  # what costs are measured with, and what convert is told beside a recipe
+LONGEST, LEAST = 256, 32  # contexts, where none are given
+STEPS = 8  # of each bound, for the front
+BOARD_TOKENS = 128  # of a text that is judged on a board
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """ram, flash: bytes; units: of the board's counter a token; ms: for counters that know seconds; perplexity: so
+    much more than the F32 model's, 0.05 is 5 %. None: any."""
+
+    ram: int | None = None
+    flash: int | None = None
+    instr: float | None = None
+    ms: float | None = None
+    perplexity: float | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to look for. contexts: of which the longest is taken that the bounds allow; types: to choose from; tokens:
+    of a text, for each judgement; held_out: by which perplexity is judged, by the text where there is none."""
+
+    source: Path
+    tokenizer: Path | None
+    board: str
+    text: Path
+    bounds: Bounds = Bounds()
+    held_out: Path | None = None
+    contexts: tuple[int, ...] = ()
+    types: tuple[str, ...] = ()
+    batch: int = 8
+    tokens: int = 1024
+    calibration_tokens: int = 16384
+    timeout: float = 120.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A choice with its context: bytes of the file, units of one of the context's last tokens; loss: predicted
+    divergence in nats a token."""
+
+    choice: Choice
+    context: int
+    need: Need
+    loss: float
+
+    @property
+    def bytes(self) -> int:
+        return self.choice.bytes
+
+    @property
+    def units(self) -> float:
+        return self.choice.units
+
+    @property
+    def types(self) -> dict[str, str]:
+        return self.choice.types
+
+
+@dataclass
+class Finalist:
+    """A plan as a file. whole: judged on the text; held_out: on the other; board: on the tokens that a board judges,
+    as the host has it; run: on the board."""
+
+    plan: Plan
+    model: Path
+    whole: Quality
+    held_out: Quality | None = None
+    board: Quality | None = None
+    run: Run | None = None
+
+
+@dataclass
+class Found:
+    """best: None if nothing is within the bounds, which nearest is nearest to; why: what speaks against it.
+    front: plans of which none is better in all; contexts: the best plan of each that was tried;
+    uniform: plans of one type each."""
+
+    wanted: Wanted
+    costs: Costs
+    sensitivity: Sensitivity
+    most_ram: int
+    most_flash: float
+    most_units: float
+    best: Finalist | None = None
+    nearest: Plan | None = None
+    why: list[str] = field(default_factory=list)
+    front: list[Plan] = field(default_factory=list)
+    contexts: list[tuple[int, Plan | None]] = field(default_factory=list)
+    uniform: list[Plan] = field(default_factory=list)
+    finalists: list[Finalist] = field(default_factory=list)
+
+
+class Optimizer:
+    """All that was measured for one model and board. Files are made in scratch; bounds may be changed."""
+
+    def __init__(self, wanted: Wanted, scratch: Path, progress: Progress) -> None:
+        self._wanted, self._scratch, self._progress = wanted, scratch, progress
+        self.bounds = wanted.bounds
+        self.exact, base = scratch / "f32.gguf", scratch / "base.gguf"
+        convert(wanted.source, wanted.tokenizer, self.exact, "F32")
+        convert(wanted.source, wanted.tokenizer, base, BASE)
+        portable = Footprint(base, "portable", wanted.batch)
+        self._contexts = self._allowed_contexts(portable.context)
+        self._costs = costs.measure(wanted.board, base, portable.sizes, max(self._contexts), wanted.batch, progress)
+        when = f"from the cache, {self._costs.when}" if self._costs.kept else "now"
+        progress.step(f"what {wanted.board} costs: measured {when}")
+        self._most_units = self._units_bound()
+        self._foot = foot = Footprint(base, self._costs.kernels, wanted.batch)
+        self._groups = {group.name: group for group in foot.groups}
+        self._types = self._usable_types()
+        self._rounding = Rounding("gptq", self._moments())
+        text = sensitivity.read(self.exact, wanted.text, wanted.tokens)
+        about = [self._rounding.method, wanted.calibration_tokens, sha256(wanted.text)]
+        self._sensitivity = sensitivity.measure(
+            self.exact,
+            foot.groups,
+            self._types,
+            self._rounding,
+            text,
+            about,
+            self._costs.path,
+            wanted.timeout,
+            progress,
+        )
+        self._options = [
+            Option(group.name, type_, group.bytes(type_), self._costs.group(group, type_) or 0.0, loss)
+            for group in foot.groups
+            for type_, loss in self._sensitivity.losses.get(group.name, {}).items()
+        ]
+        self._fixed = foot.bytes(self._uniform(BASE)) - sum(g.bytes(self._uniform(BASE)[g.name]) for g in foot.groups)
+        self._lightest = {
+            g.name: min(
+                (o.type for o in self._options if o.group == g.name),
+                key=lambda t: foot.activations(t, next(iter(g.shapes.values()))[1]),
+            )
+            for g in foot.groups
+        }
+        self._rams: dict[tuple[str, str, int], int] = {}
+        self._judged: dict[tuple[str, ...], Finalist] = {}
+
+    def _moments(self) -> Mapping[str, Doubles]:
+        """What the rounding wants to know of the text."""
+        wanted = self._wanted
+        key = [sha256(self.exact), sha256(wanted.text), wanted.calibration_tokens]
+        place = cache.place("moments", key, ".npz")
+        found = cache.read_arrays(place)
+        if not found:
+            self._progress.step("reading the text with the F32 model")
+            found = calibrate.moments(self.exact, wanted.text, wanted.calibration_tokens)
+            cache.write_arrays(place, found)
+        return found
+
+    def _allowed_contexts(self, trained: int) -> tuple[int, ...]:
+        """From the longest down."""
+        if too_long := [c for c in self._wanted.contexts if c > trained]:
+            raise BadInput(f"-c {too_long[0]}: the model was trained for a context of {trained}")
+        if self._wanted.contexts:
+            return tuple(sorted(self._wanted.contexts, reverse=True))
+        found = [min(LONGEST, trained)]
+        while found[-1] // 2 >= LEAST:
+            found.append(found[-1] // 2)
+        return tuple(found)
+
+    def _units_bound(self) -> float:
+        bounds, run, board = self.bounds, self._costs.run, self._wanted.board
+        if bounds.ms is not None:
+            if run.per_second is None:
+                raise BadInput(
+                    f"--max-ms-per-token is for boards with a clock: {board} counts {run.unit} ({run.source}):"
+                    " give --max-instr-per-token"
+                )
+            return bounds.ms / 1e3 * run.per_second
+        if bounds.instr is not None and run.unit != "instr":
+            raise BadInput(
+                f"--max-instr-per-token is for emulated boards: {board} counts {run.unit} ({run.source}):"
+                " give --max-ms-per-token where it has a clock"
+            )
+        return math.inf if bounds.instr is None else bounds.instr
+
+    def _usable_types(self) -> list[str]:
+        """Those that were measured, and that some group takes."""
+        known = [t for t in quants.TYPES if t in self._costs.roof.types and t not in ("F32", "F16")]
+        found = []
+        for type_ in self._wanted.types or known:
+            if not any(group.takes(type_) for group in self._groups.values()):
+                continue
+            if type_ not in self._costs.roof.types:
+                raise BadInput(f"{type_} was not measured on {self._wanted.board}: its build lacks it or has no RAM")
+            found.append(type_)
+        for group in self._groups.values():
+            if not any(group.takes(type_) for type_ in found):
+                rows = ", ".join(f"{r} x {c}" for r, c in group.shapes.values())
+                raise BadInput(f"{group.name} ({rows}) takes none of these types: name another with --types")
+        return found
+
+    def _uniform(self, type_: str) -> dict[str, str]:
+        """By group; where one does not take the type, what convert would give it."""
+        return {
+            group.name: next(quants.fitting(type_, rows, cols) for rows, cols in group.shapes.values())
+            for group in self._groups.values()
+        }
+
+    def _ram(self, group: str, type_: str, context: int) -> int:
+        """RAM with that type in all layers and the lightest elsewhere. Buffers of activations that are quantized for
+        two groups never live at once, so that a whole model takes about the most of these."""
+        kind = self._groups[group].kind
+        key = (kind, type_, context)
+        if key not in self._rams:
+            types = {
+                name: type_ if g.kind == kind and g.takes(type_) else self._lightest[name]
+                for name, g in self._groups.items()
+            }
+            self._rams[key] = self._foot.need(types, context).ram
+        return self._rams[key]
+
+    @property
+    def _most_ram(self) -> int:
+        heap = self._costs.heap
+        return min(heap, self.bounds.ram or heap)
+
+    @property
+    def _board_flash(self) -> float:
+        board = self._wanted.board
+        return EMULATED[board].rom_bytes - fits.PACKAGE if board in EMULATED else math.inf
+
+    @property
+    def _most_flash(self) -> float:
+        return min(self.bounds.flash or math.inf, self._board_flash)
+
+    def _search(self, context: int, most: int) -> Search | None:
+        """Of the options that leave the RAM within a bound."""
+        options = [o for o in self._options if self._ram(o.group, o.type, context) <= most]
+        fixed = self._fixed, self._costs.outside(context)
+        return Search(options, fixed) if {o.group for o in options} == self._groups.keys() else None
+
+    def _plan(self, choice: Choice, context: int) -> Plan:
+        return Plan(
+            choice,
+            context,
+            self._foot.need(choice.types, context),
+            choice.loss + self._sensitivity.base,
+        )
+
+    def best(self, context: int) -> Plan | None:
+        """Within the bounds of RAM, flash and latency."""
+        most = self._most_ram
+        while search := self._search(context, most):
+            choice = search.best(self._most_flash, self._most_units)
+            if choice is None:
+                return None
+            plan = self._plan(choice, context)
+            if plan.need.ram <= self._most_ram:
+                return plan
+            most -= plan.need.ram - self._most_ram
+        return None
+
+    def _fits(self, plan: Plan) -> bool:
+        return plan.need.ram <= self._most_ram and plan.bytes <= self._most_flash and plan.units <= self._most_units
+
+    def uniform_plans(self, context: int) -> Iterator[Plan]:
+        for type_ in self._types:
+            types = self._uniform(type_)
+            taken = [o for o in self._options if types[o.group] == o.type]
+            if len(taken) == len(types):
+                choice = Search(taken, (self._fixed, self._costs.outside(context))).best(math.inf, math.inf)
+                assert choice is not None
+                yield self._plan(choice, context)
+
+    def judge(self, plan: Plan) -> Finalist:
+        """The plan as a file, and what it loses as a whole."""
+        types = tuple(plan.types.values())
+        if types not in self._judged:
+            model = self._scratch / f"{len(self._judged)}.gguf"
+            convert(self._wanted.source, self._wanted.tokenizer, model, BASE, None, dict(plan.types), self._rounding)
+            self._judged[types] = Finalist(plan, model, self._quality(model, self._wanted.text))
+        known = self._judged[types]
+        return Finalist(plan, known.model, known.whole)
+
+    def _quality(self, model: Path, text: Path, window: int = WINDOW, tokens: int | None = None) -> Quality:
+        wanted = self._wanted
+        paths = [self._costs.path]
+        (found,) = quality.measure([model], self.exact, text, paths, window, tokens or wanted.tokens, wanted.timeout)
+        return found
+
+    def finalist(self, plan: Plan) -> Finalist:
+        """The least loss as a whole, of this plan and of uniform types: losses of groups do not quite add up."""
+        self._progress.step(f"judging the best of context {plan.context} as a whole, beside uniform types")
+        plans = [plan, *(p for p in self.uniform_plans(plan.context) if self._fits(p))]
+        best = min((self.judge(p) for p in plans), key=lambda finalist: finalist.whole.kl)
+        if self._wanted.held_out:
+            best.held_out = self._quality(best.model, self._wanted.held_out)
+        return best
+
+    def find(self) -> Found:
+        bounds = self._most_ram, self._most_flash, self._most_units
+        found = Found(self._wanted, self._costs, self._sensitivity, *bounds)
+        worse: list[tuple[float, Plan]] = []  # with too high a perplexity
+        for context in self._contexts:
+            plan = self.best(context)
+            found.contexts.append((context, plan))
+            if plan is None:
+                continue
+            finalist = self.finalist(plan)
+            judged = finalist.held_out or finalist.whole
+            more, most = judged.perplexity / judged.reference - 1, self.bounds.perplexity
+            if most is None or more <= most:
+                found.best = finalist
+                break
+            worse.append((more, finalist.plan))
+        context = found.best.plan.context if found.best else self._contexts[-1]
+        if found.best is None and worse:
+            more, found.nearest = min(worse, key=lambda w: w[0])
+            context = found.nearest.context
+            found.why = [f"perplexity {100 * more:+.2f} % of {100 * (most or 0):+.2f} %"]
+        elif found.best is None:
+            found.nearest = self._nearest(context)
+            found.why = self._violations(found.nearest)
+        found.front = self._front(context)
+        found.uniform = list(self.uniform_plans(context))
+        return found
+
+    def _nearest(self, context: int) -> Plan:
+        """What exceeds the bounds by the least factor."""
+        found = []
+        for most in {max(self._ram(o.group, o.type, context), self._most_ram) for o in self._options}:
+            search = self._search(context, most)
+            if search is not None:
+                choice = search.nearest(self._most_flash, self._most_units)
+                found.append((max(choice.over, most / self._most_ram - 1), choice.loss, choice))
+        return self._plan(min(found, key=lambda f: f[:2])[2], context)
+
+    def _violations(self, plan: Plan) -> list[str]:
+        pairs = (
+            ("RAM", plan.need.ram, self._most_ram, "bytes"),
+            ("flash", plan.bytes, self._most_flash, "bytes"),
+            ("latency", plan.units, self._most_units, f"{self._costs.run.unit}/token"),
+        )
+        return [f"{what} {value:,.0f} of {most:,.0f} {unit}" for what, value, most, unit in pairs if value > most]
+
+    def _front(self, context: int) -> list[Plan]:
+        """What the board can do at all, whatever the bounds of flash and latency."""
+        self._progress.step(f"the front at context {context}")
+        search = self._search(context, self._most_ram)
+        if search is None:
+            return []
+        return [self._plan(c, context) for c in search.front(self._board_flash, math.inf, STEPS)]
+
+    def verify(self, found: Found) -> None:
+        """Runs the best on the board, and the fastest and the smallest of the front."""
+        assert found.best is not None
+        ends = [min(found.front, key=key) for key in (lambda p: p.units, lambda p: p.bytes)] if found.front else []
+        found.finalists = [found.best]
+        for plan in ends:
+            if all(plan.types != f.plan.types for f in found.finalists):
+                found.finalists.append(self.judge(plan))
+        wanted = self._wanted
+        text = wanted.held_out or wanted.text
+        for i, finalist in enumerate(found.finalists):
+            self._progress.step(f"on the board: {i + 1} of {len(found.finalists)}")
+            context = finalist.plan.context
+            depth = context - costs.TOKENS
+            finalist.board = self._quality(finalist.model, text, context, BOARD_TOKENS)
+            request = Request(
+                wanted.board, finalist.model, p=(), n=(costs.TOKENS,), d=(depth,), r=2, context=context,
+                batch=wanted.batch, timeout=wanted.timeout, text=text, text_tokens=BOARD_TOKENS,
+            )  # fmt: skip
+            finalist.run, _ = collect(request, self._scratch / f"run-{i}.jsonl", self._progress)
+            if finalist.run.correctness == "WRONG":
+                raise RunFailed("the logits differ from those of the unix port: the figures are of a wrong kernel")
+
+
+def optimize(wanted: Wanted, scratch: Path, verify: bool, progress: Progress) -> Found:
+    """Raises BadInput for what cannot be used, and for bounds that the board's counter knows nothing of."""
+    for type_ in wanted.types:
+        if type_ not in quants.TYPES:
+            raise BadInput(f"no type '{type_}': there are {', '.join(quants.TYPES)}")
+    read_text(wanted.text)
+    if wanted.held_out:
+        read_text(wanted.held_out)
+    optimizer = Optimizer(wanted, scratch, progress)
+    found = optimizer.find()
+    if verify and found.best:
+        optimizer.verify(found)
+    return found
+
+
+def size(option: str, text: str | None) -> int | None:
+    """'200k' or '1M' in bytes. Raises BadInput."""
+    return None if text is None else int(_number(option, text, {"k": 1 << 10, "m": 1 << 20}, "200k, 1M or 65536"))
+
+
+def count(option: str, text: str | None) -> float | None:
+    """'1.5M' as a number."""
+    return None if text is None else _number(option, text, {"k": 1e3, "m": 1e6, "g": 1e9}, "900k, 1.5M or 1500000")
+
+
+def percent(option: str, text: str | None) -> float | None:
+    """'+5%' as 0.05."""
+    return None if text is None else _number(option, text.removeprefix("+"), {"%": 0.01}, "+5%", unit="%")
+
+
+def _number(option: str, text: str, factors: Mapping[str, float], such: str, unit: str = "") -> float:
+    """unit: what must follow, empty where nothing has to."""
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)([a-z%]?)", text.strip().lower())
+    letter = match[2] if match else "?"
+    if match is None or (letter not in factors and (letter or unit)):
+        raise BadInput(f"{option} takes a number such as {such}, not '{text}'")
+    if not float(match[1]):
+        raise BadInput(f"{option} must be more than 0")
+    return float(match[1]) * factors.get(letter, 1.0)

@@ -1,0 +1,146 @@
+"""Which type each group gets: the least loss within bounds of bytes and latency, exactly.
+
+A multiple-choice knapsack with two bounds, solved as an integer program (HiGHS, in scipy)."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+SECONDS = 60.0  # after which the best so far is taken, and said not to be proven the best
+
+
+@dataclass(frozen=True)
+class Option:
+    """One type for one group."""
+
+    group: str
+    type: str
+    bytes: int
+    units: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """types: by group; bytes and units with what is fixed. proven: nothing better is within the bounds; over: by
+    which factor the bounds are exceeded, less 1."""
+
+    types: dict[str, str]
+    bytes: int
+    units: float
+    loss: float
+    proven: bool = True
+    over: float = 0.0
+
+
+class Search:
+    """options: of all groups, each of which has at least one; fixed: bytes and units that come on top."""
+
+    def __init__(self, options: Sequence[Option], fixed: tuple[int, float]) -> None:
+        self._options, self._fixed = options, fixed
+        names = list(dict.fromkeys(option.group for option in options))
+        self._one = np.array([[float(option.group == name) for option in options] for name in names])
+        self._bytes = np.array([option.bytes for option in options], float)
+        self._units = np.array([option.units for option in options])
+        losses = np.array([option.loss for option in options])
+        # far above the solver's tolerances; of equal losses the smaller and faster
+        self._losses = losses / max(losses.max(), 1e-30) * 1e3
+        self._losses += 1e-6 * (self._bytes / self._bytes.max() + self._units / max(self._units.max(), 1e-30))
+
+    def best(self, most_bytes: float, most_units: float) -> Choice | None:
+        """The least loss within the bounds, None if there is none."""
+        return self._solve(self._losses, self._limits(most_bytes, most_units))
+
+    def nearest(self, most_bytes: float, most_units: float) -> Choice:
+        """What exceeds the bounds by the least factor, and of that the least loss."""
+        rows, left = self._rows(most_bytes, most_units)
+        slack = np.append(np.zeros(len(self._options)), 1.0)
+        found = self._solve(slack, LinearConstraint(np.column_stack([rows, -np.ones(len(rows))]), ub=left), free=1)
+        assert found is not None
+        factor = (1 + found.over) * (1 + 1e-9)
+        best = self.best(most_bytes * factor, most_units * factor)
+        return replace(best, over=found.over) if best else found
+
+    def front(self, most_bytes: float, most_units: float, steps: int) -> list[Choice]:
+        """Choices of which none is better than another in bytes, units and loss; of each bound so many steps."""
+        limits = self._limits(most_bytes, most_units)
+        ends = [self._solve(cost, limits) for cost in (self._bytes, self._units, self._losses)]
+        there = [end for end in ends if end is not None]
+        if not there:
+            return []
+        fastest = min(c.units for c in there)
+        solved: list[tuple[float, float, Choice]] = []
+        for most in np.ceil(np.linspace(max(c.bytes for c in there), min(c.bytes for c in there), steps)):
+            slowest = self.best(most, most_units)
+            for units in np.geomspace(slowest.units, fastest, steps) * (1 + 1e-9) if slowest else ():
+                # what was the best within wider bounds and is within these is the best here too
+                if any(c.bytes <= most <= b and c.units <= units <= u for b, u, c in solved):
+                    continue
+                if choice := self.best(most, units):
+                    solved.append((most, units, choice))
+        unique = {tuple(c.types.items()): c for _, _, c in solved}.values()
+        kept = [c for c in unique if not any(_better(other, c) for other in unique)]
+        return sorted(kept, key=lambda c: (c.units, c.bytes))
+
+    def _rows(self, most_bytes: float, most_units: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """What each option takes of the bounds that there are, and what of these is left by what is fixed."""
+        pairs = ((self._bytes, self._fixed[0], most_bytes), (self._units, self._fixed[1], most_units))
+        finite = [(values / most, 1 - fixed / most) for values, fixed, most in pairs if np.isfinite(most)]
+        if not finite:
+            return np.zeros((1, len(self._options))), np.zeros(1)
+        return np.array([row for row, _ in finite]), np.array([left for _, left in finite])
+
+    def _limits(self, most_bytes: float, most_units: float) -> LinearConstraint:
+        rows, left = self._rows(most_bytes, most_units)
+        return LinearConstraint(rows, ub=left)
+
+    def _solve(self, cost: npt.NDArray[np.float64], limits: LinearConstraint, free: int = 0) -> Choice | None:
+        """free: how many variables follow the options that may be any number from 0 on: the excess."""
+        count = len(self._options)
+        one = LinearConstraint(np.pad(self._one, ((0, 0), (0, free))), 1, 1)
+        with _silence():
+            result = milp(
+                cost,
+                integrality=np.append(np.ones(count), np.zeros(free)),
+                bounds=Bounds(0, np.append(np.ones(count), np.full(free, np.inf))),
+                constraints=[one, limits],
+                options={"mip_rel_gap": 0, "time_limit": SECONDS},
+            )
+        if result.x is None:
+            return None
+        taken = [option for option, x in zip(self._options, result.x, strict=False) if x > 0.5]
+        over = float(result.x[-1]) if free else 0.0
+        return Choice(
+            {option.group: option.type for option in taken},
+            self._fixed[0] + sum(option.bytes for option in taken),
+            self._fixed[1] + sum(option.units for option in taken),
+            sum(option.loss for option in taken),
+            result.status == 0,
+            over,
+        )
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """HiGHS prints remarks on its own standard output."""
+    sys.stdout.flush()
+    saved, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def _better(a: Choice, b: Choice) -> bool:
+    """Nowhere worse, and somewhere better."""
+    pairs = ((a.bytes, b.bytes), (a.units, b.units), (a.loss, b.loss))
+    return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)

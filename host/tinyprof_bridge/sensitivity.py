@@ -1,0 +1,103 @@
+"""What each group of matrices loses in each type: divergence on a text with that group alone quantized, scaled so that
+the groups together lose what the whole model does in that type.
+
+Computed with the boards' arithmetic on the unix port; what was computed is kept for the next time."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from . import boards, cache, deploy, quality
+from .boards import REFERENCES
+from .convert import convert
+from .groups import Group
+from .progress import Progress
+from .recipe import Recipe
+from .rounding import Rounding
+from .source import sha256
+from .tokens import Metadata, field, open_gguf, read_text, vocabulary, windows
+
+WINDOW = 256  # tokens
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text in windows of tokens."""
+
+    parts: list[list[int]]
+
+    @property
+    def wanted(self) -> npt.NDArray[np.int64]:
+        """The token that follows, for each but the last of each window."""
+        return np.array([token for part in self.parts for token in part[1:]])
+
+
+@dataclass
+class Sensitivity:
+    """base: what the path loses with all weights in F32; losses: by group and type, in nats a token, what is added
+    to that; made: how many of them were computed now."""
+
+    base: float
+    losses: dict[str, dict[str, float]]
+    made: int = 0
+
+
+def read(exact: Path, text: Path, tokens: int) -> Text:
+    """tokens: of the text at most."""
+    reader = open_gguf(exact, Metadata)
+    size = min(WINDOW, field(reader, "llama.context_length"))
+    return Text(windows(vocabulary(reader), read_text(text), size, tokens))
+
+
+def measure(
+    exact: Path,
+    groups: list[Group],
+    types: list[str],
+    rounding: Rounding,
+    text: Text,
+    about: object,
+    path: str,
+    timeout: float,
+    progress: Progress,
+) -> Sensitivity:
+    """exact: the model in F32; about: how the rounding was made, in terms of JSON."""
+    package, _ = deploy.hashes({file.name: file.read_bytes() for file in deploy.device_package().glob("*.py")})
+    port = {name: sha256(boards.firmware(board)) for name, board in REFERENCES.items()}
+    key = {"model": sha256(exact), "package": package, "port": port, "path": path, "text": text.parts, "about": about}
+    place = cache.place("sensitivity", key, ".json")
+    known: dict[str, float] = cache.read(place)
+    wanted = [(group, type_) for group in groups for type_ in types if group.takes(type_)]
+    whole = [type_ for type_ in types if all(group.takes(type_) for group in groups)]
+    models: dict[str, tuple[str, Recipe]] = {_key(g.name, type_): ("F32", {g.name: type_}) for g, type_ in wanted}
+    models |= {_key("*", type_): (type_, {}) for type_ in whole}
+    missing = [name for name in models if name not in known]
+    with tempfile.TemporaryDirectory() as scratch:
+        if missing or "base" not in known:
+            reference = quality.logits(exact, REFERENCES[path], text.parts, Path(scratch) / "reference", timeout)
+            float_ = reference
+            if path != "float":
+                float_ = quality.logits(exact, REFERENCES["float"], text.parts, Path(scratch) / "float", timeout)
+            known["base"] = quality.compare(float_, reference, text.wanted)[3]
+        for i, name in enumerate(missing):
+            if i % 10 == 0:
+                progress.step(f"quantizing one group at a time: {i} of {len(missing)}")
+            model = Path(scratch) / "model.gguf"
+            type_, mix = models[name]
+            convert(exact, None, model, type_, mix=mix, rounding=rounding)
+            ours = quality.logits(model, REFERENCES[path], text.parts, Path(scratch) / "ours", timeout)
+            known[name] = max(quality.compare(reference, ours, text.wanted)[3], 0.0)
+            cache.write(place, known)
+    sums = {type_: sum(known[_key(group.name, type_)] for group in groups) for type_ in whole}
+    scale = {type_: known[_key("*", type_)] / sum_ for type_, sum_ in sums.items() if sum_}
+    losses: dict[str, dict[str, float]] = {}
+    for group, type_ in wanted:
+        losses.setdefault(group.name, {})[type_] = known[_key(group.name, type_)] * scale.get(type_, 1.0)
+    return Sensitivity(known["base"], losses, len(missing))
+
+
+def _key(group: str, type_: str) -> str:
+    """group: its name, or * for the whole model."""
+    return f"{group} {type_}"

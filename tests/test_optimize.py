@@ -1,0 +1,284 @@
+"""Types by group within bounds: an exact search, costs and sizes as the board has them, and what the user is told."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from models import make_model
+from tinyprof_bridge import inspection, optimize, quants, wire
+from tinyprof_bridge.convert import convert
+from tinyprof_bridge.errors import BadInput
+from tinyprof_bridge.footprint import Footprint
+from tinyprof_bridge.groups import groups
+from tinyprof_bridge.search import Option, Search
+
+TEXT = "First Citizen: Before we proceed any further, hear me speak, said Dorothy; and the Scarecrow went on.\n"
+TYPES = ("Q8_0", "Q4_0", "TP2")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("model") / "f32.gguf", seed=5, context=64)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text(TEXT * 8)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bridge(model, text, tmp_path_factory):
+    """Runs optimize on the model; what was measured is kept from call to call."""
+    cache = tmp_path_factory.mktemp("cache")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+
+    def run(*arguments, board="m4"):
+        command = [sys.executable, "-m", "tinyprof_bridge", "optimize", model, "--text", text, "--board", board]
+        command += ["--types", ",".join(TYPES), "--tokens", "40", *arguments]
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+
+    run.cache = cache
+    return run
+
+
+def changed(lines, change):
+    """The records of a run, each of which went through change."""
+    records = [json.loads(line) for line in lines.splitlines()]
+    for record in records:
+        del record["crc"]
+        change(record)
+    return b"".join(wire.encode(record) + b"\n" for record in records)
+
+
+def some_options(rng, names, types):
+    return [
+        Option(n, t, int(rng.integers(1, 40)) * 32, float(rng.integers(1, 1000)), float(rng.exponential()))
+        for n in names
+        for t in types
+    ]
+
+
+def every(options, fixed):
+    """(bytes, units, loss) of all choices."""
+    by_group = {}
+    for option in options:
+        by_group.setdefault(option.group, []).append(option)
+    for taken in itertools.product(*by_group.values()):
+        sums = (sum(getattr(o, name) for o in taken) for name in ("bytes", "units", "loss"))
+        yield tuple(a + b for a, b in zip(sums, (*fixed, 0), strict=True))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_search_finds_what_trying_all_finds(seed):
+    rng = np.random.default_rng(seed)
+    options, fixed = some_options(rng, "abcdef", "xyzw"), (320, 100.0)
+    found, search = list(every(options, fixed)), Search(options, fixed)
+    for share in (0.1, 0.3, 0.7):
+        most = [float(np.quantile([f[i] for f in found], share)) for i in (0, 1)]
+        within = [f for f in found if f[0] <= most[0] and f[1] <= most[1]]
+        best = search.best(*most)
+        assert (best is None) == (not within)
+        if best:
+            assert best.loss == pytest.approx(min(f[2] for f in within)) and best.proven
+            assert best.bytes <= most[0] and best.units <= most[1]
+
+
+def test_the_front_is_of_the_best_and_has_its_ends():
+    options, fixed = some_options(np.random.default_rng(9), "abcde", "xyz"), (0, 0.0)
+    found = list(every(options, fixed))
+    front = Search(options, fixed).front(np.inf, np.inf, 6)
+    for c in front:
+        point = (c.bytes, c.units, c.loss - 1e-9)
+        assert not any(all(f[i] <= point[i] for i in range(3)) for f in found)
+    for i, of_front in enumerate(zip(*((c.bytes, c.units, c.loss) for c in front), strict=True)):
+        assert min(of_front) == pytest.approx(min(f[i] for f in found))
+
+
+def test_the_nearest_exceeds_the_bounds_least():
+    options, fixed = some_options(np.random.default_rng(3), "abcde", "xyz"), (64, 10.0)
+    search, found = Search(options, fixed), list(every(options, fixed))
+    most = (min(f[0] for f in found) * 0.8, min(f[1] for f in found) * 0.7)
+    assert search.best(*most) is None
+    nearest = search.nearest(*most)
+    assert nearest.over == pytest.approx(min(max(f[0] / most[0], f[1] / most[1]) for f in found) - 1)
+    assert max(nearest.bytes / most[0], nearest.units / most[1]) - 1 == pytest.approx(nearest.over)
+
+
+def test_groups_are_all_matrices():
+    shapes = {"token_embd.weight": (64, 32), "output.weight": (64, 32)}
+    roles = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+    shapes |= {f"blk.{i}.{role}.weight": (32, 32) for i in (0, 1) for role in roles}
+    found = groups(shapes)
+    assert [name for g in found for name in g.shapes] and sum(len(g.shapes) for g in found) == len(shapes)
+    assert len(found) == 2 + 2 * 4 and not any(g.tied for g in found)
+    assert groups({"token_embd.weight": (64, 32)})[0].tied
+
+
+@pytest.mark.parametrize("variant", ["armv7em", "armv6m", "rv32", "mve"])
+def test_a_footprint_is_that_of_the_file(variant, tmp_path):
+    """Of mixed types, by the planner; and a model's RAM is about the most of what its groups' types take alone."""
+    source = make_model(tmp_path / "f32.gguf", hidden=352, dim=64)
+    convert(source, None, tmp_path / "base.gguf", "Q4_0")
+    foot = Footprint(tmp_path / "base.gguf", variant, 8)
+    types = [t for t in quants.TYPES if t not in ("F32", "F16") and foot.groups[0].takes(t)]
+    lightest = min(types, key=lambda t: foot.activations(t, 64))
+    rng = np.random.default_rng(1)
+    for _ in range(4):
+        mix = {group.name: str(rng.choice(types)) for group in foot.groups}
+        convert(source, None, tmp_path / "mixed.gguf", "Q4_0", mix=mix)
+        need = inspection.inspect(tmp_path / "mixed.gguf", 32).mapped[variant]
+        assert foot.need(mix, 32) == need and foot.bytes(mix) == (tmp_path / "mixed.gguf").stat().st_size
+        alone = [
+            foot.need({g.name: type_ if g.name == name else lightest for g in foot.groups}, 32).ram
+            for name, type_ in mix.items()
+        ]
+        assert need.ram == pytest.approx(max(alone), rel=0.02)  # how buffers are packed differs a little
+
+
+@pytest.fixture(scope="module")
+def best(bridge, tmp_path_factory):
+    """What is found within bounds that no uniform type of little loss keeps, verified on the board."""
+    made = {}
+
+    def get(board):
+        if board not in made:
+            out = tmp_path_factory.mktemp(board)
+            options = ("--max-flash", "65k", "-c", "64,32", "--verify", "--format", "json")
+            files = ("-o", out / "best.gguf", "--recipe-out", out / "best.toml", "--picture", out / "front.svg")
+            done = bridge(*options, *files, board=board)
+            assert done.returncode == 0, done.stderr
+            made[board] = (json.loads(done.stdout), out)
+        return made[board]
+
+    return get
+
+
+@pytest.mark.parametrize("board", ["m4", "rv32"])
+def test_predictions_hold_on_the_board(board, best):
+    found, out = best(board)
+    assert found["source"] == "emulated-icount" and len(found["verified"]) > 1
+    for finalist in found["verified"]:
+        rows = {row["name"]: row for row in finalist["rows"]}
+        print(board, {name: f"{100 * row['error']:+.2f} %" for name, row in rows.items()})
+        assert abs(rows["instr/token"]["error"]) < 0.1
+        assert abs(rows["perplexity"]["error"]) < 1e-5 and abs(rows["RAM in all, bytes"]["error"]) < 0.03
+        for exact in ("flash, bytes", "arena, bytes", "KV cache, bytes", "plan, bytes"):
+            assert rows[exact]["error"] == 0, (exact, rows[exact])
+    assert (out / "best.gguf").stat().st_size == found["best"]["flash"] <= 65 << 10
+    assert found["best"]["context"] == 64 and b"<svg" in (out / "front.svg").read_bytes()
+
+
+def test_the_best_loses_less_than_uniform_types_of_its_size(best):
+    found, _ = best("m4")
+    within = [u["loss"] for u in found["uniform"] if u["flash"] <= 65 << 10]
+    assert within and found["best"]["loss"] < min(within)
+    assert len(set(found["best"]["types"].values())) > 1
+    for a, b in itertools.permutations(found["front"], 2):
+        keys = ("flash", "units", "loss")
+        assert any(a[k] < b[k] for k in keys), (a, b)
+
+
+def test_the_recipe_makes_the_same_model_again(best, model, text, tmp_path):
+    _, out = best("m4")
+    command = [sys.executable, "-m", "tinyprof_bridge", "convert", model, "--type", "Q4_0", "-o", tmp_path / "m.gguf"]
+    subprocess.run([*command, "--recipe", out / "best.toml", "--calibration", text], check=True, capture_output=True)
+    assert (tmp_path / "m.gguf").read_bytes() == (out / "best.gguf").read_bytes()
+
+
+def test_a_second_call_measures_nothing_and_takes_a_context_that_fits(best, bridge):
+    found, _ = best("m4")
+    done = bridge("--max-ram", found["best"]["ram"] - 1, "-c", "64,32")
+    assert done.returncode == 0 and "costs: from the cache, measured 20" in done.stdout
+    assert "losses: from the cache" in done.stdout
+    assert "starting" not in done.stderr and "quantizing one group" not in done.stderr
+    (chosen,) = (line for line in done.stdout.splitlines() if line.startswith(" chosen"))
+    assert chosen.split()[1] == "32"
+
+
+def test_a_clock_makes_milliseconds(best, bridge, tmp_path):
+    """A board that counts cycles of a known clock, as its kept run says."""
+    found, _ = best("m4")
+
+    def cycles(record):
+        if record["kind"] == "counter":
+            record |= {"source": "hw-cycles", "unit": "cycles"}
+        elif record["kind"] == "begin":
+            record["clock_hz"] = 1_000_000
+
+    (kept,) = (path for path in bridge.cache.rglob("costs-*.jsonl") if b'"board":"m4"' in path.read_bytes())
+    before = kept.read_bytes()
+    try:
+        kept.write_bytes(changed(before, cycles))
+        ms = found["best"]["units"] / 1e3
+        done = bridge("--max-ms-per-token", str(ms * 1.001), "-c", "64", "--format", "json")
+        assert done.returncode == 0 and json.loads(done.stdout)["best"]["units"] <= ms * 1001, done.stderr
+        done = bridge("--max-instr-per-token", "1M")
+        assert done.returncode == 2 and "give --max-ms-per-token where" in done.stderr.splitlines()[-1]
+    finally:
+        kept.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "why"),
+    [
+        (("--max-flash", "40k", "--max-instr-per-token", "100k"), "latency "),
+        (("--max-ram", "30k"), "RAM"),
+        (("--max-flash", "60k", "--max-ppl", "+0.000001%"), "perplexity +"),
+    ],
+)
+def test_infeasible_is_one_line_with_the_nearest(bounds, why, best, bridge, tmp_path):
+    best("m4")
+    done = bridge(*bounds, "-c", "64,32", "-o", tmp_path / "best.gguf", "--recipe-out", tmp_path / "best.toml")
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "infeasible, and the nearest is context" in last and why in last, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--max-ms-per-token", "40"), "give --max-instr-per-token"),
+        (("--types", "Q4_K"), "takes none of these types"),
+        (("-c", "4096"), "trained for a context of 64"),
+    ],
+)
+def test_bad_input_is_one_line(options, problem, best, bridge):
+    best("m4")  # so that nothing has to be measured here
+    done = bridge(*options)
+    lines = [line for line in done.stderr.splitlines() if " s  " not in line]
+    assert (done.returncode, len(lines), problem in lines[-1]) == (2, 1, True), done.stderr
+
+
+def test_bounds_are_read_or_refused():
+    assert [optimize.size("--max-ram", text) for text in ("200k", "1.5M", "77", None)] == [204800, 1572864, 77, None]
+    assert optimize.count("--max-instr-per-token", "1.5M") == 1.5e6
+    assert optimize.percent("--max-ppl", "+5%") == optimize.percent("--max-ppl", "5%") == 0.05
+    for read, text in itertools.product(
+        (optimize.size, optimize.count, optimize.percent), ("many", "0", "-1k", "1x", "")
+    ):
+        with pytest.raises(BadInput, match="--bound"):
+            read("--bound", text)
+    for read, text in ((optimize.size, "5%"), (optimize.percent, "5"), (optimize.percent, "5k")):
+        with pytest.raises(BadInput, match="takes a number such as"):
+            read("--bound", text)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--picture", "front.txt"), "--picture takes"),
+        (("--types", "Q9"), "no type 'Q9'"),
+        (("-o", "none/best.gguf"), "does not exist"),
+        (("--held-out", "none.txt"), "cannot be read"),
+        ((), "has no flash that is mapped"),
+    ],
+)
+def test_bad_input_of_the_host(options, problem, bridge):
+    done = bridge(*options, board="unix")
+    assert done.returncode == 2 and problem in done.stderr.splitlines()[-1], done.stderr
