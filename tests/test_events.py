@@ -3,17 +3,19 @@
 The models imitate what the manuals say, nothing more: no silicon has been seen."""
 
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 from models import make_model
 from on_board import ROOT, board
-from tinyprof_bridge import report, table
+from tinyprof_bridge import boards, deploy, report, table
 from tinyprof_bridge.collect import Request, collect
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.explain import explain, notes
 from tinyprof_bridge.progress import Progress
+from tinyprof_bridge.transport import UnixBoard
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +113,15 @@ def test_the_time_stamp_counter_runs():
     with board("unix") as b:
         said = b.run(code).splitlines()
     assert [line.split()[:3] for line in said] == [["clock", "True", "True"], ["tsc", "True", "True"]]
+
+
+def test_stock_unix_has_a_clock(tmp_path):
+    """A native module cannot call the system's; the processor's counts."""
+    shutil.copytree(ROOT / "device/tinyprof", tmp_path / "tinyprof")
+    (tmp_path / "_tinyprof.mpy").write_bytes(deploy.native_module("x64")["_tinyprof.mpy"])
+    unix = UnixBoard(boards.firmware("unix-stock"), tmp_path, 64 << 20)
+    said = b"".join(unix.run("from tinyprof import counters\ncounters.info()", 60)).decode()
+    assert "clock: stands still" in said and "tsc: host-clock, in use" in said and "posix: stands still" in said
 
 
 # Models of registers: each has read and write by address, as events.Registers has, and what happens in the core.

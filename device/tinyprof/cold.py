@@ -9,8 +9,9 @@ _ICIALLU = 0xE000EF50
 _DCCIMVAC = 0xE000EF70
 
 
-def ways_of(names, memory=None):
-    """[(name, what makes the board cold)], each called with the buffers that a cache may hold.
+def ways_of(names, source):
+    """[(name, what makes the board cold)], each called with the buffers that a cache may hold. source: of the
+    counter; an emulator's has no caches.
 
     Raises ModelError for one that the board does not have."""
     found = []
@@ -22,24 +23,25 @@ def ways_of(names, memory=None):
                 raise ModelError("this board has no light sleep: leave out sleep")
             found.append((name, lambda buffers: lightsleep(10)))
         elif name == "cache":
-            found.append((name, _cache(memory)))
+            found.append((name, _cache(source)))
         else:
             raise ModelError("no such cold start: %s; there are cache and sleep" % name)
     return found
 
 
-def _cache(memory):
+def _cache(source):
     from .events import here, is_here
     from .registers import CORES, FLUSHES
 
     machine, core = here(CORES)
-    if memory is None and core != "unix":
-        from machine import mem32 as memory
-    if core in ("m7", "m55", "m85") and memory[_CLIDR] & 7:
-        return lambda buffers: by_address(memory, buffers)
-    for where, address, value in FLUSHES:
-        if is_here(where, machine, core):
-            return lambda buffers: _write(memory, address, value)
+    if source[:3] == "hw-":
+        from machine import mem32
+
+        if core in ("m7", "m55", "m85") and mem32[_CLIDR] & 7:
+            return lambda buffers: by_address(mem32, buffers)
+        for where, address, value in FLUSHES:
+            if is_here(where, machine, core):
+                return lambda buffers: _write(mem32, address, value)
     raise ModelError("this board has no cache that can be emptied: leave out cache")
 
 

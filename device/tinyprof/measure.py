@@ -56,7 +56,7 @@ def profile(
         if cold:
             from .cold import ways_of
 
-            cold = ways_of(cold)
+            cold = ways_of(cold, counter.source)
         summary = Summary(model, counter)
         _Profile(model, counter, records, summary, events).run(p, n, d, r, warmup, meta or {}, power, text, cold)
     except BaseException as e:
