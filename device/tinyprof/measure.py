@@ -7,6 +7,11 @@ import gc
 import sys
 from array import array
 
+try:
+    from time import ticks_diff, ticks_ms
+except ImportError:  # without it a counter has no rate
+    pass
+
 import _tinyprof
 
 from . import __version__, counters, ops
@@ -235,9 +240,10 @@ class _Profile:
         _tinyprof.mark(ops.MARK_CLEAR)
         for rep in range(r):
             gc.collect()
-            begin = _milliseconds()
+            begin = self.rate and ticks_ms()
             spent = measure(tokens, depth, self.acc)
-            self._whole(spent, _milliseconds() - begin & 0x3FFFFFFF)
+            if self.rate:
+                self._whole(spent, ticks_diff(ticks_ms(), begin))
             self._samples(name, kind, rep, length)
             self.summary.add(name, length, spent)
         _tinyprof.mark(ops.MARK_DUMP)
@@ -252,7 +258,7 @@ class _Profile:
     def _whole(self, spent, milliseconds):
         """Raises ModelError where the counter turned within one token, unseen: the clock of the board tells."""
         turn = self.counter.units(self.counter.modulus)
-        if self.rate and spent + turn // 2 < self.rate * milliseconds // 1000:
+        if spent + turn // 2 < self.rate * milliseconds // 1000:
             raise ModelError(
                 "the counter %s wraps after %d ms, and a token or batch takes longer: take a smaller batch or model"
                 % (self.counter.name, turn * 1000 // self.rate)
@@ -421,14 +427,6 @@ class Summary:
 
 def _allocated():
     return gc.mem_alloc() if hasattr(gc, "mem_alloc") else 0
-
-
-def _milliseconds():
-    try:
-        from time import ticks_ms
-    except ImportError:
-        return 0
-    return ticks_ms()
 
 
 def _clock():
