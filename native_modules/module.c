@@ -85,6 +85,15 @@ static mp_obj_t tinyprof_spin(mp_obj_t ctl_in, mp_obj_t turns) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_spin_obj, tinyprof_spin);
 
+#if defined(TP_REGISTERS)
+// register(number, value): writes a register that is not in memory; stamp reads one.
+static mp_obj_t tinyprof_register(mp_obj_t number, mp_obj_t value) {
+    tp_register_write(mp_obj_get_int(number), mp_obj_get_int_truncated(value));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_register_obj, tinyprof_register);
+#endif
+
 // sweep(ctl, data): counts spent reading all of data, but for the last bytes that do not fill TP_SWEEP.
 static mp_obj_t tinyprof_sweep(mp_obj_t ctl_in, mp_obj_t data) {
     const uint32_t *ctl = get_buffer(ctl_in, TP_CTL_TOKENS * 4, MP_BUFFER_READ);
@@ -280,6 +289,9 @@ mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *a
     mp_store_global(MP_QSTR_lap, MP_OBJ_FROM_PTR(&tinyprof_lap_obj));
     mp_store_global(MP_QSTR_spin, MP_OBJ_FROM_PTR(&tinyprof_spin_obj));
     mp_store_global(MP_QSTR_sweep, MP_OBJ_FROM_PTR(&tinyprof_sweep_obj));
+    #if defined(TP_REGISTERS)
+    mp_store_global(MP_QSTR_register, MP_OBJ_FROM_PTR(&tinyprof_register_obj));
+    #endif
     mp_store_global(MP_QSTR_mark, MP_OBJ_FROM_PTR(&tinyprof_mark_obj));
     mp_store_global(MP_QSTR_mark_ranges, MP_OBJ_FROM_PTR(&tinyprof_mark_ranges_obj));
     mp_store_global(MP_QSTR_row_bytes, MP_OBJ_FROM_PTR(&tinyprof_row_bytes_obj));
@@ -305,6 +317,9 @@ static const mp_rom_map_elem_t tinyprof_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_lap), MP_ROM_PTR(&tinyprof_lap_obj) },
     { MP_ROM_QSTR(MP_QSTR_spin), MP_ROM_PTR(&tinyprof_spin_obj) },
     { MP_ROM_QSTR(MP_QSTR_sweep), MP_ROM_PTR(&tinyprof_sweep_obj) },
+    #if defined(TP_REGISTERS)
+    { MP_ROM_QSTR(MP_QSTR_register), MP_ROM_PTR(&tinyprof_register_obj) },
+    #endif
     { MP_ROM_QSTR(MP_QSTR_mark), MP_ROM_PTR(&tinyprof_mark_obj) },
     { MP_ROM_QSTR(MP_QSTR_mark_ranges), MP_ROM_PTR(&tinyprof_mark_ranges_obj) },
     { MP_ROM_QSTR(MP_QSTR_row_bytes), MP_ROM_PTR(&tinyprof_row_bytes_obj) },

@@ -11,11 +11,12 @@ from . import ops
 # kinds, as in native_modules/counters/counters.h
 _UP = const(1)
 _DOWN = const(2)
-_INSTRET = const(3)
+_REGISTER = const(3)
 _CCOUNT = const(5)
 _CLOCK = const(6)
 _ICOUNT = const(7)
 _RP2040 = const(8)
+_TSC = const(9 | 5 << 8)  # without five bits: it turns after a minute, not after a second
 
 _SYST_CSR = const(0xE000E010)
 _TIMERAWL = const(0x40054028)  # RP2040
@@ -57,6 +58,26 @@ class Counter:
         self.select(ctl)
         return min(_tinyprof.spin(ctl, turns) for _ in range(3))
 
+    def rate(self):
+        """Units a second by the board's own clock, over 20 ms of it; None where that is no second clock, or time
+        is an emulator's."""
+        try:
+            from time import ticks_diff, ticks_us
+        except ImportError:
+            return None
+        if self.source == "emulated-icount":
+            return None
+        ctl = ops.control()
+        self.select(ctl)
+        stamps = array("I", (0, 0))
+        _tinyprof.stamp(ctl, stamps, 0)
+        begin = ticks_us()
+        while ticks_diff(ticks_us(), begin) < 20000:
+            pass
+        _tinyprof.stamp(ctl, stamps, 1)
+        spent = ticks_diff(ticks_us(), begin)
+        return self.between(stamps[0], stamps[1]) * 1000000 // spent
+
     def cost(self):
         """Units between two reads with nothing between them."""
         return self.units(self.spin(0))
@@ -65,23 +86,30 @@ class Counter:
 def find():
     """The best counter of this board that runs. Raises RuntimeError if none does."""
     for counter in _candidates():
-        for _ in range(3):  # a busy host may stretch the shorter loop
-            ticks = counter.spin(2 * _TURNS) - counter.spin(_TURNS)
-            if counter.source == "emulated-icount":
-                # under -icount the longer loop takes exactly so many instructions more
-                if counter.units(ticks) == 2 * _TURNS:
-                    return counter
-            elif ticks > 0:
-                return counter
+        if runs(counter):
+            return counter
     raise RuntimeError("no counter runs on this board")
+
+
+def runs(counter):
+    """Whether it counts a known loop."""
+    for _ in range(3):  # a busy host may stretch the shorter loop
+        ticks = counter.spin(2 * _TURNS) - counter.spin(_TURNS)
+        if counter.source == "emulated-icount":
+            # under -icount the longer loop takes exactly so many instructions more
+            if counter.units(ticks) == 2 * _TURNS:
+                return True
+        elif ticks > 0:
+            return True
+    return False
 
 
 def _candidates():
     machine = getattr(sys.implementation, "_machine", "")
     if sys.platform == "qemu":
         if "virt" in machine:
-            yield Counter("minstret", _INSTRET, 0, "emulated-icount", "instr")
-            yield Counter("minstret", _INSTRET, 0, "host-clock", "ticks")
+            yield Counter("minstret", _REGISTER, 0xB02, "emulated-icount", "instr")
+            yield Counter("minstret", _REGISTER, 0xB02, "host-clock", "ticks")
         elif "an505" in machine or "an547" in machine:
             # FPGAIO's 20 MHz counter; with -icount shift=10 an instruction takes 1024 ns, 20.48 ticks
             address = 0x50302018 if "an505" in machine else 0x59302018
@@ -94,8 +122,9 @@ def _candidates():
             yield Counter("fpgaio", _UP, 0x40028018, "host-clock", "ns", 40)
     elif sys.platform in ("linux", "darwin", "win32"):
         yield Counter("clock", _CLOCK, 0, "host-clock", "ns")
+        yield Counter("tsc", _TSC, 0, "host-clock", "ticks")  # a native module has no clock of the system
     else:
-        yield from _on_silicon(machine)
+        yield from _on_silicon(machine, getattr(sys.implementation, "_mpy", 0) >> 10 & 15)
 
 
 def _icount_phase(address):
@@ -120,22 +149,53 @@ def _icount_phase(address):
 _PHASES = b"\x5b\xb6\x6d\xda\xb5\x6b\xd6\xad"
 
 
-def _on_silicon(machine):
-    if sys.platform in ("esp32", "esp8266"):
+def _on_silicon(machine, arch):
+    if sys.platform in ("esp32", "esp8266") and arch != 11:
         yield Counter("ccount", _CCOUNT, 0, "hw-cycles", "cycles")
     if "RP2040" in machine:
         yield from _rp2040()
         return
-    arch = getattr(sys.implementation, "_mpy", 0) >> 10 & 15
     if 5 <= arch <= 8:  # armv7m to armv7emdp: Cortex-M3 and greater have a DWT
-        import machine as m
+        from machine import mem32
 
-        m.mem32[0xE000EDFC] |= 1 << 24  # DEMCR.TRCENA
-        m.mem32[0xE0001FB0] = 0xC5ACCE55  # DWT_LAR: Cortex-M7 keeps it locked
-        m.mem32[0xE0001000] |= 1  # DWT_CTRL.CYCCNTENA
+        mem32[0xE000EDFC] |= 1 << 24  # DEMCR.TRCENA
+        mem32[0xE0001FB0] = 0xC5ACCE55  # DWT_LAR: Cortex-M7 keeps it locked
+        mem32[0xE0001000] |= 1  # DWT_CTRL.CYCCNTENA
         yield Counter("dwt", _UP, 0xE0001004, "hw-cycles", "cycles")
-    elif "RISCV" in machine or arch == 11:
-        yield Counter("mcycle", 4, 0, "hw-cycles", "cycles")
+    if 3 <= arch <= 8 or _tinyprof.build()[1] == "armv6m":
+        yield from _systick()
+    if "RP2350" in machine:
+        if "RISCV" in machine:
+            yield _mcycle()
+        yield Counter("timer", _UP, 0x400B0028, "hw-timer", "us")  # TIMER0, TIMERAWL
+    elif "SAMD21" in machine:  # MicroPython's clock: TC4, 32 bits, 2 MHz, read continuously
+        yield Counter("tc4", _UP, 0x42003010, "hw-timer", "us", 1, 2)
+    elif "STM32" in machine:
+        from pyb import Timer
+
+        Timer(2, prescaler=0, period=0x3FFFFFFF)
+        yield Counter("tim2", _UP, 0x40000024, "hw-timer", "ticks", 1, 1, 1 << 30)
+    elif sys.platform == "esp32" and "P4" not in machine:  # RISC-V, but mcycle is not there: ESP32-C3 TRM 1.4
+        yield Counter("mpccr", _REGISTER, 0x7E2, "hw-cycles", "cycles")
+    elif arch == 11:
+        yield _mcycle()
+
+
+def _mcycle():
+    if hasattr(_tinyprof, "register"):
+        _tinyprof.register(0x320, 0)  # mcountinhibit: on an RP2350 it is set after reset
+    return Counter("mcycle", _REGISTER, 0xB00, "hw-cycles", "cycles")
+
+
+def _systick():
+    """24 bits of cycles, where the firmware has no use of its own for it."""
+    from machine import mem32
+
+    if not mem32[_SYST_CSR] & 1:
+        mem32[_SYST_CSR + 4] = 0xFFFFFF  # reload
+        mem32[_SYST_CSR] = 5  # runs with the core's clock
+    if mem32[_SYST_CSR + 4] & 0xFFFFFF == 0xFFFFFF:
+        yield Counter("systick", _DOWN, _SYST_CSR + 8, "hw-cycles", "cycles", 1, 1, 1 << 24)
 
 
 def _rp2040():
@@ -157,9 +217,7 @@ def _rp2040():
 
 
 def info():
-    """Prints the counter in use and what one read of it costs."""
-    c = find()
-    print(
-        "%s: %s, in %s, wraps after %d ticks, a read costs %d %s"
-        % (c.name, c.source, c.unit, c.modulus, c.cost(), c.unit)
-    )
+    """Prints the counters that this board may have, what each turns out to be, and the events that it counts."""
+    from .selftest import show
+
+    show(_candidates())

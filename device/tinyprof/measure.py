@@ -7,6 +7,11 @@ import gc
 import sys
 from array import array
 
+try:
+    from time import ticks_diff, ticks_ms
+except ImportError:  # without it a counter has no rate
+    pass
+
 import _tinyprof
 
 from . import __version__, counters, ops
@@ -18,14 +23,29 @@ _CHECK_TOKENS = 16
 _ROOF_RAM = 8192  # bytes free, with which ceilings are worth a try
 
 
-def profile(model, p=(16, 64), n=(32,), d=(0,), r=5, warmup=1, run=None, out=None, meta=None, power=None, text=None):
+def profile(
+    model,
+    p=(16, 64),
+    n=(32,),
+    d=(0,),
+    r=5,
+    warmup=1,
+    run=None,
+    out=None,
+    meta=None,
+    power=None,
+    text=None,
+    events=None,
+    cold=(),
+):
     """Measures prefill of each p tokens and decode of each n, behind each depth d, r times.
 
     power: a power.Meter, or the arguments of power.open_meter in a dict: every test runs again under it, apart
     from the runs that are timed.
 
     Prints the records with out (default print) and returns a Summary. meta: a dict that the
-    begin record carries along; text: tokens of a text, without BOS, to judge the model by.
+    begin record carries along; text: tokens of a text, without BOS, to judge the model by; events: names of events
+    to count, an empty list for all that the board counts; cold: "cache" and "sleep", see cold.py.
     Raises ModelError if a test does not fit in the context; the records then end with ok false."""
     records = Records(run or _run_id(), out)
     try:
@@ -34,8 +54,16 @@ def profile(model, p=(16, 64), n=(32,), d=(0,), r=5, warmup=1, run=None, out=Non
 
             power = open_meter(**power)
         counter = counters.find()
+        if events is not None:
+            from .events import Events
+
+            events = Events(events, counter)
+        if cold:
+            from .cold import ways_of
+
+            cold = ways_of(cold, counter.source)
         summary = Summary(model, counter)
-        _Profile(model, counter, records, summary).run(p, n, d, r, warmup, meta or {}, power, text)
+        _Profile(model, counter, records, summary, events).run(p, n, d, r, warmup, meta or {}, power, text, cold)
     except BaseException as e:
         # Also on Ctrl-C: what was measured stands, and the reader knows that it is not all.
         records.end(e)
@@ -55,7 +83,7 @@ def _run_id():
 
 
 def begin(records, counter, **fields):
-    """The begin and counter records of any run."""
+    """The begin and counter records of any run; returns the counter's rate."""
     implementation = sys.implementation
     abi, variant, compiler, flags, path = _tinyprof.build()
     records.write(
@@ -70,6 +98,7 @@ def begin(records, counter, **fields):
         native={"abi": abi, "kernels": variant, "compiler": compiler, "flags": flags, "path": path},
         **fields,
     )
+    rate = counter.rate()
     records.write(
         "counter",
         name=counter.name,
@@ -78,7 +107,9 @@ def begin(records, counter, **fields):
         resolution=[counter.num, counter.den],
         wrap=counter.modulus,
         read_cost=counter.cost(),
+        rate=rate,
     )
+    return rate
 
 
 def check(model):
@@ -100,15 +131,16 @@ def check(model):
 
 
 class _Profile:
-    def __init__(self, model, counter, records, summary):
+    def __init__(self, model, counter, records, summary, events):
         self.model = model
+        self.events = events
         self.counter = counter
         self.records = records
         self.summary = summary
         self.heap_peak = 0
         self.allocated = 0
 
-    def run(self, p, n, d, r, warmup, meta, power=None, text=None):
+    def run(self, p, n, d, r, warmup, meta, power, text, cold):
         model, arch = self.model, self.model.arch
         longest = max(d) + max(max(p or (0,)), max(n or (0,)))
         if longest > arch.context:
@@ -119,8 +151,9 @@ class _Profile:
             raise ModelError("p, n and d must have each number once: r is for repetitions")
         self._begin(r, warmup, meta)
         self.counter.select(model.ctl)
-        self._check()
         self.stamps = array("I", bytes(4 * (max(max(n or (0,)), max(p or (0,)), 8) + 2)))
+        self._cold("load")
+        self._check()
         self.acc = array("Q", bytes(8 * (arch.plan.count + (1 if model.stream else 0))))
         # token ids spread over the vocabulary, the same in every run
         self.tokens = array("I", ((i * 7919 + 13) % arch.vocab for i in range(max(max(p or (1,)), max(d), 1))))
@@ -132,6 +165,9 @@ class _Profile:
             for length in n:
                 self._test("tg", length, depth, r, warmup)
         self._overhead(min(n or (4,)), min(max(r, 3), 9))
+        for way, make in cold:
+            make((model.data, model.arena, model.kv))
+            self._cold(way)
         if power:
             self._power(power, p, n, d)
         if text:
@@ -143,7 +179,7 @@ class _Profile:
 
     def _begin(self, r, warmup, meta):
         model, arch, write = self.model, self.model.arch, self.records.write
-        begin(self.records, self.counter, repetitions=r, warmup=warmup, meta=meta)
+        self.rate = begin(self.records, self.counter, repetitions=r, warmup=warmup, meta=meta)
         write(
             "model",
             name=model.name,
@@ -175,6 +211,12 @@ class _Profile:
         self.summary.logits = crc
         self.records.write("check", logits_crc32=crc, prompt=prompt, tokens=tokens)
 
+    def _cold(self, after):
+        """The first token behind something that may have left the board cold, and two more like it."""
+        gc.collect()
+        units, *warm = (self._decode(1, 0, None) for _ in range(3))
+        self.records.write("cold", after=after, units=units, warm=warm)
+
     def _fill(self, depth):
         """Puts depth tokens into the KV cache."""
         self.model.pos = 0
@@ -198,14 +240,29 @@ class _Profile:
         _tinyprof.mark(ops.MARK_CLEAR)
         for rep in range(r):
             gc.collect()
+            begin = self.rate and ticks_ms()
             spent = measure(tokens, depth, self.acc)
+            if self.rate:
+                self._whole(spent, ticks_diff(ticks_ms(), begin))
             self._samples(name, kind, rep, length)
             self.summary.add(name, length, spent)
         _tinyprof.mark(ops.MARK_DUMP)
         costs = [self.counter.units(v) for v in self.acc]
         self.records.chunks("cost", costs, test=name, runs=r)
+        if self.events:
+            calls = length if kind == "tg" else (length + self.model.arch.batch - 1) // self.model.arch.batch
+            self.events.count(self, name, kind, length, depth, max(costs) // (r * calls))
         if kind == "tg" and self.summary.share is None:
             self.summary.share = (costs, r * length)
+
+    def _whole(self, spent, milliseconds):
+        """Raises ModelError where the counter turned within one token, unseen: the clock of the board tells."""
+        turn = self.counter.units(self.counter.modulus)
+        if spent + turn // 2 < self.rate * milliseconds // 1000:
+            raise ModelError(
+                "the counter %s wraps after %d ms, and a token or batch takes longer: take a smaller batch or model"
+                % (self.counter.name, turn * 1000 // self.rate)
+            )
 
     def _power(self, meter, p, n, d):
         """Windows of each test between two of a sleeping board, and markers around all."""

@@ -7,12 +7,13 @@ import pandas as pd
 from . import quants
 from .ceilings import Ceilings
 from .errors import BadInput
-from .schema import Op
+from .schema import Event, Op
 from .table import Run, Test, batches, kv_bytes, work
 
 # In this order: what a part finds taken already it does not get.
 PARTS = ("profiler", "calls", "storage", "compute", "memory", "unknown")
 BETWEEN = "(between operators)"
+STALLS = ("stall-data", "stall-xip0")  # events (device/tinyprof/registers.py) that are cycles spent waiting for memory
 
 
 @dataclass
@@ -74,12 +75,13 @@ def _add(run: Run, op: Op, test: Test, roof: Ceilings, share: Share) -> None:
     macs, moved, calls = work(run, op, test)
     times = int(calls) * test.runs
     read = run.counter.read_cost if run.counter else 0
+    stalls = stalled(run, test)
     estimates = {
         "profiler": float(read * times),
         "calls": float(max((roof.call or read) - read, 0) * times),
         "storage": float(units) if op.op == "read" else 0.0,
         "compute": 0.0,
-        "memory": memory(run, op, test, roof) * test.runs,
+        "memory": (stalls.v[op.i] if stalls else memory(run, op, test, roof)) * test.runs,
     }
     ideal = hot(run, op, test, roof)
     if ideal is None or op.op == "read":
@@ -98,6 +100,15 @@ def _add(run: Run, op: Op, test: Test, roof: Ceilings, share: Share) -> None:
     share.macs += macs * test.runs
     share.bytes += moved * test.runs
     share.calls += times
+
+
+def stalled(run: Run, test: Test) -> Event | None:
+    """Cycles that the core itself counted as waiting for memory, in each record over one repetition."""
+    for name in STALLS:
+        event = test.events.get(name)
+        if event and event.source == "hw-event" and run.unit == "cycles" and len(event.v) == len(run.ops):
+            return event
+    return None
 
 
 def hot(run: Run, op: Op, test: Test, roof: Ceilings) -> float | None:

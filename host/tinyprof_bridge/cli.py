@@ -109,6 +109,12 @@ def collect(
     ] = "off",
     icache: Annotated[str, typer.Option(help="the cache to simulate, bytes:ways:line, or none")] = "16K:4:32",
     dcache: Annotated[str, typer.Option(help="the same for data")] = "16K:4:32",
+    events: Annotated[
+        str, typer.Option(metavar="all|EVENT,…", help="count events of the board's own (docs/events.md)")
+    ] = "",
+    cold: Annotated[
+        str, typer.Option(metavar="cache,sleep", help="also start from emptied caches, from light sleep")
+    ] = "",
     jobs: Annotated[int, typer.Option(help="boards that run at once, where several are given")] = 1,
     sensor: Annotated[
         str | None, typer.Option("--power", help="sensor, e.g. ina226:id=0,scl=5,sda=4 (docs/power.md)")
@@ -124,6 +130,9 @@ def collect(
         raise BadInput("-r, --batch and -c must be positive, --warmup not negative")
     if counting not in ("off", "full"):
         raise BadInput(f"--counters takes off or full, not '{counting}'")
+    ways = tuple(filter(None, cold.split(",")))
+    if not {"cache", "sleep"}.issuperset(ways):
+        raise BadInput(f"--cold takes cache and sleep, not '{cold}'")
     wanted = counters.Wanted(counters.cache("--icache", icache), counters.cache("--dcache", dcache))
     request = Request(
         board=board,
@@ -141,6 +150,8 @@ def collect(
         timeout=_seconds(timeout),
         text=perplexity,
         text_tokens=tokens,
+        events=(() if events == "all" else tuple(filter(None, events.split(",")))) if events else None,
+        cold=ways,
         sensor=sensors.parse(sensor) if sensor else None,
     )
     if tokens < 1:
@@ -158,6 +169,8 @@ def collect(
         options += ["--kv", kv] if kv else []
         options += ["--stream"] if stream else []
         options += ["--perplexity", str(perplexity), "--tokens", str(tokens)] if perplexity else []
+        options += ["--events", events] if events else []
+        options += ["--cold", cold] if cold else []
         options += ["--counters", counting, "--icache", icache, "--dcache", dcache] if counting == "full" else []
         _collect_matrix(board, model, tuple(options), out, jobs)
         return

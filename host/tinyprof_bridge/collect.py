@@ -52,6 +52,8 @@ class Request:
     text: Path | None = None  # to judge the model by
     text_tokens: int = 256  # of it, at most
     counting: counters.Wanted | None = None
+    events: tuple[str, ...] | None = None  # that the board counts; empty: all
+    cold: tuple[str, ...] = ()  # starts from cold: cache, sleep
 
     @property
     def needed_context(self) -> int:
@@ -351,6 +353,10 @@ def _code(request: Request, place: Place, run: str, text: bytes | None) -> str:
         profile["power"] = calibration.applied(request.sensor)[0].board
     if text:
         profile["text"] = text
+    if request.events is not None:
+        profile["events"] = request.events
+    if request.cold:
+        profile["cold"] = request.cold
     code = f"from tinyprof.remote import main\nmain({place.source!r},{run!r},{load!r},{profile!r})\n"
     if request.mhz is None:
         return code

@@ -55,6 +55,9 @@ def notes(why: Explanation) -> list[str]:
         " memory: what reading weights, keys and values costs more where they lie, by the measured rates; unknown: the"
         " rest"
     ]
+    stalls = attribution.stalled(run, why.found.test)
+    if stalls:
+        lines.append(f"memory here is what the core counted: cycles stalled, {stalls.event} of {stalls.counter}")
     if run.source == "emulated-icount":
         lines.append("an instruction counter sees no stalls: all memory costs the same there")
     if roof.call is None:

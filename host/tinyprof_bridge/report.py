@@ -15,7 +15,7 @@ from rich.text import Text
 from . import counted, power
 from .counters import CLASSES, RANGES
 from .errors import plain
-from .table import Run, operators, perplexity, profiler_overhead, tests
+from .table import Run, events, operators, perplexity, profiler_overhead, tests
 
 FORMATS = ("table", "md", "csv", "json")
 
@@ -135,6 +135,18 @@ def power_table(run: Run) -> tuple[str, pd.DataFrame] | None:
     return None if energy is None or frame.empty else (f"energy (sensor, {energy.how})", frame)
 
 
+def events_table(run: Run) -> tuple[str, pd.DataFrame, list[Column]] | None:
+    """(title, rows, columns) of the events that the board counted, None for a run without."""
+    frame = events(run)
+    if frame.empty:
+        return None
+    source = next(e.source for t in run.tests.values() for e in t.events.values())
+    names = [test for test in run.tests if test in frame]
+    columns = [Column("event", "event", plain), Column("counter", "counter", plain, 1)]
+    columns += [Column(plain(name), name, number, rank) for rank, name in enumerate(names)]
+    return f"events per token ({source})", frame, columns
+
+
 def counted_columns(run: Run, frame: pd.DataFrame) -> dict[str, list[Column]]:
     """Two tables of what was counted in an emulator, by heading; columns of zeros are left out."""
     core = run.simulated.core if run.simulated else "?"
@@ -201,7 +213,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
             lines.append(("versions", f"tinyprof {b.tinyprof} on the board, {run.host.tinyprof} on the host"))
     if run.counter:
         c = run.counter
-        lines.append(("counted by", f"{c.name}: {c.source}, in {c.unit}, a read costs {c.read_cost}"))
+        rate = f", {c.rate:,} a second by the board's own clock" if c.rate else ""
+        lines.append(("counted by", f"{c.name}: {c.source}, in {c.unit}{rate}, a read costs {c.read_cost}"))
     if run.check:
         against = {
             "match": "the same bits as the unix port",
@@ -209,6 +222,13 @@ def facts(run: Run) -> list[tuple[str, str]]:
             "not checked": "not checked against another board",
         }[run.correctness]
         lines.append(("logits", f"{run.check.logits_crc32}, {against}"))
+    if run.cold:
+        how = {"load": "after loading", "cache": "after emptying the caches", "sleep": "after light sleep"}
+        said = (
+            f"{c.units:,} {how[c.after]}, then {min(c.warm):,} ({c.units / max(min(c.warm), 1):.2f} times)"
+            for c in run.cold
+        )
+        lines.append(("cold start", f"a first token takes {run.unit} {'; '.join(said)}"))
     if run.perplexity:
         judged = run.perplexity
         of = plain(run.host.text_file) if run.host and run.host.text_file else "a text"
@@ -257,6 +277,9 @@ def terminal(run: Run, console: Console) -> None:
     energy = power_table(run)
     if energy:
         console.print(rich_table(energy[1], POWER_COLUMNS, energy[0], console.width))
+    counted_events = events_table(run)
+    if counted_events:
+        console.print(rich_table(counted_events[1], counted_events[2], counted_events[0], console.width))
     main = main_test(run)
     if main:
         title = f"operators in {main} ({run.source})"
@@ -287,6 +310,9 @@ def markdown(run: Run) -> str:
     energy = power_table(run)
     if energy:
         parts += [f"\n## {plain(energy[0]).capitalize()}\n", markdown_table(energy[1], POWER_COLUMNS)]
+    counted_events = events_table(run)
+    if counted_events:
+        parts += [f"\n## {counted_events[0].capitalize()}\n", markdown_table(counted_events[1], counted_events[2])]
     for test in run.tests.values():
         if test.costs:
             parts += [
@@ -354,7 +380,9 @@ def as_json(run: Run) -> str:
             "alignment_error_s": energy.alignment,
             "tests": rows(power.figures(run, energy)),
         },
+        "cold": [cold.model_dump() for cold in run.cold],
         "tests": rows(tests(run)),
+        "events": rows(events(run)),
         "simulated": run.simulated.model_dump() if run.simulated else None,
         "counted": {t.name: rows(counted.operators(run, t.name)) for t in run.tests.values() if t.counts},
         "operators": {t.name: rows(operators(run, t.name)) for t in run.tests.values() if t.costs},

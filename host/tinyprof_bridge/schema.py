@@ -66,7 +66,7 @@ class Begin(Record):
 
 
 class Counter(Record):
-    """units = ticks * resolution[0] / resolution[1]"""
+    """units = ticks * resolution[0] / resolution[1]; rate: units a second by the board's own clock."""
 
     kind: Literal["counter"]
     name: str
@@ -75,6 +75,7 @@ class Counter(Record):
     resolution: tuple[int, int]
     wrap: Count
     read_cost: Count
+    rate: Count | None = None
 
 
 class Model(Record):
@@ -120,6 +121,16 @@ class Check(Record):
     tokens: list[int]
 
 
+class Cold(Record):
+    """Units of one token at position 0 after loading, after the caches were emptied, after light sleep; and of two
+    more like it."""
+
+    kind: Literal["cold"]
+    after: Literal["load", "cache", "sleep"]
+    units: Count
+    warm: Annotated[list[Count], Field(min_length=1)]
+
+
 class Test(Record):
     """A test begins. cold: units of its first, unmeasured run (0 without warm-up)."""
 
@@ -148,6 +159,21 @@ class Cost(Record):
     kind: Literal["cost"]
     test: str
     runs: Annotated[int, Field(ge=1)]
+    at: Count
+    v: list[Count]
+
+
+class Event(Record):
+    """An event of a core or chip, counted in one repetition of a test (None: more than its counter holds); v: in
+    records 'at', 'at' + 1, ... of the plan, empty where its counter is too short or out of their reach."""
+
+    kind: Literal["event"]
+    test: str
+    counter: str
+    event: str
+    source: Source
+    tokens: Tokens
+    count: Count | None
     at: Count
     v: list[Count]
 
@@ -330,9 +356,11 @@ AnyRecord = Annotated[
     | Model
     | Op
     | Check
+    | Cold
     | Test
     | Samples
     | Cost
+    | Event
     | Overhead
     | Sensor
     | Marker

@@ -15,9 +15,11 @@ from .schema import (
     AnyRecord,
     Begin,
     Check,
+    Cold,
     Counter,
     Counts,
     End,
+    Event,
     Host,
     Marker,
     Memory,
@@ -54,6 +56,7 @@ class Test:
     costs: dict[int, int] = field(default_factory=dict)
     runs: int = 0
     counts: list[Counts] = field(default_factory=list)
+    events: dict[str, Event] = field(default_factory=dict)  # by name
 
     @property
     def totals(self) -> Floats:
@@ -78,6 +81,7 @@ class Run:
     model: Model | None = None
     ops: list[Op] = field(default_factory=list)
     check: Check | None = None
+    cold: list[Cold] = field(default_factory=list)
     tests: dict[str, Test] = field(default_factory=dict)
     overhead: Overhead | None = None
     sensor: Sensor | None = None
@@ -108,6 +112,11 @@ class Run:
                     test = self.tests[record.test]
                     test.runs = record.runs
                     test.costs.update(enumerate(record.v, record.at))
+            case Event():
+                if record.test in self.tests:
+                    self._event(self.tests[record.test].events, record)
+            case Cold():
+                self.cold.append(record)
             case Host():
                 self.host = record
             case Begin():
@@ -145,6 +154,15 @@ class Run:
                 self.roof.append(record)
             case End():
                 self.end = record
+
+    @staticmethod
+    def _event(events: dict[str, Event], record: Event) -> None:
+        """One record a part of the plan, the first one first, becomes one with all of them."""
+        before = events.get(record.event)
+        if before is None or record.at == 0:
+            events[record.event] = record
+        elif record.at == len(before.v):
+            before.v += record.v
 
     @property
     def complete(self) -> bool:
@@ -280,6 +298,17 @@ def operators(run: Run, test_name: str) -> pd.DataFrame:
     frame["share"] = frame["units"] / max(frame["units"].sum(), 1)
     frame["per_mac"] = frame["units"] / frame["macs"].where(frame["macs"] > 0)
     return frame.sort_values("units", ascending=False, ignore_index=True)
+
+
+def events(run: Run) -> pd.DataFrame:
+    """One row an event: its counter, and a column each test with events a token; those that were too many, nan."""
+    rows: dict[tuple[str, str], dict[str, object]] = {}
+    for test in run.tests.values():
+        for event in test.events.values():
+            key = (event.counter, event.event)
+            row = rows.setdefault(key, {"event": event.event, "counter": event.counter})
+            row[test.name] = math.nan if event.count is None else event.count / event.tokens
+    return pd.DataFrame(list(rows.values()))
 
 
 def kv_bytes(type_: str, head_dim: int) -> int:

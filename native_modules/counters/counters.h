@@ -8,10 +8,10 @@ enum {
     TP_COUNTER_NONE = 0,
     TP_COUNTER_UP = 1,      // memory-mapped, counts up: DWT CYCCNT, a timer
     TP_COUNTER_DOWN = 2,    // memory-mapped, 24 bits, counts down: SysTick
-    TP_COUNTER_INSTRET = 3, // RISC-V CSR
-    TP_COUNTER_CYCLE = 4,   // RISC-V CSR
+    TP_COUNTER_REGISTER = 3, // what tp_register_read reads; its number is in the address
     TP_COUNTER_CCOUNT = 5,  // Xtensa special register
-    TP_COUNTER_CLOCK = 6,   // monotonic clock of the operating system, nanoseconds
+    // Clock of the operating system, nanoseconds: at address 0 the monotonic one, at 1 the processor time of the process.
+    TP_COUNTER_CLOCK = 6,
     // A 25 MHz counter of an emulator that gives each instruction 64 ns (QEMU -icount shift=6):
     // after i instructions it shows phase + floor(8 i / 5), from which i follows exactly. The
     // phase, 0 to 7, is in bits 8 to 10 of the kind; counters.py finds it.
@@ -20,6 +20,8 @@ enum {
     // crystal drives. The clock in MHz is in bits 8 up of the kind. The address is a phase that keeps
     // the two from passing each other; counters.py finds it.
     TP_COUNTER_RP2040 = 8,
+    // x86: the time-stamp counter without its lowest bits, as many as bits 8 up of the kind say.
+    TP_COUNTER_TSC = 9,
 };
 
 // Counts from before to now of a counter that wraps at modulus (0: at 2^32).
@@ -29,6 +31,13 @@ static inline uint32_t tp_counter_between(uint32_t before, uint32_t now, uint32_
 
 // Low 32 bits of the counter; 0 where this build cannot read that kind.
 uint32_t tp_counter_read(uint32_t kind, uintptr_t address);
+
+#if defined(__riscv) || (defined(__XTENSA__) && defined(__XTENSA_WINDOWED_ABI__))
+// Registers that are not in memory: RISC-V CSRs, of those that counters need; Xtensa's external registers (ERI).
+#define TP_REGISTERS (1)
+uint32_t tp_register_read(uint32_t number); // 0 where it is none of these
+void tp_register_write(uint32_t number, uint32_t value);
+#endif
 
 // Runs a loop of a known number of instructions (two a turn on Arm and RISC-V), so that a
 // counter can be checked and its rate found.

@@ -1,0 +1,65 @@
+"""What a board's counters turn out to be: for the REPL."""
+
+import _tinyprof
+
+from . import ops
+from .counters import runs
+from .events import banks
+
+_SHORT = 256  # cycles below which a counter of 8 bits cannot have turned
+
+
+def show(candidates):
+    """Prints the counters up to the first that runs, which is the one in use, and the events."""
+    for counter in candidates:
+        if runs(counter):
+            _counter(counter)
+            break
+        print("%s: stands still" % counter.name)
+    else:
+        print("no counter runs on this board")
+    for bank in banks():
+        tried = bank.tried()
+        if not any(count for _, _, count in tried):
+            print("%s: stands still (%s)" % (bank.name, bank.manual))
+            continue
+        end = "stays at its most" if bank.saturates else "wraps"
+        bits = 2 * bank.bits if bank.chained else bank.bits
+        print("%s: %d events, %d bits, then it %s (%s)" % (bank.name, len(tried), bits, end, bank.manual))
+        if bank.bits == 8:
+            _short(bank)
+            continue
+        for name, _, count in tried:
+            print("  %-18s %d with a loop of 10000 instructions between two readings" % (name, count))
+
+
+def _counter(c):
+    rate = c.rate()
+    turn = c.units(c.modulus)
+    print("%s: %s, in use" % (c.name, c.source))
+    print("  a step is %g %s; a read costs %d" % (c.num / c.den, c.unit, c.cost()))
+    if rate:
+        print("  %d %s a second by time.ticks_us, wraps after %d ms" % (rate, c.unit, turn * 1000 // rate))
+    else:
+        print("  wraps after %d %s; no second clock" % (turn, c.unit))
+
+
+def _short(bank):
+    """Loops of fewer cycles than such counters hold: a branch taken each two instructions, and loads."""
+    ctl = ops.control()
+    data = bytes(128)
+    for what, loop, amount in (("32 turns of a loop", _tinyprof.spin, 32), ("128 bytes read", _tinyprof.sweep, data)):
+        ctl[ops.COUNTER] = 1
+        ctl[ops.ADDRESS] = bank.base + 4  # CYCCNT
+        ctl[ops.MODULUS] = 0
+        cycles = loop(ctl, amount)
+        if cycles >= _SHORT:
+            print("  %s: %d cycles, too many for 8 bits" % (what, cycles))
+            continue
+        counts = []
+        ctl[ops.MODULUS] = _SHORT
+        for name, number in bank.events:
+            bank.start(number)
+            ctl[ops.ADDRESS] = bank.base + number
+            counts.append("%s %d" % (name, loop(ctl, amount)))
+        print("  %s: %d cycles, %s" % (what, cycles, ", ".join(counts)))
