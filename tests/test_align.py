@@ -164,11 +164,11 @@ def test_energy_of_a_logger(watched):
 def test_report_and_trace_show_it(watched, tmp_path):
     run = table.load(watched[0])
     run.supply = supply.read_csv(watched[1], 3.3)
-    text = report.markdown(run)
+    text = report.markdown(run, power.energy(run))
     assert "ppk2.csv at 10,000 Hz; idle 66" in text and "aligned by markers within" in text
     assert re.search(r"\| tg8 \| 4.9\d mJ \|", text), text
-    assert json.loads(report.as_json(run))["power"]["valid"]
-    written = files.write(run, files.Wanted(None, None, tmp_path, tmp_path / "t.json", None))
+    assert json.loads(report.as_json(run, power.energy(run)))["power"]["valid"]
+    written = files.write(run, power.energy(run), files.Wanted(None, None, tmp_path, tmp_path / "t.json", None))
     assert tmp_path / "energy.csv" in written
     events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
     counters = [e for e in events if e["ph"] == "C" and e["name"] == "power (W)"]
@@ -187,4 +187,4 @@ def test_another_file_is_told_from_this_run(watched):
     run = table.load(watched[0])
     run.supply = staircase([(0, 0.02), (2, 0.06), (2.5, 0.02)], 1000, 8, noise=0.001)
     assert "the marker is not in what the sensor saw" in power.energy(run).findings[0]
-    assert "POWER NOT VALID" in report.markdown(run)
+    assert "POWER NOT VALID" in report.markdown(run, power.energy(run))

@@ -9,6 +9,7 @@ from . import counted, explain
 from .charts import CHARTS, draw, side_by_side
 from .compare import Comparison, footnote, parts
 from .errors import BadInput, plain
+from .power import Energy
 from .report import (
     POWER_COLUMNS,
     Column,
@@ -65,13 +66,13 @@ def _headline(run: Run) -> list[tuple[str, str, str]]:
     return found
 
 
-def html(run: Run) -> str:
+def html(run: Run, energy: Energy | None) -> str:
     """The page. Every figure stands beside its source."""
     main = main_test(run)
     tables = [_cells("Tests", tests(run), test_columns(run))] if not tests(run).empty else []
-    energy = power_table(run)
-    if energy:
-        tables.append(_cells(energy[0].capitalize(), energy[1], POWER_COLUMNS))
+    joules = power_table(run, energy)
+    if joules:
+        tables.append(_cells(joules[0].capitalize(), joules[1], POWER_COLUMNS))
     for test in sorted(run.tests.values(), key=lambda t: t.name != main):
         if test.costs:
             tables.append(_cells(f"Operators in {test.name}", operators(run, test.name), operator_columns(run)))
@@ -85,7 +86,7 @@ def html(run: Run) -> str:
         title=f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}",
         when=run.host.time if run.host else "",
         run=run,
-        facts=facts(run),
+        facts=facts(run, energy),
         headline=_headline(run),
         charts=charts,
         tables=tables,

@@ -15,6 +15,7 @@ from rich.text import Text
 from . import counted, power
 from .counters import CLASSES, RANGES
 from .errors import plain
+from .power import Energy
 from .table import Run, operators, perplexity, profiler_overhead, tests
 
 FORMATS = ("table", "md", "csv", "json")
@@ -116,8 +117,7 @@ SWEEP_COLUMNS = [
 ]
 
 
-def _power_facts(run: Run) -> list[tuple[str, str]]:
-    energy = power.energy(run)
+def _power_facts(energy: Energy | None) -> list[tuple[str, str]]:
     if energy is None:
         return []
     idle = "not measured" if math.isnan(energy.idle) else _scaled("W")(energy.idle)
@@ -128,9 +128,8 @@ def _power_facts(run: Run) -> list[tuple[str, str]]:
     return lines + [("POWER NOT VALID", finding) for finding in energy.findings]
 
 
-def power_table(run: Run) -> tuple[str, pd.DataFrame] | None:
+def power_table(run: Run, energy: Energy | None) -> tuple[str, pd.DataFrame] | None:
     """(title, rows) of energy, None for a run without."""
-    energy = power.energy(run)
     frame = power.figures(run, energy) if energy else pd.DataFrame()
     return None if energy is None or frame.empty else (f"energy (sensor, {energy.how})", frame)
 
@@ -180,7 +179,7 @@ def main_test(run: Run) -> str | None:
     return next((t.name for t in run.tests.values() if t.costs), None)
 
 
-def facts(run: Run) -> list[tuple[str, str]]:
+def facts(run: Run, energy: Energy | None) -> list[tuple[str, str]]:
     """What decides the result, as (name, text) lines."""
     lines: list[tuple[str, str]] = []
     if run.model:
@@ -233,7 +232,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
     overhead = profiler_overhead(run)
     if overhead:
         lines.append(("profiler", f"{overhead[0]:,.0f} {run.unit}/token, {100 * overhead[1]:.3f} % of a token"))
-    lines += _power_facts(run)
+    lines += _power_facts(energy)
     if not run.complete:
         lines.append(("INCOMPLETE", f"{run.losses}: not for comparison"))
     if run.source == "emulated-icount":
@@ -241,11 +240,11 @@ def facts(run: Run) -> list[tuple[str, str]]:
     return [(name, plain(text)) for name, text in lines]
 
 
-def terminal(run: Run, console: Console) -> None:
+def terminal(run: Run, energy: Energy | None, console: Console) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(justify="right", style="bold")
     grid.add_column()
-    for name, text in facts(run):
+    for name, text in facts(run, energy):
         alarming = name in ("INCOMPLETE", "POWER NOT VALID") or "NOT the bits" in text
         grid.add_row(name, Text(text), style="bold red" if alarming else "")
     console.print(grid)
@@ -254,9 +253,9 @@ def terminal(run: Run, console: Console) -> None:
         console.print("no test finished")
         return
     console.print(rich_table(frame, test_columns(run), f"tests ({run.source})", console.width))
-    energy = power_table(run)
-    if energy:
-        console.print(rich_table(energy[1], POWER_COLUMNS, energy[0], console.width))
+    joules = power_table(run, energy)
+    if joules:
+        console.print(rich_table(joules[1], POWER_COLUMNS, joules[0], console.width))
     main = main_test(run)
     if main:
         title = f"operators in {main} ({run.source})"
@@ -280,13 +279,13 @@ def rich_table(frame: pd.DataFrame, columns: list[Column], title: str, width: in
     return table
 
 
-def markdown(run: Run) -> str:
+def markdown(run: Run, energy: Energy | None) -> str:
     title = f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}"
-    parts = [f"# {plain(title)}\n", "\n".join(f"- **{n}**: {t}" for n, t in facts(run))]
+    parts = [f"# {plain(title)}\n", "\n".join(f"- **{n}**: {t}" for n, t in facts(run, energy))]
     parts += [f"\n## Tests ({run.source})\n", markdown_table(tests(run), test_columns(run))]
-    energy = power_table(run)
-    if energy:
-        parts += [f"\n## {plain(energy[0]).capitalize()}\n", markdown_table(energy[1], POWER_COLUMNS)]
+    joules = power_table(run, energy)
+    if joules:
+        parts += [f"\n## {plain(joules[0]).capitalize()}\n", markdown_table(joules[1], POWER_COLUMNS)]
     for test in run.tests.values():
         if test.costs:
             parts += [
@@ -321,14 +320,13 @@ def csv(run: Run) -> str:
     return str(frame.to_csv(index=False))
 
 
-def as_json(run: Run) -> str:
+def as_json(run: Run, energy: Energy | None) -> str:
     """Everything: provenance records as they came, tests, operators of every test."""
 
     def rows(frame: pd.DataFrame) -> list[dict[str, object]]:
         table: list[dict[str, object]] = json.loads(frame.to_json(orient="records"))
         return table
 
-    energy = power.energy(run)
     whole = {
         "complete": run.complete,
         "source": run.source,

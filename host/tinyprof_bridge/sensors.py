@@ -46,6 +46,7 @@ _CHIP = {
     "max": ("max_ma", _milli),
     "rate": ("rate", _whole),
     "ring": ("ring", _whole),
+    "alert": ("alert", _whole),
     "quiet": ("quiet", lambda text: text not in ("", "0", "no")),
 }
 _HOST: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import power
+from .power import Energy
 from .table import Run, Test
 
 _READINGS = 100_000  # of a power track at most, so that a viewer can open it
@@ -35,7 +35,7 @@ def _mean(run: Run, test: Test) -> list[tuple[str, str, float]]:
     return [(_layer(op.layer), op.role, test.costs.get(op.i, 0) / per) for op in run.ops]
 
 
-def chrome(run: Run) -> str:
+def chrome(run: Run, energy: Energy | None) -> str:
     """https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU: complete events ("X"),
     ts and dur in microseconds."""
     events: list[dict[str, Any]] = []
@@ -58,15 +58,14 @@ def chrome(run: Run) -> str:
             name = f"token {i}" if test.phase == "decode" else f"{test.tokens} tokens"
             events.append(_event(name, at * scale, (at + units) * scale, process, 2, {run.unit: units}))
             at += units
-    events += _power(run, len(run.tests) + 1)
+    events += _power(run, energy, len(run.tests) + 1)
     events.sort(key=lambda e: (e.get("ts", -1), -e.get("dur", 0)))
     about = {"unit": run.unit, "source": run.source, "microseconds drawn for a unit": scale}
     return json.dumps({"traceEvents": events, "displayTimeUnit": "ns", "otherData": about})
 
 
-def _power(run: Run, process: int) -> list[dict[str, Any]]:
+def _power(run: Run, energy: Energy | None, process: int) -> list[dict[str, Any]]:
     """The windows of a sensor in their own time, microseconds of the board, and under them its readings as counters."""
-    energy = power.energy(run)
     if energy is None or not energy.windows:
         return []
     events = [_name("process_name", f"power (sensor, {energy.how})", process)]
