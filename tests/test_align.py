@@ -135,7 +135,7 @@ def watched(request, tmp_path_factory):
         code = PROFILE.replace("power.Meter(driver", "power.Meter(None") + "\nprint('STEPS', activity.steps)\n"
         code = code.format(
             chip="ina219", source=b.source, mohm=0, noise=0, fault="pass", max_ma=400,
-            options={"warmup": 1, "reps": 10, "idle_ms": 200},
+            options={"warmup": 1, "reps": 10, "idle_ms": 200, "operator_ms": 0},
         )  # fmt: skip
         lines = b.run(MODEL + code)
     (steps,) = (json.loads(x[6:].replace("(", "[").replace(")", "]")) for x in lines.splitlines() if x[:5] == "STEPS")

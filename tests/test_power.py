@@ -58,7 +58,7 @@ def profile(name, model, chip, mohm=0, noise=0, fault="pass", max_ma=400, meter=
             noise=noise,
             fault=fault,
             max_ma=max_ma,
-            options={"warmup": 1, "reps": 10, "idle_ms": 200} | options,
+            options={"warmup": 1, "reps": 10, "idle_ms": 200, "operator_ms": 0} | options,
         )
         code = code.replace("power.Meter(driver,", f"power.Meter(driver, {meter}")
         run = table.read((x.encode() for x in b.run(code).splitlines()), "x")
@@ -111,7 +111,8 @@ def test_joules_per_token(chip, quiet, model):
 @pytest.mark.parametrize("meter", ("", "alert=AlertPin(clock, chip), "))
 def test_each_conversion_by_a_chip_of_another_clock(meter, model):
     """Of 8 % slower conversions: the readings' own times count, not what the datasheet says."""
-    run = profile("unix", model, "ina226", noise=4000, rate=500, meter=meter + "quiet=bool(setattr(chip, 'clock', 1080)), ")
+    other = "quiet=bool(setattr(chip, 'clock', 1080)), "
+    run = profile("unix", model, "ina226", noise=4000, rate=500, meter=meter + other)
     assert run.sensor.timing == ("alert" if meter else "poll")
     energy, frame = figures(run)
     assert energy.findings == []
@@ -238,7 +239,7 @@ def test_timers_of_ports(hard, refuse, said, calls):
 
 def test_battery_of_a_run(model, tmp_path):
     with board("unix", model) as b:
-        options = {"warmup": 1, "reps": 10, "idle_ms": 200}
+        options = {"warmup": 1, "reps": 10, "idle_ms": 200, "operator_ms": 0}
         code = PROFILE.format(
             chip="ina226", source=b.source, mohm=0, noise=0, fault="pass", max_ma=400, options=options
         )

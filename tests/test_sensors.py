@@ -200,7 +200,7 @@ def test_collect_keeps_the_trace_beside_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(collect.boards, "REFERENCES", collect.boards.REFERENCES)
     monkeypatch.setattr(collect, "_watching", lambda request: sensors.watching(request.sensor))
     request = collect.Request(
-        "unix", model, p=(4,), n=(4,), r=1, sensor=sensors.parse("ppk2:reps=2,warmup=0,idle=0.01")
+        "unix", model, p=(4,), n=(4,), r=1, sensor=sensors.parse("ppk2:reps=2,warmup=0,idle=0.01,operator=0")
     )
     run, path = collect.collect(request, tmp_path / "r.jsonl", Progress(quiet=True))
     assert [w.test for w in run.windows] == ["idle", "pp4", "pp4", "tg4", "tg4", "idle"] and len(run.markers) == 2

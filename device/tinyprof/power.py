@@ -149,13 +149,24 @@ class Meter:
     input, at its ALERT pin.
 
     rate: readings a second; ring: how many are kept; quiet: no readings inside windows, the INA228's accumulators
-    instead; reps, warmup, idle_ms: what a measurement takes at least."""
+    instead; reps, warmup, idle_ms: what a measurement takes at least; operator_ms: how long each operator runs
+    alone, 0 for not."""
 
     def __init__(
-        self, chip, rate=1000, ring=1024, quiet=False, alert=None, reps=10, warmup=10, idle_ms=1000, board=None
+        self,
+        chip,
+        rate=1000,
+        ring=1024,
+        quiet=False,
+        alert=None,
+        reps=10,
+        warmup=10,
+        idle_ms=1000,
+        operator_ms=250,
+        board=None,
     ):
-        if not 1 <= rate <= 1000 or ring < 16 or reps < 1 or warmup < 0 or idle_ms < 0:
-            raise SensorError("rate is 1 to 1000, ring at least 16, reps positive, warmup and idle_ms not negative")
+        if not 1 <= rate <= 1000 or ring < 16 or reps < 1 or min(warmup, idle_ms, operator_ms) < 0:
+            raise SensorError("rate is 1 to 1000, ring at least 16, reps positive, other numbers not negative")
         if quiet and not hasattr(chip, "accumulate"):
             raise SensorError("only the INA228 counts by itself")
         if alert and (quiet or not chip):
@@ -166,6 +177,7 @@ class Meter:
         self.reps = reps
         self.warmup = warmup
         self.idle_us = 1000 * idle_ms
+        self.operator_us = 1000 * operator_ms
         self.quiet = quiet
         self._alert = alert
         self._ring = None

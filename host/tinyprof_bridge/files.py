@@ -10,7 +10,7 @@ from . import counted, trace
 from .compare import Comparison
 from .errors import BadInput
 from .power import Energy
-from .report import power_table
+from .report import power_tables
 from .table import Run, operators, tests
 
 
@@ -37,9 +37,9 @@ def write(run: Run, energy: Energy | None, wanted: Wanted) -> list[Path]:
                 files |= {wanted.charts / f"{name}.{form}": forms[form] for form in ("png", "svg")}
     if wanted.csv:
         files[wanted.csv / "tests.csv"] = tests(run).to_csv(index=False).encode()
-        joules = power_table(run, energy)
-        if joules:
-            files[wanted.csv / "energy.csv"] = joules[1].to_csv(index=False).encode()
+        names = ("energy.csv", "energy-operators.csv")
+        for name, (_, rows, _) in zip(names, power_tables(run, energy), strict=False):
+            files[wanted.csv / name] = rows.to_csv(index=False).encode()
         for test in run.tests.values():
             if test.costs:
                 name = f"{test.name.replace(' ', '').replace('@', '-')}.csv"

@@ -11,14 +11,13 @@ from .compare import Comparison, footnote, parts
 from .errors import BadInput, plain
 from .power import Energy
 from .report import (
-    POWER_COLUMNS,
     Column,
     counted_columns,
     facts,
     main_test,
     number,
     operator_columns,
-    power_table,
+    power_tables,
     test_columns,
 )
 from .table import Run, operators, tests
@@ -70,9 +69,8 @@ def html(run: Run, energy: Energy | None) -> str:
     """The page. Every figure stands beside its source."""
     main = main_test(run)
     tables = [_cells("Tests", tests(run), test_columns(run))] if not tests(run).empty else []
-    joules = power_table(run, energy)
-    if joules:
-        tables.append(_cells(joules[0].capitalize(), joules[1], POWER_COLUMNS))
+    for title, rows, columns in power_tables(run, energy):
+        tables.append(_cells(title[0].upper() + title[1:], rows, columns))
     for test in sorted(run.tests.values(), key=lambda t: t.name != main):
         if test.costs:
             tables.append(_cells(f"Operators in {test.name}", operators(run, test.name), operator_columns(run)))

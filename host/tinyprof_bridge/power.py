@@ -23,6 +23,7 @@ GREATEST_SKEW = 0.01  # of the clock of windows against the counter
 GREATEST_OFF = 0.02  # of the shortest window, that its edges may be off
 EDGES = 0.78  # conversions that both edges together are off in 19 of 20 windows, where each is off by up to a half
 IDLE = "idle"
+OPERATOR = "operator"  # one record of the plan, the window's rep, so many times as the window has tokens
 
 
 @dataclass
@@ -226,7 +227,7 @@ def check(run: Run, energy: Energy) -> list[str]:
     few = {m.window.test: m.readings for m in sampled if m.readings < LEAST_READINGS}
     for test, count in few.items():
         found.append(f"too few readings: {count} in a window of {test}, {LEAST_READINGS} are the least")
-    for test in dict.fromkeys(m.window.test for m in windows if m.window.test != IDLE):
+    for test in _tests(energy):
         own = [m for m in windows if m.window.test == test]
         seconds = sum(m.seconds for m in own)
         if len(own) < LEAST_WINDOWS and seconds < LEAST_SECONDS:
@@ -250,11 +251,15 @@ def check(run: Run, energy: Energy) -> list[str]:
     return found
 
 
+def _tests(energy: Energy) -> list[str]:
+    return list(dict.fromkeys(m.window.test for m in energy.windows if m.window.test not in (IDLE, OPERATOR)))
+
+
 def figures(run: Run, energy: Energy) -> pd.DataFrame:
     """One row a test: medians over its windows. Joules a token as drawn and less what idling would have taken,
     tokens a joule, mean and peak watts, energy-delay product in joule seconds a token squared."""
     rows = []
-    for test in dict.fromkeys(m.window.test for m in energy.windows if m.window.test != IDLE):
+    for test in _tests(energy):
         own = [m for m in energy.windows if m.window.test == test and m.joules > 0]
         if not own:
             continue

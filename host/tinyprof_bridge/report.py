@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import counted, power
+from . import counted, operator_energy, power
 from .counters import CLASSES, RANGES
 from .errors import plain
 from .power import Energy
@@ -108,6 +108,15 @@ POWER_COLUMNS = [
 ]
 
 
+OPERATOR_POWER_COLUMNS = [
+    Column("operator", "role", plain),
+    Column("energy/token", "joules", _scaled("J")),
+    Column("of a token's", "share", _percent),
+    Column("mean", "watts", _scaled("W")),
+    Column("found by", "how", plain),
+]
+
+
 SWEEP_COLUMNS = [
     Column("test", "test", plain),
     Column("MHz", "mhz", number),
@@ -128,10 +137,20 @@ def _power_facts(energy: Energy | None) -> list[tuple[str, str]]:
     return lines + [("POWER NOT VALID", finding) for finding in energy.findings]
 
 
-def power_table(run: Run, energy: Energy | None) -> tuple[str, pd.DataFrame] | None:
-    """(title, rows) of energy, None for a run without."""
+def power_tables(run: Run, energy: Energy | None) -> list[tuple[str, pd.DataFrame, list[Column]]]:
+    """(title, rows, columns) of energy by test and by operator; none for a run without."""
     frame = power.figures(run, energy) if energy else pd.DataFrame()
-    return None if energy is None or frame.empty else (f"energy (sensor, {energy.how})", frame)
+    if energy is None or frame.empty:
+        return []
+    tables = [(f"energy (sensor, {energy.how})", frame, POWER_COLUMNS)]
+    frame = operator_energy.operators(run, energy)
+    if not frame.empty:
+        test = operator_energy.main_test(run)
+        name = test.name if test else ""
+        whole = _percent(float(frame["share"].sum()))
+        title = f"energy of operators in {name} (sensor): together {whole} of a token's"
+        tables.append((title, frame, OPERATOR_POWER_COLUMNS))
+    return tables
 
 
 def counted_columns(run: Run, frame: pd.DataFrame) -> dict[str, list[Column]]:
@@ -253,9 +272,8 @@ def terminal(run: Run, energy: Energy | None, console: Console) -> None:
         console.print("no test finished")
         return
     console.print(rich_table(frame, test_columns(run), f"tests ({run.source})", console.width))
-    joules = power_table(run, energy)
-    if joules:
-        console.print(rich_table(joules[1], POWER_COLUMNS, joules[0], console.width))
+    for title, rows, columns in power_tables(run, energy):
+        console.print(rich_table(rows, columns, title, console.width))
     main = main_test(run)
     if main:
         title = f"operators in {main} ({run.source})"
@@ -283,9 +301,8 @@ def markdown(run: Run, energy: Energy | None) -> str:
     title = f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}"
     parts = [f"# {plain(title)}\n", "\n".join(f"- **{n}**: {t}" for n, t in facts(run, energy))]
     parts += [f"\n## Tests ({run.source})\n", markdown_table(tests(run), test_columns(run))]
-    joules = power_table(run, energy)
-    if joules:
-        parts += [f"\n## {plain(joules[0]).capitalize()}\n", markdown_table(joules[1], POWER_COLUMNS)]
+    for title, rows, columns in power_tables(run, energy):
+        parts += [f"\n## {plain(title[0].upper() + title[1:])}\n", markdown_table(rows, columns)]
     for test in run.tests.values():
         if test.costs:
             parts += [
@@ -351,6 +368,7 @@ def as_json(run: Run, energy: Energy | None) -> str:
             "idle_watts": None if math.isnan(energy.idle) else energy.idle,
             "alignment_error_s": energy.alignment,
             "tests": rows(power.figures(run, energy)),
+            "operators": rows(operator_energy.operators(run, energy)),
         },
         "tests": rows(tests(run)),
         "simulated": run.simulated.model_dump() if run.simulated else None,

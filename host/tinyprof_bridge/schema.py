@@ -191,8 +191,8 @@ class Marker(Record):
 
 
 class Window(Record):
-    """One repetition under a sensor; begin, end in us since the first window or marker; rate_hz: what readings
-    reached."""
+    """One repetition of a test under a sensor; of 'idle'; or of 'operator': record rep of the plan, tokens times.
+    begin, end in us since the first window or marker; rate_hz: what readings reached."""
 
     kind: Literal["window"]
     test: str

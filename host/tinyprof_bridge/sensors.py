@@ -35,7 +35,12 @@ def _micro(text: str) -> int:
 
 
 # what is said -> (argument of the device's open_meter, how it is read)
-_WINDOWS = {"reps": ("reps", _whole), "warmup": ("warmup", _whole), "idle": ("idle_ms", _milli)}
+_WINDOWS = {
+    "reps": ("reps", _whole),
+    "warmup": ("warmup", _whole),
+    "idle": ("idle_ms", _milli),
+    "operator": ("operator_ms", _milli),
+}
 _CHIP = {
     "id": ("id", _whole),
     "scl": ("scl", _whole),
