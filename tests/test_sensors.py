@@ -100,7 +100,9 @@ class FakePpk2(threading.Thread):
                 k = np.arange(sent, due)
                 # range 4, 0.05 ohm: amperes = adc * 4 * 1.8 / 163840 / 0.05
                 adc = np.round(self.amperes(k / 1e5) * 0.05 * 163840 / 1.8 / 4).astype("<u4")
-                data = (adc | 4 << 14).tobytes()
+                # the logic port: D0 and D3 high, D2 as the current
+                bits = np.where(self.amperes(k / 1e5) > 0.1, 0b1101, 0b1001).astype("<u4")
+                data = (adc | 4 << 14 | bits << 24).tobytes()
                 while data and self.on:
                     try:
                         data = data[os.write(self.master, data) :]
@@ -120,6 +122,9 @@ def test_ppk2_by_its_package():
             trace = source.stop()
     finally:
         kit.on = False
+    (pin,) = trace.pins
+    assert pin.name == "D2" and 5 <= len(pin.t) <= 16
+    assert np.diff(pin.t) == pytest.approx(0.1, abs=0.002)
     assert trace.rate == pytest.approx(10000) and trace.v == pytest.approx(3.0)
     assert 0.5 < trace.t[-1] <= 1.6
     whole = np.floor(trace.t[-1] / 0.2) * 0.2

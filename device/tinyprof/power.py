@@ -146,7 +146,7 @@ class Ring:
 
 class Meter:
     """chip: an Ina, or None where a sensor elsewhere watches and only windows are told; alert: the machine.Pin, an
-    input, at its ALERT pin.
+    input, at its ALERT pin; pin: an output that is high inside windows, for the inputs of a sensor elsewhere.
 
     rate: readings a second; ring: how many are kept; quiet: no readings inside windows, the INA228's accumulators
     instead; reps, warmup, idle_ms: what a measurement takes at least; operator_ms: how long each operator runs
@@ -159,6 +159,7 @@ class Meter:
         ring=1024,
         quiet=False,
         alert=None,
+        pin=None,
         reps=10,
         warmup=10,
         idle_ms=1000,
@@ -180,6 +181,7 @@ class Meter:
         self.operator_us = 1000 * operator_ms
         self.quiet = quiet
         self._alert = alert
+        self._pin = pin
         self._ring = None
         self._epoch = self._last = None
         if chip:
@@ -252,10 +254,15 @@ class Meter:
             self._wait(_SETTLE)
         elif self.quiet:
             self.chip.accumulate()
+        pin = self._pin
+        if pin:
+            pin(1)
         begin = board.now()
         try:
             units = work(*args)
         finally:
+            if pin:
+                pin(0)
             end = board.now()
             if ring:
                 self._wait(_SETTLE)
@@ -278,10 +285,24 @@ class Meter:
 
 
 def open_meter(
-    chip=None, id=0, scl=None, sda=None, freq=400000, address=0x40, shunt_uohm=100000, max_ma=500, alert=None, **options
+    chip=None,
+    id=0,
+    scl=None,
+    sda=None,
+    freq=400000,
+    address=0x40,
+    shunt_uohm=100000,
+    max_ma=500,
+    alert=None,
+    pin=None,
+    **options,
 ):
     """A Meter by the names of things: chip ina219, ina226, ina228 or None; id, scl, sda: of machine.I2C; alert: the
-    number of the input at the sensor's ALERT pin."""
+    number of the input at the sensor's ALERT pin; pin: that of an output that is high inside windows."""
+    if pin is not None:
+        from machine import Pin
+
+        options["pin"] = Pin(pin, Pin.OUT, value=0)
     if chip is None:
         return Meter(None, **options)
     from machine import I2C, Pin

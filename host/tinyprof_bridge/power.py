@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from .align import NotFound, align
+from . import edges
+from .align import Alignment, NotFound, align
 from .schema import Sensor, Window
 from .stats import median_interval
 from .supply import Array, Trace, joules
@@ -42,13 +43,14 @@ class Measured:
 @dataclass
 class Energy:
     """All windows of a run. how: where the joules come from, for people; findings: what stands against them;
-    alignment: seconds by which the sensor's clock may be off the board's."""
+    alignment: seconds by which the sensor's clock may be off the board's; aligned_by: what tells so."""
 
     how: str
     windows: list[Measured]
     findings: list[str] = field(default_factory=list)
     trace: Trace | None = None
     alignment: float | None = None
+    aligned_by: str = ""
 
     @property
     def idle(self) -> float:
@@ -67,11 +69,11 @@ def elsewhere(run: Run, trace: Trace) -> Energy:
     """The energy of a run in the trace of a sensor elsewhere."""
     result = Energy(f"{trace.name} at {trace.rate:,.0f} Hz", [])
     try:
-        found = align(trace, run.markers)
+        found = _aligned(run, trace)
     except NotFound as error:
         result.findings = [str(error)]
         return result
-    result.alignment = found.error
+    result.alignment, result.aligned_by = found.error, found.by
     result.windows = [measure(trace, w, found.at(w.begin * 1e-6), found.scale) for w in run.windows]
     result.trace = Trace((trace.t - found.offset) / found.scale, trace.a, trace.v, trace.saturated, trace.name)
     if abs(found.scale - 1) > GREATEST_SKEW:
@@ -83,6 +85,14 @@ def elsewhere(run: Run, trace: Trace) -> Energy:
         )
     result.findings += check(run, result)
     return result
+
+
+def _aligned(run: Run, trace: Trace) -> Alignment:
+    """By the edges of a pin where one is wired, else by the markers."""
+    try:
+        return edges.align(trace, run.windows)
+    except NotFound:
+        return align(trace, run.markers)
 
 
 def on_board(run: Run) -> Energy | None:

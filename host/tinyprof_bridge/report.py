@@ -132,7 +132,7 @@ def _power_facts(energy: Energy | None) -> list[tuple[str, str]]:
     idle = "not measured" if math.isnan(energy.idle) else _scaled("W")(energy.idle)
     aligned = ""
     if energy.alignment is not None:
-        aligned = f"; aligned by markers within {_scaled('s')(energy.alignment)}"
+        aligned = f"; aligned by {energy.aligned_by} within {_scaled('s')(energy.alignment)}"
     lines = [("power", f"{energy.how}; idle {idle}{aligned}")]
     return lines + [("POWER NOT VALID", finding) for finding in energy.findings]
 
@@ -367,6 +367,7 @@ def as_json(run: Run, energy: Energy | None) -> str:
             "findings": energy.findings,
             "idle_watts": None if math.isnan(energy.idle) else energy.idle,
             "alignment_error_s": energy.alignment,
+            "aligned_by": energy.aligned_by,
             "tests": rows(power.figures(run, energy)),
             "operators": rows(operator_energy.operators(run, energy)),
         },
