@@ -168,8 +168,13 @@ def test_report_and_trace_show_it(watched, tmp_path):
     assert "ppk2.csv at 10,000 Hz; idle 66" in text and "aligned by markers within" in text
     assert re.search(r"\| tg8 \| 4.9\d mJ \|", text), text
     assert json.loads(report.as_json(run, power.energy(run)))["power"]["valid"]
-    written = files.write(run, power.energy(run), files.Wanted(None, None, tmp_path, tmp_path / "t.json", None))
-    assert tmp_path / "energy.csv" in written
+    written = files.write(
+        run, power.energy(run), files.Wanted(tmp_path / "p.html", tmp_path, tmp_path, tmp_path / "t.json", None)
+    )
+    assert {tmp_path / "energy.csv", tmp_path / "power.png"} <= set(written)
+    html = (tmp_path / "p.html").read_text()
+    assert "What the board drew" in html
+    assert re.search(r"<h2>Energy \(sensor, ppk2.csv at 10,000 Hz\) </h2>", html)  # and no other source
     events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
     counters = [e for e in events if e["ph"] == "C" and e["name"] == "power (W)"]
     windows = [e for e in events if e["ph"] == "X" and e["name"].startswith("tg8 #")]

@@ -33,7 +33,7 @@ def write(run: Run, energy: Energy | None, wanted: Wanted) -> list[Path]:
         if wanted.html:
             files[wanted.html] = page.html(run, energy).encode()
         if wanted.charts:
-            for name, forms in charts.draw(run).items():
+            for name, forms in charts.draw(run, energy).items():
                 files |= {wanted.charts / f"{name}.{form}": forms[form] for form in ("png", "svg")}
     if wanted.csv:
         files[wanted.csv / "tests.csv"] = tests(run).to_csv(index=False).encode()

@@ -6,7 +6,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 
 from . import counted, explain
-from .charts import CHARTS, draw, side_by_side
+from .charts import TITLES, draw, side_by_side
 from .compare import Comparison, footnote, parts
 from .errors import BadInput, plain
 from .power import Energy
@@ -69,8 +69,9 @@ def html(run: Run, energy: Energy | None) -> str:
     """The page. Every figure stands beside its source."""
     main = main_test(run)
     tables = [_cells("Tests", tests(run), test_columns(run))] if not tests(run).empty else []
-    for title, rows, columns in power_tables(run, energy):
-        tables.append(_cells(title[0].upper() + title[1:], rows, columns))
+    joules = [
+        _cells(title[0].upper() + title[1:], frame, columns) for title, frame, columns in power_tables(run, energy)
+    ]
     for test in sorted(run.tests.values(), key=lambda t: t.name != main):
         if test.costs:
             tables.append(_cells(f"Operators in {test.name}", operators(run, test.name), operator_columns(run)))
@@ -78,7 +79,7 @@ def html(run: Run, energy: Energy | None) -> str:
         for what, columns in ({} if frame.empty else counted_columns(run, frame)).items():
             tables.append(_cells(f"{test.name}: {what}", frame, columns))
     findings, why, notes = _why(run)
-    charts = [(CHARTS[name][0], forms["inline"].decode()) for name, forms in draw(run).items()]
+    charts = [(TITLES[name], forms["inline"].decode()) for name, forms in draw(run, energy).items()]
     return _render(
         "page.html.j2",
         title=f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}",
@@ -88,6 +89,7 @@ def html(run: Run, energy: Energy | None) -> str:
         headline=_headline(run),
         charts=charts,
         tables=tables,
+        joules=joules,
         findings=findings,
         why=why,
         notes=notes,
