@@ -20,10 +20,11 @@ from tinyprof_bridge.progress import Progress
 
 
 def test_sensors_by_name():
-    found = sensors.parse("ina226:id=1,scl=7,sda=6,shunt=0.05,max=0.8,rate=500,address=0x44,idle=2,reps=12")
+    text = "ina226:id=1,scl=7,sda=6,shunt=0.05,max=0.8,rate=500,address=0x44,idle=2,reps=12,alert=9,pin=8"
+    found = sensors.parse(text)
     assert found.board == {
         "chip": "ina226", "id": 1, "scl": 7, "sda": 6, "shunt_uohm": 50000, "max_ma": 800, "rate": 500,
-        "address": 0x44, "idle_ms": 2000, "reps": 12,
+        "address": 0x44, "idle_ms": 2000, "reps": 12, "alert": 9, "pin": 8,
     }  # fmt: skip
     assert not found.at_host and sensors.parse("ina228:quiet=1").board == {"chip": "ina228", "quiet": True}
     found = sensors.parse("ppk2:port=/dev/ttyACM1,volts=3.0,reps=20")
@@ -35,7 +36,7 @@ def test_sensors_by_name():
     "text,why",
     [
         ("ina260", "no sensor 'ina260': there are ina219"),
-        ("ina226:pin=3", "ina226 takes reps"),
+        ("ina226:leg=3", "ina226 takes pin, reps"),
         ("ina226:rate=fast", "rate takes a number, not 'fast'"),
     ],
 )
