@@ -12,6 +12,7 @@ class Clock:
     def __init__(self):
         self.us = 0
         self.every = None
+        self.pin = None
         self._due = 0
 
     def now(self):
@@ -37,7 +38,39 @@ class Clock:
             self.us = max(self.us, self._due)
             self._due += self.every[0]
             self.every[1](None)
+        while self.pin and self.pin.fall(end):
+            pass
         self.us = max(self.us, end)
+
+
+class AlertPin:
+    """The input at a chip's ALERT pin, shaped as machine.Pin: calls handler where the pin falls."""
+
+    IRQ_FALLING = 2
+
+    def __init__(self, clock, chip):
+        self.clock, self.chip = clock, chip
+        self.handler = None
+        clock.pin = self
+
+    def irq(self, handler=None, trigger=0):
+        self.handler = handler
+        self.seen = self.chip.falls
+
+    def fall(self, end):
+        """Calls the handler for the first fall up to end, or one that it has not seen; whether there was one."""
+        if not self.handler:
+            return False
+        if self.seen == self.chip.falls:
+            due = self.chip.due()
+            if self.chip.alert or due > end:
+                return False
+            self.clock.us = max(self.clock.us, due)
+            self.chip.advance(self.clock.us)
+        if self.seen != self.chip.falls:
+            self.seen = self.chip.falls
+            self.handler(self)
+        return True
 
 
 class Wave:
@@ -145,15 +178,18 @@ class Bus:
 
 class Chip:
     """uohm: the shunt as it is; noise: its standard deviation on the shunt in nV; stuck: conversions go on, and
-    nothing changes."""
+    nothing changes; clock: thousandths of what a conversion typically takes."""
 
     AVERAGES = (1, 4, 16, 64, 128, 256, 512, 1024)
+    alert = False  # whether the ALERT pin is low
 
     def __init__(self, load, uohm, noise=0):
         self.load = load
         self.uohm = uohm
         self.noise = noise
         self.stuck = False
+        self.clock = 1000
+        self.falls = 0  # of the ALERT pin
         self.seed = 1
         self.now = 0
         self.reset()
@@ -173,10 +209,20 @@ class Chip:
         """What a write to the configuration does: a new conversion begins."""
         self.began = self.now
 
+    def taken(self):
+        """The times by this chip's clock."""
+        shunt, bus, averages = self.times()
+        return shunt * self.clock // 1000, bus * self.clock // 1000, averages
+
+    def due(self):
+        """When the conversion that goes on will have finished."""
+        shunt, bus, averages = self.taken()
+        return self.began + (shunt + bus) * averages
+
     def advance(self, now):
         """Finishes the conversions that are due."""
         self.now = now
-        shunt, bus, averages = self.times()
+        shunt, bus, averages = self.taken()
         cycle = (shunt + bus) * averages
         if self.skip and now - self.began >= 3 * cycle:  # nothing adds up: only the last one counts
             self.began += (now - self.began) // cycle * cycle - cycle
@@ -193,8 +239,11 @@ class Chip:
             t += shunt
             uv += self.load.voltage(t, t + bus)
             t += bus
-        if not self.stuck:
-            self.converted(nv // averages, uv // averages, (shunt + bus) * averages)
+        if self.stuck:
+            return
+        high = not self.alert
+        self.converted(nv // averages, uv // averages, (shunt + bus) * averages)
+        self.falls += high and self.alert
 
 
 def clamp(value, low, high):
@@ -205,8 +254,21 @@ def signed(value, bits):
     return value - (1 << bits) if value >> bits - 1 else value
 
 
-class INA219(Chip):
+class Older(Chip):
+    """INA219 and INA226: only the last conversion counts, and all of their configuration is in register 0."""
+
     skip = True
+
+    def configure(self, value):
+        if value & 0x8000:
+            self.reset()
+        else:
+            self.config = value
+            self.ready = False
+            self.restart()
+
+
+class INA219(Older):
     TIMES = (84, 148, 276, 532, 84, 148, 276, 532, 532, 1060, 2130, 4260, 8510, 17020, 34050, 68100)
 
     def reset(self):
@@ -243,18 +305,13 @@ class INA219(Chip):
         return values[register] & 0xFFFF if register < len(values) else 0
 
     def set(self, register, value):
-        if register == 0 and value & 0x8000:
-            self.reset()
-        elif register == 0:
-            self.config = value
-            self.ready = False
-            self.restart()
+        if register == 0:
+            self.configure(value)
         elif register == 5:
             self.cal = value & 0xFFFE
 
 
-class INA226(Chip):
-    skip = True
+class INA226(Older):
     TIMES = (140, 204, 332, 588, 1100, 2116, 4156, 8244)
 
     def reset(self):
@@ -278,7 +335,6 @@ class INA226(Chip):
 
     @property
     def alert(self):
-        """Whether the ALERT pin is low."""
         return bool(self.mask & 0x0400 and self.ready)
 
     def get(self, register):
@@ -291,12 +347,8 @@ class INA226(Chip):
         return values[register] & 0xFFFF if register < len(values) else 0
 
     def set(self, register, value):
-        if register == 0 and value & 0x8000:
-            self.reset()
-        elif register == 0:
-            self.config = value
-            self.ready = False
-            self.restart()
+        if register == 0:
+            self.configure(value)
         elif register == 5:
             self.cal = value & 0x7FFF
         elif register == 6:

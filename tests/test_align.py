@@ -135,7 +135,7 @@ def watched(request, tmp_path_factory):
         code = PROFILE.replace("power.Meter(driver", "power.Meter(None") + "\nprint('STEPS', activity.steps)\n"
         code = code.format(
             chip="ina219", source=b.source, mohm=0, noise=0, fault="pass", max_ma=400,
-            options={"warmup": 1, "reps": 10, "idle_ms": 200},
+            options={"warmup": 1, "reps": 10, "idle_ms": 200, "operator_ms": 0},
         )  # fmt: skip
         lines = b.run(MODEL + code)
     (steps,) = (json.loads(x[6:].replace("(", "[").replace(")", "]")) for x in lines.splitlines() if x[:5] == "STEPS")
@@ -164,12 +164,17 @@ def test_energy_of_a_logger(watched):
 def test_report_and_trace_show_it(watched, tmp_path):
     run = table.load(watched[0])
     run.supply = supply.read_csv(watched[1], 3.3)
-    text = report.markdown(run)
+    text = report.markdown(run, power.energy(run))
     assert "ppk2.csv at 10,000 Hz; idle 66" in text and "aligned by markers within" in text
     assert re.search(r"\| tg8 \| 4.9\d mJ \|", text), text
-    assert json.loads(report.as_json(run))["power"]["valid"]
-    written = files.write(run, files.Wanted(None, None, tmp_path, tmp_path / "t.json", None))
-    assert tmp_path / "energy.csv" in written
+    assert json.loads(report.as_json(run, power.energy(run)))["power"]["valid"]
+    written = files.write(
+        run, power.energy(run), files.Wanted(tmp_path / "p.html", tmp_path, tmp_path, tmp_path / "t.json", None)
+    )
+    assert {tmp_path / "energy.csv", tmp_path / "power.png"} <= set(written)
+    html = (tmp_path / "p.html").read_text()
+    assert "What the board drew" in html
+    assert re.search(r"<h2>Energy \(sensor, ppk2.csv at 10,000 Hz\) </h2>", html)  # and no other source
     events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
     counters = [e for e in events if e["ph"] == "C" and e["name"] == "power (W)"]
     windows = [e for e in events if e["ph"] == "X" and e["name"].startswith("tg8 #")]
@@ -187,4 +192,4 @@ def test_another_file_is_told_from_this_run(watched):
     run = table.load(watched[0])
     run.supply = staircase([(0, 0.02), (2, 0.06), (2.5, 0.02)], 1000, 8, noise=0.001)
     assert "the marker is not in what the sensor saw" in power.energy(run).findings[0]
-    assert "POWER NOT VALID" in report.markdown(run)
+    assert "POWER NOT VALID" in report.markdown(run, power.energy(run))

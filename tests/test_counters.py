@@ -153,13 +153,13 @@ def test_the_emulator_slows_down_less_than_ten_times(board):
 
 def test_every_form_of_a_report_has_them(model, tmp_path):
     run, path = profile("m4", model, tmp_path)
-    text = report.markdown(run)
+    text = report.markdown(run, None)
     assert "cycles (modelled, m4)" in text and "weights read" in text and "I cache 16,384 bytes" in text
-    whole = json.loads(report.as_json(table.load(path)))
+    whole = json.loads(report.as_json(table.load(path), None))
     assert whole["simulated"]["core"] == "m4"
     row = whole["counted"]["tg4"][0]
     assert row["cycles"] > row["instr"] > 0
-    written = files.write(run, files.Wanted(tmp_path / "page.html", None, tmp_path, None, None))
+    written = files.write(run, None, files.Wanted(tmp_path / "page.html", None, tmp_path, None, None))
     assert "cycles (modelled, m4)" in (tmp_path / "page.html").read_text()
     assert {"counted-pp4.csv", "counted-tg4.csv"} <= {path.name for path in written}
     frame = counted.operators(run, "tg4")
@@ -171,7 +171,7 @@ def test_without_caches(model, tmp_path):
     run, _ = profile("m4", model, tmp_path, counters.Wanted(None, None), p=())
     assert run.simulated.icache is None
     assert all(c.dcache_misses is None for c in run.tests["tg4"].counts)
-    assert "misses" not in report.markdown(run).partition("bytes and cache misses")[2]
+    assert "misses" not in report.markdown(run, None).partition("bytes and cache misses")[2]
 
 
 @pytest.mark.parametrize(

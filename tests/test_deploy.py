@@ -75,7 +75,7 @@ def test_another_version_on_the_board_is_said(old_package, model, tmp_path, caps
     for name in ("m4", "unix"):
         run, _ = collect(Request(name, model, p=(4,), n=(), r=1), tmp_path / f"{name}.jsonl", Progress())
         assert run.begin.tinyprof == OLD and f"the board runs tinyprof {OLD}, this is {__version__}" in steps(capsys)
-        assert f"tinyprof {OLD} on the board, {__version__} on the host" in report.markdown(run)
+        assert f"tinyprof {OLD} on the board, {__version__} on the host" in report.markdown(run, None)
     image = tmp_path / "old.romfs"
     image.write_bytes(deploy.romfs_image(deploy.compiled_package(), None))
     with Emulator("m4", image) as emulator:

@@ -17,7 +17,7 @@ from models import make_model
 from on_board import board
 from rich.console import Console
 from test_gguf_reader import FUZZ
-from tinyprof_bridge import boards, report, table, wire
+from tinyprof_bridge import boards, power, report, table, wire
 from tinyprof_bridge.collect import Request, collect
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.progress import Progress
@@ -179,10 +179,10 @@ def show(path):
         run = table.load(path)
     except BadInput:
         return
-    report.terminal(run, Console(file=io.StringIO(), width=100))
-    report.markdown(run)
+    report.terminal(run, power.energy(run), Console(file=io.StringIO(), width=100))
+    report.markdown(run, power.energy(run))
     report.csv(run)
-    json.loads(report.as_json(run))
+    json.loads(report.as_json(run, power.energy(run)))
 
 
 ODD = st.one_of(

@@ -64,7 +64,7 @@ def test_a_file_that_cannot_be_written_is_named(saved, tmp_path):
 
 
 def test_the_page_stands_alone_and_says_its_source(run):
-    html = page.html(run)
+    html = page.html(run, None)
     # nothing is loaded: what names an address is a name of XML's
     assert not re.findall(r'(?:src|href)="(?!#)(?!data:)[^"]*"', html)
     assert not re.search(r"@import|url\((?!#)", html)
@@ -105,7 +105,7 @@ def test_a_name_cannot_become_markup(run):
     model = run.model
     run.model = model.model_copy(update={"name": "<script>alert(1)</script>"})
     try:
-        assert "<script>" not in page.html(run)
+        assert "<script>" not in page.html(run, None)
     finally:
         run.model = model
 
@@ -114,7 +114,7 @@ def test_chromium_shows_the_page(run, tmp_path):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not chromium:
         pytest.skip("chromium is not installed")
-    (tmp_path / "r.html").write_text(page.html(run))
+    (tmp_path / "r.html").write_text(page.html(run, None))
     picture = tmp_path / "r.png"
     command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--log-level=0"]
     command += [f"--screenshot={picture}", "--window-size=1200,2400", (tmp_path / "r.html").as_uri()]
@@ -123,7 +123,7 @@ def test_chromium_shows_the_page(run, tmp_path):
 
 
 def test_a_trace_nests_and_adds_up(run):
-    events = json.loads(trace.chrome(run))["traceEvents"]
+    events = json.loads(trace.chrome(run, None))["traceEvents"]
     spans = [e for e in events if e["ph"] == "X"]
     for process, test in enumerate(run.tests.values(), 1):
         mean = [e for e in spans if (e["pid"], e["tid"]) == (process, 1)]

@@ -49,7 +49,7 @@ def model(tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("power") / "small.gguf", type_="Q4_0", context=32)
 
 
-def profile(name, model, chip, mohm=0, noise=0, fault="pass", max_ma=400, **options):
+def profile(name, model, chip, mohm=0, noise=0, fault="pass", max_ma=400, meter="", **options):
     with board(name, model) as b:
         code = MODEL + PROFILE.format(
             chip=chip,
@@ -58,8 +58,9 @@ def profile(name, model, chip, mohm=0, noise=0, fault="pass", max_ma=400, **opti
             noise=noise,
             fault=fault,
             max_ma=max_ma,
-            options={"warmup": 1, "reps": 10, "idle_ms": 200} | options,
+            options={"warmup": 1, "reps": 10, "idle_ms": 200, "operator_ms": 0} | options,
         )
+        code = code.replace("power.Meter(driver,", f"power.Meter(driver, {meter}")
         run = table.read((x.encode() for x in b.run(code).splitlines()), "x")
     assert run.complete and not run.torn
     return run
@@ -105,6 +106,48 @@ def test_joules_per_token(chip, quiet, model):
     assert frame.loc["tg8", "delay_product"] == pytest.approx(3.3 * 0.060 * 0.025**2, rel=0.02)
     if not quiet:
         assert frame.loc["tg8", "peak"] == pytest.approx(3.3 * 0.060, rel=0.02)
+
+
+@pytest.mark.parametrize("meter", ("", "alert=AlertPin(clock, chip), "))
+def test_each_conversion_by_a_chip_of_another_clock(meter, model):
+    """Of 8 % slower conversions: the readings' own times count, not what the datasheet says."""
+    other = "quiet=bool(setattr(chip, 'clock', 1080)), "
+    run = profile("unix", model, "ina226", noise=4000, rate=500, meter=meter + other)
+    assert run.sensor.timing == ("alert" if meter else "poll")
+    energy, frame = figures(run)
+    assert energy.findings == []
+    reached = 1e6 / run.sensor.conversion_us / 1.08
+    assert all(w.rate_hz == pytest.approx(reached, rel=0.05) for w in run.windows) and reached > 450
+    assert frame.loc["tg8", "joules"] == pytest.approx(3.3 * 0.060 * 0.025, rel=0.01)
+    assert frame.loc["pp8", "joules"] == pytest.approx(3.3 * 0.080 * 0.005, rel=0.01)
+
+
+def test_a_window_shorter_than_its_edges_are_sure_is_caught(model):
+    run = profile("unix", model, "ina226")
+    for w in run.windows:
+        w.end = w.begin + 25000
+    assert any("the edges of windows may be 0.62 ms off" in x for x in power.on_board(run).findings)
+
+
+def test_a_pin_is_for_readings(model):
+    with board("unix") as b:
+        code = """
+from tinyprof import power
+def said(*args, **more):
+    try:
+        power.Meter(*args, **more)
+    except power.SensorError as e:
+        print(e)
+said(None, alert=1)
+class Pin:
+    IRQ_FALLING = 2
+    def irq(self, handler=None, trigger=0, hard=False):
+        print(handler, trigger, hard)
+power.listen(Pin(), len)
+power.listen(Pin(), None)
+"""
+        lines = b.run(code).splitlines()
+    assert lines == ["alert is for readings of a sensor on the board", "<function> 2 True", "None 0 False"]
 
 
 LIES = {
@@ -196,7 +239,7 @@ def test_timers_of_ports(hard, refuse, said, calls):
 
 def test_battery_of_a_run(model, tmp_path):
     with board("unix", model) as b:
-        options = {"warmup": 1, "reps": 10, "idle_ms": 200}
+        options = {"warmup": 1, "reps": 10, "idle_ms": 200, "operator_ms": 0}
         code = PROFILE.format(
             chip="ina226", source=b.source, mohm=0, noise=0, fault="pass", max_ma=400, options=options
         )

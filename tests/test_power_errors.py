@@ -21,12 +21,16 @@ TABLE = list(documented())
 
 def test_bounds():
     for wave, sensor, errors in TABLE:
-        assert abs(errors[1000]) <= 0.01 and abs(errors.get(10, 0)) <= 0.05, (wave, sensor)
+        for rate, error in errors.items():
+            bound = 0.05 if rate == 10 else 0.01
+            if wave.startswith("rare") and rate >= 500 and "," not in sensor:
+                bound = 0.05  # few pulses, and some lie where the sensor does not watch: docs/power.md says so
+            assert abs(error) <= bound, (wave, sensor, rate)
 
 
 @pytest.mark.parametrize("row", [r for r in TABLE if r[0].startswith(("tokens", "spikes"))], ids=lambda r: r[1])
 def test_the_table_is_of_this_code(row):
     wave, sensor, errors = row
-    rate = 1000 if sensor.endswith("accumulator") else 10
+    rate = 1000 if "," in sensor else 10
     with board("unix") as unix:
         assert power_errors.error(unix, wave, sensor, rate) == pytest.approx(errors[rate], abs=6e-5)

@@ -76,7 +76,7 @@ def test_statistics():
 def test_markdown_is_safe_from_what_a_board_says(saved):
     run = table.load(saved["m4"])
     run.ops[0] = run.ops[0].model_copy(update={"role": "a|b\nc"})
-    assert "a\\|b?c" in report.markdown(run)
+    assert "a\\|b?c" in report.markdown(run, None)
 
 
 def test_what_a_board_says_does_not_steer_a_terminal(saved):
@@ -84,5 +84,5 @@ def test_what_a_board_says_does_not_steer_a_terminal(saved):
     run.ops[0] = run.ops[0].model_copy(update={"role": "[red]x[/]\x1b[2J"})
     run.begin = run.begin.model_copy(update={"machine": "\x1b]0;title\x07"})
     written = io.StringIO()
-    report.terminal(run, Console(file=written, width=150))
+    report.terminal(run, None, Console(file=written, width=150))
     assert "[red]x[/]?[2J" in written.getvalue() and "\x1b" not in written.getvalue()

@@ -20,10 +20,11 @@ from tinyprof_bridge.progress import Progress
 
 
 def test_sensors_by_name():
-    found = sensors.parse("ina226:id=1,scl=7,sda=6,shunt=0.05,max=0.8,rate=500,address=0x44,idle=2,reps=12")
+    text = "ina226:id=1,scl=7,sda=6,shunt=0.05,max=0.8,rate=500,address=0x44,idle=2,reps=12,alert=9,pin=8"
+    found = sensors.parse(text)
     assert found.board == {
         "chip": "ina226", "id": 1, "scl": 7, "sda": 6, "shunt_uohm": 50000, "max_ma": 800, "rate": 500,
-        "address": 0x44, "idle_ms": 2000, "reps": 12,
+        "address": 0x44, "idle_ms": 2000, "reps": 12, "alert": 9, "pin": 8,
     }  # fmt: skip
     assert not found.at_host and sensors.parse("ina228:quiet=1").board == {"chip": "ina228", "quiet": True}
     found = sensors.parse("ppk2:port=/dev/ttyACM1,volts=3.0,reps=20")
@@ -35,7 +36,7 @@ def test_sensors_by_name():
     "text,why",
     [
         ("ina260", "no sensor 'ina260': there are ina219"),
-        ("ina226:pin=3", "ina226 takes reps"),
+        ("ina226:leg=3", "ina226 takes pin, reps"),
         ("ina226:rate=fast", "rate takes a number, not 'fast'"),
     ],
 )
@@ -100,7 +101,9 @@ class FakePpk2(threading.Thread):
                 k = np.arange(sent, due)
                 # range 4, 0.05 ohm: amperes = adc * 4 * 1.8 / 163840 / 0.05
                 adc = np.round(self.amperes(k / 1e5) * 0.05 * 163840 / 1.8 / 4).astype("<u4")
-                data = (adc | 4 << 14).tobytes()
+                # the logic port: D0 and D3 high, D2 as the current
+                bits = np.where(self.amperes(k / 1e5) > 0.1, 0b1101, 0b1001).astype("<u4")
+                data = (adc | 4 << 14 | bits << 24).tobytes()
                 while data and self.on:
                     try:
                         data = data[os.write(self.master, data) :]
@@ -120,6 +123,9 @@ def test_ppk2_by_its_package():
             trace = source.stop()
     finally:
         kit.on = False
+    (pin,) = trace.pins
+    assert pin.name == "D2" and 5 <= len(pin.t) <= 16
+    assert np.diff(pin.t) == pytest.approx(0.1, abs=0.002)
     assert trace.rate == pytest.approx(10000) and trace.v == pytest.approx(3.0)
     assert 0.5 < trace.t[-1] <= 1.6
     whole = np.floor(trace.t[-1] / 0.2) * 0.2
@@ -200,7 +206,7 @@ def test_collect_keeps_the_trace_beside_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(collect.boards, "REFERENCES", collect.boards.REFERENCES)
     monkeypatch.setattr(collect, "_watching", lambda request: sensors.watching(request.sensor))
     request = collect.Request(
-        "unix", model, p=(4,), n=(4,), r=1, sensor=sensors.parse("ppk2:reps=2,warmup=0,idle=0.01")
+        "unix", model, p=(4,), n=(4,), r=1, sensor=sensors.parse("ppk2:reps=2,warmup=0,idle=0.01,operator=0")
     )
     run, path = collect.collect(request, tmp_path / "r.jsonl", Progress(quiet=True))
     assert [w.test for w in run.windows] == ["idle", "pp4", "pp4", "tg4", "tg4", "idle"] and len(run.markers) == 2

@@ -65,7 +65,7 @@ def test_speedscope_shows_each_test(run, viewers, tmp_path):
 
 
 def test_devtools_understand_the_trace(run, viewers, tmp_path):
-    seen = shown(viewers, "devtools", trace.chrome(run), tmp_path)
+    seen = shown(viewers, "devtools", trace.chrome(run, None), tmp_path)
     threads = {(t["pid"], t["name"]): t["roots"] for t in seen["threads"]}
     scale = 1e-3 if run.unit == "ns" else 1
     for process, test in enumerate(run.tests.values(), 1):

@@ -27,23 +27,34 @@ _DIAG = const(0x0B)
 _RSTACC = const(0x4000)
 _ADCRANGE = const(0x10)
 
+# Which conversions are read: the latest one; each, its end seen by asking; each, its end told by the ALERT pin.
+FREE = "free"
+POLL = "poll"
+ALERT = "alert"
 # How much longer than typical a conversion may take, in per cent: the INA219's 12 bits, 532 us, take 586 at most.
 _SLACK = const(10)
+_BUS_US = const(280)  # a shorter conversion of the bus is coarse
 # averages of INA226 and INA228, in the order of their codes
 _AVERAGES = (1, 4, 16, 64, 128, 256, 512, 1024)
 
 
-def plan(period, shunt, bus, averages):
-    """(code of averages, of the shunt's conversion, of the bus') that watch the shunt for the most of a period.
+def plan(period, timing, shunt, bus, averages):
+    """(code of averages, of the shunt's conversion, of the bus') that watch the shunt for the most of the time.
 
-    period and conversion times in us; the bus takes the longest conversion that still fits."""
+    period and conversion times in us. FREE: of a period, which the conversion ends in even if it is slow; the bus takes
+    the longest conversion that still fits. Else of the conversion, half a period long at least."""
     best = (0, 0, 0)
     watched = -1
     for a, n in enumerate(averages):
         for s, t in enumerate(shunt):
             for b, u in enumerate(bus):
-                if n * (t + u) * (100 + _SLACK) <= period * 100 and n * (1000 * t + u) > watched:
-                    best, watched = (a, s, b), n * (1000 * t + u)
+                whole = n * (t + u)
+                if timing == FREE:
+                    fits, share = whole * (100 + _SLACK) <= period * 100, n * (1000 * t + u)
+                else:
+                    fits, share = u >= _BUS_US and whole <= period <= 2 * whole, 10000 * t // (t + u)
+                if fits and share > watched:
+                    best, watched = (a, s, b), share
     if watched < 0:
         raise SensorError("the sensor cannot give a reading every %d us" % period)
     return best
@@ -62,6 +73,9 @@ class Ina:
     BUS_PV = 0
     FULL = 0
     ID = ()  # (register, value) that must read so
+    FLAGS = 0  # the register that says that a conversion has ended, by the bit READY, once
+    READY = 0
+    WHEN_READY = 0  # what in it lets the ALERT pin fall then; 0 without such a pin
 
     def __init__(self, i2c, address=0x40, shunt_uohm=100000, max_ma=500):
         if shunt_uohm < 1 or max_ma < 1:
@@ -78,6 +92,7 @@ class Ina:
         self.full = self.FULL
         self.shunt_pv = self.SHUNT_PV
         self.conversion_us = 0
+        self.timing = FREE
         self._two = bytearray(2)
         for register, value in self.ID:
             found = self._get(register)
@@ -107,6 +122,18 @@ class Ina:
         value = two[0] << 8 | two[1]
         return value - 65536 if value & 0x8000 else value
 
+    def _tell(self, timing):
+        """Whether and how ends of conversions are told."""
+        self.timing = timing
+        if timing == ALERT:
+            if not self.WHEN_READY:
+                raise SensorError("the %s has no pin that tells of conversions" % self.NAME)
+            self._set(self.FLAGS, self.WHEN_READY)
+
+    def fresh(self):
+        """Whether there is a conversion to read; lets the ALERT pin rise. Allocates nothing; raises OSError."""
+        return self.timing == FREE or self._word(self.FLAGS) & self.READY != 0
+
     def read(self, out, at):
         """Puts counts of shunt and bus into out[at] and out[at + 1]. Allocates nothing; raises OSError."""
         out[at] = self._word(1)
@@ -121,6 +148,7 @@ class Ina:
             "bus_pv": self.BUS_PV,
             "full_scale": self.full,
             "conversion_us": self.conversion_us,
+            "timing": self.timing,
         }
 
 
@@ -135,18 +163,19 @@ class INA219(Ina):
     _TIMES = (84, 148, 276, 532, 1060, 2130, 4260, 8510, 17020, 34050, 68100)
     _CODES = b"\x00\x01\x02\x03\x09\x0a\x0b\x0c\x0d\x0e\x0f"
 
-    def configure(self, period):
+    def configure(self, period, timing=FREE):
         """Starts conversions that follow one another at least every period us."""
         self._set(_CONFIG, _RESET)
         found = self._get(_CONFIG)
         if found != 0x399F:
             raise SensorError("no INA219 at 0x%02x: after a reset it reads 0x%04x" % (self.address, found))
-        _, s, b = plan(period, self._TIMES, self._TIMES, (1,))
+        _, s, b = plan(period, timing, self._TIMES, self._TIMES, (1,))
         gain = 0  # 40, 80, 160 or 320 mV
         while self.shunt_uohm * self.max_ma > (40 << gain) * 1000000:
             gain += 1
         self.full = 4000 << gain
         self._set(_CALIBRATION, _AS_SHUNT_219)
+        self._tell(timing)
         wide = 1  # 32 V
         config = wide << 13 | gain << 11 | self._CODES[b] << 7 | self._CODES[s] << 3 | _CONTINUOUS
         self._set(_CONFIG, config)
@@ -157,16 +186,18 @@ class INA219(Ina):
         self.i2c.readfrom_mem_into(self.address, 2, self._two)
         out[at + 1] = self._two[0] << 5 | self._two[1] >> 3
 
+    def fresh(self):
+        """Whether there is a conversion to read. Allocates nothing; raises OSError."""
+        if self.timing == FREE:
+            return True
+        if self._word(2) & 2:
+            self._word(_POWER)  # which clears the flag
+            return True
+        return False
+
     def overflow(self):
         """Whether a current or power was too great for the chip's registers since the last configuration."""
         return bool(self._get(2) & 1)
-
-    def ready(self):
-        """Whether a conversion has finished since this last said so."""
-        done = bool(self._get(2) & 2)
-        if done:
-            self._get(_POWER)  # which clears the flag
-        return done
 
 
 class INA226(Ina):
@@ -176,27 +207,23 @@ class INA226(Ina):
     BUS_PV = 1250000000
     FULL = 32767
     ID = ((0xFE, 0x5449), (0xFF, 0x2260))
+    FLAGS = _MASK
+    READY = 0x0008
+    WHEN_READY = 0x0400
     _TIMES = (140, 204, 332, 588, 1100, 2116, 4156, 8244)
 
-    def configure(self, period):
+    def configure(self, period, timing=FREE):
         """Starts conversions that follow one another at least every period us."""
         self._set(_CONFIG, _RESET)
-        a, s, b = plan(period, self._TIMES, self._TIMES, _AVERAGES)
+        a, s, b = plan(period, timing, self._TIMES, self._TIMES, _AVERAGES)
         self._set(_CALIBRATION, _AS_SHUNT_226)
+        self._tell(timing)
         self._set(_CONFIG, 0x4000 | a << 9 | b << 6 | s << 3 | _CONTINUOUS)
         self.conversion_us = _AVERAGES[a] * (self._TIMES[s] + self._TIMES[b])
 
     def overflow(self):
         """Whether a current or power was too great for the chip's registers."""
         return bool(self._get(_MASK) & 0x04)
-
-    def ready(self):
-        """Whether a conversion has finished since this last said so."""
-        return bool(self._get(_MASK) & 0x08)
-
-    def alert_when_ready(self):
-        """The ALERT pin falls when a conversion has finished, until ready() is asked."""
-        self._set(_MASK, 0x0400)
 
 
 class INA228(Ina):
@@ -208,6 +235,9 @@ class INA228(Ina):
     BUS_PV = 195312500
     FULL = (1 << 19) - 1
     ID = ((0x3E, 0x5449), (0x3F, 0x2281))
+    FLAGS = _DIAG
+    READY = 0x0002
+    WHEN_READY = 0xC000  # latched
     _TIMES = (50, 84, 150, 280, 540, 1052, 2074, 4120)
 
     def __init__(self, i2c, address=0x40, shunt_uohm=100000, max_ma=500):
@@ -215,15 +245,16 @@ class INA228(Ina):
         self._three = bytearray(3)
         self._fine = 0
 
-    def configure(self, period):
+    def configure(self, period, timing=FREE):
         """Starts conversions that follow one another at least every period us."""
         self._set(_CONFIG, _RESET)
-        a, s, b = plan(period, self._TIMES, self._TIMES, _AVERAGES)
+        a, s, b = plan(period, timing, self._TIMES, self._TIMES, _AVERAGES)
         # the range of 40.96 mV has steps of a quarter
         self._fine = _ADCRANGE if self.shunt_uohm * self.max_ma <= 40960000 else 0
         self.shunt_pv = self.SHUNT_PV // 4 if self._fine else self.SHUNT_PV
         self._set(_CONFIG, self._fine)
         self._set(_SHUNT_CAL, _AS_SHUNT_228)
+        self._tell(timing)
         self._set(_ADC, 0xB000 | b << 9 | s << 6 | a)
         self.conversion_us = _AVERAGES[a] * (self._TIMES[s] + self._TIMES[b])
 
@@ -264,14 +295,6 @@ class INA228(Ina):
     def overflow(self):
         """Whether a product was too great for the chip's registers."""
         return bool(self._get(_DIAG) & 0x0200)
-
-    def ready(self):
-        """Whether a conversion has finished since this last said so."""
-        return bool(self._get(_DIAG) & 0x02)
-
-    def alert_when_ready(self):
-        """The ALERT pin falls when a conversion has finished, until ready() is asked."""
-        self._set(_DIAG, 0x4000)
 
 
 CHIPS = {"ina219": INA219, "ina226": INA226, "ina228": INA228}

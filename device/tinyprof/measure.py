@@ -277,6 +277,10 @@ class _Profile:
                 self._watched(meter, name, length, self._prefill, tokens, depth)
             for length in n:
                 self._watched(meter, _name("tg", length, depth), length, self._decode, length, depth)
+        if n and meter.operator_us:
+            from .apart import measure
+
+            measure(self.model, meter, records, d[0] + n[0] // 2)
         meter.idle(records, 1)
         meter.marker(records, "end")
 

@@ -1,4 +1,4 @@
-"""Readings of a power sensor while a load runs: by a timer, into a ring made beforehand.
+"""Readings of a power sensor while a load runs: by a timer or the sensor's pin, into a ring made beforehand.
 
 A Meter runs windows: a piece of work with readings around it, told as one window record and its power records. The
 INA228 can do without readings: its accumulators count while the bus is quiet."""
@@ -8,11 +8,14 @@ from array import array
 from micropython import const
 
 from .errors import SensorError
+from .ina import ALERT, FREE, POLL
 from .records import CHUNK
 
 _MASK = const(0x3FFFFFFF)  # of the microseconds that 32-bit ports count
 _HALF = const(0x20000000)
 _SETTLE = const(4)  # readings before and after the work, so that its edges lie between two
+_POLL_US = const(2000)  # from this period on reading each conversion takes no more of the core than 1000 of some
+_FAST = const(85)  # a conversion's least time, in per cent of the typical: asked that often, the chip is ahead of none
 _QUIET_US = const(250)  # between conversions that only accumulators see: the ends of a window matter less
 _GIVE_UP = const(50)  # failed readings in a row after which the timer stops asking
 _BARKER = const(0b1110010)  # 7 bits that resemble no shift of themselves
@@ -55,7 +58,7 @@ class Board:
             self._timer.deinit()
             self._timer = None
         if function:
-            how = {"freq": 1000000 // period, "mode": Timer.PERIODIC, "callback": function}
+            how = {"freq": -(-1000000 // period), "mode": Timer.PERIODIC, "callback": function}
             for number in (-1, 0):  # some ports have numbered timers only
                 for extra in ({"hard": True}, {}):
                     try:
@@ -66,33 +69,60 @@ class Board:
             raise SensorError("no timer of this board can call every %d us" % period)
 
 
+def listen(pin, function):
+    """Calls function when pin falls, from the interrupt itself where the port can; None: no more."""
+    if not function:
+        pin.irq(None)
+        return
+    try:
+        pin.irq(function, pin.IRQ_FALLING, hard=True)
+    except TypeError:
+        pin.irq(function, pin.IRQ_FALLING)
+
+
 class Ring:
     """The latest readings: time, shunt, bus. tick() takes one and allocates nothing."""
 
     def __init__(self, chip, size, now):
         self._data = array("i", bytes(12 * size))
         self._read = chip.read
+        self._fresh = chip.fresh
+        self._tries = _GIVE_UP if chip.timing == ALERT else 1  # a pin that does not rise falls no more
         self._now = now
         self.clear()
 
     def clear(self):
-        self._at = self.count = self.errors = self.row = 0
+        self._at = self.count = self.errors = self.row = self._first = self._last = 0
 
     def tick(self, _=None):
-        if self.row >= _GIVE_UP:
-            return
         data, at = self._data, self._at
-        try:
-            data[at] = self._now()
-            self._read(data, at + 1)
-        except OSError:
-            self.errors += 1
-            self.row += 1
+        now = self._now()
+        for _ in range(self._tries):
+            if self.row >= _GIVE_UP:
+                return
+            try:
+                if not self._fresh():
+                    return
+                self._read(data, at + 1)
+                self.row = 0
+                break
+            except OSError:
+                self.errors += 1
+                self.row += 1
+        if self.row:
             return
-        self.row = 0
+        data[at] = self._last = now
+        if not self.count:
+            self._first = now
         self.count += 1
         at += 3
         self._at = at if at < len(data) else 0
+
+    @property
+    def rate(self):
+        """Readings a second that were reached; 0 where there are too few to say."""
+        us = between(self._first, self._last)
+        return ((self.count - 1) * 1000000 + us // 2) // us if us > 0 else 0
 
     @property
     def lost(self):
@@ -115,27 +145,50 @@ class Ring:
 
 
 class Meter:
-    """chip: an Ina, or None where a sensor elsewhere watches and only windows are told.
+    """chip: an Ina, or None where a sensor elsewhere watches and only windows are told; alert: the machine.Pin, an
+    input, at its ALERT pin; pin: an output that is high inside windows, for the inputs of a sensor elsewhere.
 
     rate: readings a second; ring: how many are kept; quiet: no readings inside windows, the INA228's accumulators
-    instead; reps, warmup, idle_ms: what a measurement takes at least."""
+    instead; reps, warmup, idle_ms: what a measurement takes at least; operator_ms: how long each operator runs
+    alone, 0 for not."""
 
-    def __init__(self, chip, rate=1000, ring=1024, quiet=False, reps=10, warmup=10, idle_ms=1000, board=None):
-        if not 1 <= rate <= 1000 or ring < 16 or reps < 1 or warmup < 0 or idle_ms < 0:
-            raise SensorError("rate is 1 to 1000, ring at least 16, reps positive, warmup and idle_ms not negative")
+    def __init__(
+        self,
+        chip,
+        rate=1000,
+        ring=1024,
+        quiet=False,
+        alert=None,
+        pin=None,
+        reps=10,
+        warmup=10,
+        idle_ms=1000,
+        operator_ms=250,
+        board=None,
+    ):
+        if not 1 <= rate <= 1000 or ring < 16 or reps < 1 or min(warmup, idle_ms, operator_ms) < 0:
+            raise SensorError("rate is 1 to 1000, ring at least 16, reps positive, other numbers not negative")
         if quiet and not hasattr(chip, "accumulate"):
             raise SensorError("only the INA228 counts by itself")
+        if alert and (quiet or not chip):
+            raise SensorError("alert is for readings of a sensor on the board")
         self.chip = chip
         self.board = board or Board()
         self.rate = rate
         self.reps = reps
         self.warmup = warmup
         self.idle_us = 1000 * idle_ms
+        self.operator_us = 1000 * operator_ms
         self.quiet = quiet
+        self._alert = alert
+        self._pin = pin
         self._ring = None
         self._epoch = self._last = None
         if chip:
-            chip.configure(_QUIET_US if quiet else 1000000 // rate)
+            period = _QUIET_US if quiet else 1000000 // rate
+            timing = ALERT if alert else POLL if period >= _POLL_US else FREE
+            chip.configure(period, timing)
+            self._period = chip.conversion_us * _FAST // 100 if timing == POLL else period
             if not quiet:
                 self._ring = Ring(chip, ring, self.board.now)
                 self._tick = self._ring.tick  # a bound method made here is none made in an interrupt
@@ -150,6 +203,15 @@ class Meter:
     def _wait(self, readings):
         """So many readings, or conversions if these take longer."""
         self.board.sleep(readings * max(1000000 // self.rate, self.chip.conversion_us if self.chip else 0))
+
+    def _readings(self, on):
+        """Begins to read, or ends that."""
+        if self._alert:
+            listen(self._alert, self._tick if on else None)
+        else:
+            self.board.timer(self._period, self._tick if on else None)
+        if on:
+            self._tick()  # what has waited since the last window: of the first reading nobody knows since when
 
     def _since(self, now):
         """Microseconds since the first time that was asked for, beyond what the board's counter holds."""
@@ -188,25 +250,30 @@ class Meter:
         counted = None
         if ring:
             ring.clear()
-            board.timer(1000000 // self.rate, self._tick)
+            self._readings(True)
             self._wait(_SETTLE)
         elif self.quiet:
             self.chip.accumulate()
+        pin = self._pin
+        if pin:
+            pin(1)
         begin = board.now()
         try:
             units = work(*args)
         finally:
+            if pin:
+                pin(0)
             end = board.now()
             if ring:
                 self._wait(_SETTLE)
-                board.timer(0, None)
+                self._readings(False)
         if self.quiet:
             counted = self.chip.accumulated()
         fields = {"test": test, "rep": rep, "tokens": tokens, "begin": self._since(begin), "end": self._since(end)}
         if units is not None:
             fields["units"] = units
         if ring:
-            fields.update(readings=ring.count, lost=ring.lost, errors=ring.errors)
+            fields.update(readings=ring.count, rate_hz=ring.rate, lost=ring.lost, errors=ring.errors)
         if counted:
             fields.update(energy_nj=counted[0], charge_nc=counted[1], overflow=counted[2])
         elif ring and ring.row < _GIVE_UP:
@@ -218,9 +285,24 @@ class Meter:
 
 
 def open_meter(
-    chip=None, id=0, scl=None, sda=None, freq=400000, address=0x40, shunt_uohm=100000, max_ma=500, **options
+    chip=None,
+    id=0,
+    scl=None,
+    sda=None,
+    freq=400000,
+    address=0x40,
+    shunt_uohm=100000,
+    max_ma=500,
+    alert=None,
+    pin=None,
+    **options,
 ):
-    """A Meter by the names of things: chip ina219, ina226, ina228 or None; id, scl, sda: of machine.I2C."""
+    """A Meter by the names of things: chip ina219, ina226, ina228 or None; id, scl, sda: of machine.I2C; alert: the
+    number of the input at the sensor's ALERT pin; pin: that of an output that is high inside windows."""
+    if pin is not None:
+        from machine import Pin
+
+        options["pin"] = Pin(pin, Pin.OUT, value=0)
     if chip is None:
         return Meter(None, **options)
     from machine import I2C, Pin
@@ -230,4 +312,6 @@ def open_meter(
     if chip not in CHIPS:
         raise SensorError("no driver for %r: there are %s" % (chip, ", ".join(sorted(CHIPS))))
     pins = {} if scl is None else {"scl": Pin(scl), "sda": Pin(sda)}
+    if alert is not None:
+        options["alert"] = Pin(alert, Pin.IN)
     return Meter(CHIPS[chip](I2C(id, freq=freq, **pins), address, shunt_uohm, max_ma), **options)

@@ -24,12 +24,12 @@ class NotFound(ValueError):
 
 @dataclass(frozen=True)
 class Alignment:
-    """Seconds of the trace = offset + scale * seconds of the board, give or take error (95 %)."""
+    """Seconds of the trace = offset + scale * seconds of the board, give or take error (95 %). by: what tells so."""
 
     offset: float
     scale: float
     error: float
-    likeness: float
+    by: str = "markers"
 
     def at(self, board: float) -> float:
         return self.offset + self.scale * board
@@ -56,7 +56,7 @@ def align(trace: Trace, markers: list[Marker]) -> Alignment:
         for k, edge in _edges(trace, step, times[place], width):
             board.append(marker.begin * 1e-6 + k * width)
             seen.append(edge)
-    return _fit(np.array(board), np.array(seen), len(markers), 1 / trace.rate, worst)
+    return _fit(np.array(board), np.array(seen), len(markers), 1 / trace.rate)
 
 
 def _steps(marker: Marker) -> Array:
@@ -137,7 +137,7 @@ def _edge(trace: Trace, low: float, high: float, before: float, behind: float) -
     return (joules(trace, low, high) + before * low - behind * high) / (before - behind)
 
 
-def _fit(board: Array, seen: Array, markers: int, period: float, likeness: float) -> Alignment:
+def _fit(board: Array, seen: Array, markers: int, period: float) -> Alignment:
     if not len(board):
         raise NotFound("the marker has no edges")
     if markers > 1:
@@ -149,4 +149,4 @@ def _fit(board: Array, seen: Array, markers: int, period: float, likeness: float
     spread = float(np.sqrt((off**2).sum() / free))
     # the reading's own raster remains where the edges agree by chance; 2.5 is Student's for so few of them
     error = 2.5 * max(spread, period / np.sqrt(12)) / np.sqrt(len(board) / markers)
-    return Alignment(float(offset), float(scale), float(error), float(likeness))
+    return Alignment(float(offset), float(scale), float(error))

@@ -58,13 +58,14 @@ class Ceilings:
         return self._between(n, units)
 
     def peak(self, type_: str, n: int) -> float | None:
-        """Units a MAC of a product of many rows, the least over the model's row lengths."""
+        """Units a MAC of a product of many rows, the least over the model's row lengths; None where the clock of a host
+        saw no difference."""
         found = [
             (r.v[1] - r.v[0]) / (r.rows[1] - r.rows[0]) / (r.cols * n)
             for (has, _, at), r in self.products.items()
             if has == type_ and at == n
         ]
-        return min(found, default=None)
+        return min((units for units in found if units > 0), default=None)
 
     def _of(self, type_: str, cols: int, n: int, units: Callable[[Roof], float]) -> float | None:
         def measured(at: int) -> float | None:

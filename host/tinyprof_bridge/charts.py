@@ -19,6 +19,7 @@ from . import attribution
 from .ceilings import ceilings
 from .compare import Comparison
 from .errors import plain
+from .power import Energy
 from .report import main_test, number
 from .stats import median_interval
 from .table import Run, Test, operators, tests
@@ -319,6 +320,39 @@ def _labels(frame: pd.DataFrame) -> list[tuple[str, float, float]]:
     ]
 
 
+def power_track(energy: Energy | None) -> Figure | None:
+    """Watts over time, the mean and the range of what a bin of time has, with the sensor's windows behind."""
+    if energy is None or energy.trace is None or not energy.windows:
+        return None
+    trace, windows = energy.trace, [m.window for m in energy.windows]
+    first, last = min(w.begin for w in windows) * 1e-6, max(w.end for w in windows) * 1e-6
+    seen = (trace.t >= first - (last - first) / 50) & (trace.t <= last + (last - first) / 50)
+    t, watts = trace.t[seen], trace.watts[seen] * 1e3
+    if len(t) < 2:
+        return None
+    figure, axes = _axes(9, 3)
+    tests = list(dict.fromkeys(w.test for w in windows))
+    for k, test in enumerate(tests):
+        for n, w in enumerate([w for w in windows if w.test == test]):
+            span = {"color": COLOURS[(k + 1) % len(COLOURS)], "alpha": 0.3, "linewidth": 0}
+            axes.axvspan(w.begin * 1e-6 - first, w.end * 1e-6 - first, label=None if n else test, **span)
+    bins = np.minimum(((t - t[0]) / (t[-1] - t[0]) * BINS).astype(int), BINS - 1)
+    frame = pd.DataFrame({"t": t - first, "w": watts}).groupby(bins).agg({"t": "mean", "w": ["mean", "min", "max"]})
+    frame = frame.reindex(range(BINS))  # where nothing was read the line is broken
+    axes.fill_between(
+        frame["t", "mean"], frame["w", "min"], frame["w", "max"], color=COLOURS[0], alpha=0.35, linewidth=0
+    )
+    axes.plot(
+        frame["t", "mean"], frame["w", "mean"], color=COLOURS[0], linewidth=1, label="mean, and range of readings"
+    )
+    axes.set_ylim(bottom=min(0.0, float(watts.min())))
+    axes.set_xlabel(f"seconds since the first window (sensor, {energy.how})")
+    axes.set_ylabel("mW")
+    _plain(figure)
+    _legend(figure)
+    return figure
+
+
 CHARTS: dict[str, tuple[str, Callable[[Run], Figure | None]]] = {
     "speed": ("What a token costs", speed),
     "icicle": ("Where a token goes", icicle),
@@ -327,13 +361,14 @@ CHARTS: dict[str, tuple[str, Callable[[Run], Figure | None]]] = {
     "latency": ("Latency of decoded tokens", latency),
     "memory": ("Memory", memory),
 }
+TITLES = {name: title for name, (title, _) in CHARTS.items()} | {"power": "What the board drew"}
 
 
-def draw(run: Run) -> dict[str, dict[str, bytes]]:
+def draw(run: Run, energy: Energy | None) -> dict[str, dict[str, bytes]]:
     """Each chart that this run has something for, as png, svg and, for the page, inline (svg in the
     colour of the text around it)."""
     with _style():
-        figures = {name: make(run) for name, (_, make) in CHARTS.items()}
+        figures = {name: make(run) for name, (_, make) in CHARTS.items()} | {"power": power_track(energy)}
         return {name: _forms(figure) for name, figure in figures.items() if figure is not None}
 
 

@@ -63,16 +63,16 @@ def _default_out(board: str, model: Path) -> Path:
     return Path("results") / f"{datetime.now():%Y-%m-%dT%H%M%S}-{safe}.jsonl"
 
 
-def _print(run: table.Run, form: str) -> None:
+def _print(run: table.Run, energy: power.Energy | None, form: str) -> None:
     match form:
         case "table":
-            report.terminal(run, Console(width=None if sys.stdout.isatty() else 150))
+            report.terminal(run, energy, Console(width=None if sys.stdout.isatty() else 150))
         case "md":
-            print(report.markdown(run), end="")
+            print(report.markdown(run, energy), end="")
         case "csv":
             print(report.csv(run), end="")
         case "json":
-            print(report.as_json(run))
+            print(report.as_json(run, energy))
         case "jsonl":
             with Path(run.path).open("rb") as lines:
                 shutil.copyfileobj(lines, sys.stdout.buffer)
@@ -175,15 +175,15 @@ def collect(
         _collect_matrix(board, model, tuple(options), out, jobs)
         return
     run, path = run_collect(request, out or _default_out(board, request.model), Progress())
-    _print(run, o)
+    energy = power.energy(run)
+    _print(run, energy, o)
     print(f"records in {path}", file=sys.stderr)
-    _judge(run)
+    _judge(run, energy)
 
 
-def _judge(run: table.Run) -> None:
+def _judge(run: table.Run, energy: power.Energy | None) -> None:
     if run.correctness == "WRONG":
         raise RunFailed("the logits differ from those of the unix port: the figures are of a wrong kernel")
-    energy = power.energy(run)
     if energy and energy.findings:
         raise RunFailed(f"the energy is not valid: {'; '.join(energy.findings)}")
 
@@ -196,7 +196,7 @@ def _sweep(request: Request, freq: str, bound: float | None, out: Path | None) -
         file = base.with_name(f"{base.stem}-{mhz}MHz.jsonl")
         run, path = run_collect(replace(request, mhz=mhz), file, Progress())
         print(f"records in {path}", file=sys.stderr)
-        _judge(run)
+        _judge(run, power.energy(run))
         runs.append(run)
     _show_sweep(runs, bound)
 
@@ -236,9 +236,10 @@ def report_(
     beside = supply_of(file)
     if power_csv or beside.exists():
         run.supply = supply.read_csv(power_csv or beside, volts)
-    written = files.write(run, files.Wanted(html, charts, csv, trace, speedscope))
+    energy = power.energy(run)
+    written = files.write(run, energy, files.Wanted(html, charts, csv, trace, speedscope))
     if o or not written:
-        _print(run, o or "table")
+        _print(run, energy, o or "table")
     for path in written:
         print(path, file=sys.stderr if o else sys.stdout)
 
@@ -568,9 +569,9 @@ def demo(
     """Profile the demo model on an emulated Cortex-M4F: the first thing to try."""
     request = Request(board=board, model=DEMO_MODEL, p=(16, 64), n=(32,), d=(0, 64), r=2)
     run, path = run_collect(request, out / f"demo-{Path(board).name}.jsonl", Progress())
-    _print(run, "table")
+    _print(run, None, "table")
     text = path.with_suffix(".md")
-    text.write_text(report.markdown(run), encoding="utf-8")
+    text.write_text(report.markdown(run, None), encoding="utf-8")
     print(f"records in {path}, report in {text}", file=sys.stderr)
     if run.correctness == "WRONG":
         raise RunFailed("the logits differ from those of the unix port: the figures are of a wrong kernel")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from . import attribution, findings
+from . import attribution, findings, power
 from .attribution import PARTS, Attribution
 from .ceilings import Ceilings, ceilings
 from .errors import BadInput, plain
@@ -125,7 +125,7 @@ def gain(why: Explanation, finding: Finding) -> str:
 
 
 def terminal(why: Explanation, console: Console) -> None:
-    for name, text in facts(why.run):
+    for name, text in facts(why.run, None):
         if name in ("model", "weights", "board", "kernels", "INCOMPLETE"):
             console.print(Text.assemble((f"{name:>10}  ", "bold"), text))
     console.print()
@@ -148,7 +148,7 @@ def terminal(why: Explanation, console: Console) -> None:
 def markdown(why: Explanation) -> str:
     run = why.run
     title = f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}: why"
-    parts = [f"# {plain(title)}\n", *(f"- **{n}**: {t}" for n, t in facts(run)), "\n## Findings\n"]
+    parts = [f"# {plain(title)}\n", *(f"- **{n}**: {t}" for n, t in facts(run, power.energy(run))), "\n## Findings\n"]
     for i, finding in enumerate(why.findings, 1):
         parts.append(f"{i}. **{plain(finding.what)}**{' (alarm)' * finding.alarm}  ")
         parts.append(f"   Evidence: {plain(finding.evidence)}.  ")

@@ -9,7 +9,8 @@ from pathlib import Path
 from . import counted, trace
 from .compare import Comparison
 from .errors import BadInput
-from .report import power_table
+from .power import Energy
+from .report import power_tables
 from .table import Run, operators, tests
 
 
@@ -22,7 +23,7 @@ class Wanted:
     speedscope: Path | None
 
 
-def write(run: Run, wanted: Wanted) -> list[Path]:
+def write(run: Run, energy: Energy | None, wanted: Wanted) -> list[Path]:
     """Writes the files that are wanted, and returns their paths. Raises BadInput where one cannot be written,
     or a package for charts is missing."""
     files: dict[Path, bytes] = {}
@@ -30,15 +31,15 @@ def write(run: Run, wanted: Wanted) -> list[Path]:
         with _packages():
             from . import charts, page
         if wanted.html:
-            files[wanted.html] = page.html(run).encode()
+            files[wanted.html] = page.html(run, energy).encode()
         if wanted.charts:
-            for name, forms in charts.draw(run).items():
+            for name, forms in charts.draw(run, energy).items():
                 files |= {wanted.charts / f"{name}.{form}": forms[form] for form in ("png", "svg")}
     if wanted.csv:
         files[wanted.csv / "tests.csv"] = tests(run).to_csv(index=False).encode()
-        energy = power_table(run)
-        if energy:
-            files[wanted.csv / "energy.csv"] = energy[1].to_csv(index=False).encode()
+        names = ("energy.csv", "energy-operators.csv")
+        for name, (_, rows, _) in zip(names, power_tables(run, energy), strict=False):
+            files[wanted.csv / name] = rows.to_csv(index=False).encode()
         for test in run.tests.values():
             if test.costs:
                 name = f"{test.name.replace(' ', '').replace('@', '-')}.csv"
@@ -48,7 +49,7 @@ def write(run: Run, wanted: Wanted) -> list[Path]:
                         counted.operators(run, test.name).to_csv(index=False).encode()
                     )
     if wanted.trace:
-        files[wanted.trace] = trace.chrome(run).encode()
+        files[wanted.trace] = trace.chrome(run, energy).encode()
     if wanted.speedscope:
         files[wanted.speedscope] = trace.speedscope(run).encode()
     for path, data in files.items():

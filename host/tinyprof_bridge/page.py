@@ -6,18 +6,18 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 
 from . import counted, explain
-from .charts import CHARTS, draw, side_by_side
+from .charts import TITLES, draw, side_by_side
 from .compare import Comparison, footnote, parts
 from .errors import BadInput, plain
+from .power import Energy
 from .report import (
-    POWER_COLUMNS,
     Column,
     counted_columns,
     facts,
     main_test,
     number,
     operator_columns,
-    power_table,
+    power_tables,
     test_columns,
 )
 from .table import Run, operators, tests
@@ -65,13 +65,13 @@ def _headline(run: Run) -> list[tuple[str, str, str]]:
     return found
 
 
-def html(run: Run) -> str:
+def html(run: Run, energy: Energy | None) -> str:
     """The page. Every figure stands beside its source."""
     main = main_test(run)
     tables = [_cells("Tests", tests(run), test_columns(run))] if not tests(run).empty else []
-    energy = power_table(run)
-    if energy:
-        tables.append(_cells(energy[0].capitalize(), energy[1], POWER_COLUMNS))
+    joules = [
+        _cells(title[0].upper() + title[1:], frame, columns) for title, frame, columns in power_tables(run, energy)
+    ]
     for test in sorted(run.tests.values(), key=lambda t: t.name != main):
         if test.costs:
             tables.append(_cells(f"Operators in {test.name}", operators(run, test.name), operator_columns(run)))
@@ -79,16 +79,17 @@ def html(run: Run) -> str:
         for what, columns in ({} if frame.empty else counted_columns(run, frame)).items():
             tables.append(_cells(f"{test.name}: {what}", frame, columns))
     findings, why, notes = _why(run)
-    charts = [(CHARTS[name][0], forms["inline"].decode()) for name, forms in draw(run).items()]
+    charts = [(TITLES[name], forms["inline"].decode()) for name, forms in draw(run, energy).items()]
     return _render(
         "page.html.j2",
         title=f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}",
         when=run.host.time if run.host else "",
         run=run,
-        facts=facts(run),
+        facts=facts(run, energy),
         headline=_headline(run),
         charts=charts,
         tables=tables,
+        joules=joules,
         findings=findings,
         why=why,
         notes=notes,

@@ -1,15 +1,16 @@
 """Energy of a run: from readings of a sensor to joules per token, and whether they can be believed."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
-from .align import NotFound, align
+from . import edges
+from .align import Alignment, NotFound, align
 from .schema import Sensor, Window
 from .stats import median_interval
-from .supply import Trace, joules
+from .supply import Array, Trace, joules
 from .table import Run
 
 # MLPerf Tiny's rules: so many repetitions, or so many seconds
@@ -20,7 +21,10 @@ LEAST_CONVERSIONS = 100  # of an accumulator
 GREATEST_DRIFT = 0.02  # of the supply, from the first window to the last
 GREATEST_IDLE_DRIFT = 0.1
 GREATEST_SKEW = 0.01  # of the clock of windows against the counter
+GREATEST_OFF = 0.02  # of the shortest window, that its edges may be off
+EDGES = 0.78  # conversions that both edges together are off in 19 of 20 windows, where each is off by up to a half
 IDLE = "idle"
+OPERATOR = "operator"  # one record of the plan, the window's rep, so many times as the window has tokens
 
 
 @dataclass
@@ -39,13 +43,14 @@ class Measured:
 @dataclass
 class Energy:
     """All windows of a run. how: where the joules come from, for people; findings: what stands against them;
-    alignment: seconds by which the sensor's clock may be off the board's."""
+    alignment: seconds by which the sensor's clock may be off the board's; aligned_by: what tells so."""
 
     how: str
     windows: list[Measured]
     findings: list[str] = field(default_factory=list)
     trace: Trace | None = None
     alignment: float | None = None
+    aligned_by: str = ""
 
     @property
     def idle(self) -> float:
@@ -64,22 +69,30 @@ def elsewhere(run: Run, trace: Trace) -> Energy:
     """The energy of a run in the trace of a sensor elsewhere."""
     result = Energy(f"{trace.name} at {trace.rate:,.0f} Hz", [])
     try:
-        found = align(trace, run.markers)
+        found = _aligned(run, trace)
     except NotFound as error:
         result.findings = [str(error)]
         return result
-    result.alignment = found.error
+    result.alignment, result.aligned_by = found.error, found.by
     result.windows = [measure(trace, w, found.at(w.begin * 1e-6), found.scale) for w in run.windows]
     result.trace = Trace((trace.t - found.offset) / found.scale, trace.a, trace.v, trace.saturated, trace.name)
     if abs(found.scale - 1) > GREATEST_SKEW:
         result.findings.append(f"the sensor's clock is {100 * (found.scale - 1):.1f} % off the board's")
     shortest = min((m.seconds for m in result.windows), default=math.inf)
-    if found.error > 0.02 * shortest:
+    if found.error > GREATEST_OFF * shortest:
         result.findings.append(
             f"the alignment may be {found.error * 1e3:.2g} ms off, and windows are {shortest * 1e3:.2g} ms short"
         )
     result.findings += check(run, result)
     return result
+
+
+def _aligned(run: Run, trace: Trace) -> Alignment:
+    """By the edges of a pin where one is wired, else by the markers."""
+    try:
+        return edges.align(trace, run.windows)
+    except NotFound:
+        return align(trace, run.markers)
 
 
 def on_board(run: Run) -> Energy | None:
@@ -91,9 +104,10 @@ def on_board(run: Run) -> Energy | None:
         how = f"{s.name}'s accumulator"
         energy = Energy(how, [_accumulated(w) for w in run.windows if w.energy_nj is not None])
     else:
-        how = f"{s.name} at {s.rate_hz} Hz"
-        parts = {(w.test, w.rep): _trace(run, s, w) for w in run.windows}
-        energy = Energy(how, [measure(parts[w.test, w.rep], w, 0.0) for w in run.windows])
+        reached = [w.rate_hz for w in run.windows if w.rate_hz]
+        how = f"{s.name} at {round(np.median(reached)) if reached else s.rate_hz:,} Hz"
+        parts = _traces(run, s)
+        energy = Energy(how, [measure(parts[w.test, w.rep], w, 0.0, asleep_around=True) for w in run.windows])
         whole = [(w.begin * 1e-6, parts[w.test, w.rep]) for w in run.windows if len(parts[w.test, w.rep].t)]
         if whole:
             energy.trace = Trace(
@@ -105,14 +119,36 @@ def on_board(run: Run) -> Energy | None:
     return energy
 
 
-def _trace(run: Run, s: Sensor, window: Window) -> Trace:
-    """The readings of a window; t = 0 is its begin. A reading is of the past: the last conversion that had ended."""
-    rows = sorted(run.readings.get((window.test, window.rep), []), key=lambda r: r.at)
-    t = np.array([x for r in rows for x in r.t], dtype=float) * 1e-6 - s.conversion_us * 1e-6
-    i = np.array([x for r in rows for x in r.i], dtype=float)
-    v = np.array([x for r in rows for x in r.v], dtype=float)
-    saturated = int((abs(i) >= s.full_scale).sum())
-    return Trace(t, i * s.shunt_pv / s.shunt_uohm * 1e-6, v * s.bus_pv * 1e-12, saturated)
+def _traces(run: Run, s: Sensor) -> dict[tuple[str, int], Trace]:
+    """The readings of each window, each in the middle of its conversion; t = 0 is the window's begin."""
+    found = {}
+    for w in run.windows:
+        rows = sorted(run.readings.get((w.test, w.rep), []), key=lambda r: r.at)
+        # of the first of those that are told of nobody knows since when it waited
+        t, i, v = (np.array([x for r in rows for x in getattr(r, name)], dtype=float) for name in "tiv")
+        old = 0 if s.timing == "free" else 1
+        saturated = int((abs(i) >= s.full_scale).sum())
+        found[w.test, w.rep] = Trace(
+            t[old:] * 1e-6, i[old:] * s.shunt_pv / s.shunt_uohm * 1e-6, v[old:] * s.bus_pv * 1e-12, saturated
+        )
+    lag = s.conversion_us * 1e-6  # free: it ended up to one conversion ago, and began one before
+    if s.timing != "free":
+        cycle = _cycle([trace.t for trace in found.values()])
+        lag = cycle / 2 if s.timing == "alert" else 0.925 * cycle
+        for key, trace in found.items():
+            k = np.arange(len(trace.t))
+            found[key] = replace(trace, t=trace.t.mean() + cycle * (k - k.mean()) if len(k) else trace.t)
+    return {key: replace(trace, t=trace.t - lag) for key, trace in found.items()}
+
+
+def _cycle(windows: list[Array]) -> float:
+    """Seconds of a conversion by the board's clock: those of a window followed one another, seen late by turns."""
+    up, down = 0.0, 0.0
+    for t in windows:
+        k = np.arange(len(t)) - (len(t) - 1) / 2
+        up += float(k @ t)
+        down += float(k @ k)
+    return up / down if down else 0.0
 
 
 def _accumulated(window: Window) -> Measured:
@@ -120,17 +156,33 @@ def _accumulated(window: Window) -> Measured:
     return Measured(window, seconds, (window.energy_nj or 0) * 1e-9, window.readings or 0, math.nan, math.nan)
 
 
-def measure(trace: Trace, window: Window, begin: float, scale: float = 1.0) -> Measured:
-    """A window that begins at so many seconds of a trace; scale: seconds of the trace in one of the board."""
+def measure(trace: Trace, window: Window, begin: float, scale: float = 1.0, asleep_around: bool = False) -> Measured:
+    """A window that begins at so many seconds of a trace; scale: seconds of the trace in one of the board;
+    asleep_around: whether the board sleeps for some readings before and behind it."""
     seconds = (window.end - window.begin) * 1e-6
     end = begin + seconds * scale
     if not len(trace.t) or trace.t[0] > begin or trace.t[-1] < end:
         return Measured(window, seconds, math.nan, 0, math.nan, math.nan, trace.saturated)
     part = trace.between(begin, end)
-    spent = joules(trace, begin, end) / scale
+    spent = (_between_sleeps if asleep_around else joules)(trace, begin, end) / scale
     return Measured(
         window, seconds, spent, len(part.t) - 2, float(part.watts.max()), float(part.v.mean()), trace.saturated
     )
+
+
+def _between_sleeps(trace: Trace, begin: float, end: float) -> float:
+    """Joules of a window: all that flowed from one sleep to the other, less what the sleep took of that. Readings
+    across an edge are means of both sides; so nothing is lost there."""
+    t, watts = trace.t, trace.watts
+    step = float(np.median(np.diff(t)))
+    before, behind = t < begin - step, t > end + step
+    if not before.any() or not behind.any():
+        return joules(trace, begin, end)
+    first, last = int(before.sum()), len(t) - int(behind.sum())
+    edges = (t[1:] + t[:-1]) / 2  # a reading stands for the time until halfway to its neighbours
+    whole = float(np.diff(edges[first - 1 : last]) @ watts[first:last])
+    asleep = watts[before].mean() * (begin - edges[first - 1]) + watts[behind].mean() * (edges[last - 1] - end)
+    return whole - float(asleep)
 
 
 def _of_sensor(run: Run, s: Sensor, energy: Energy) -> list[str]:
@@ -150,6 +202,12 @@ def _of_sensor(run: Run, s: Sensor, energy: Energy) -> list[str]:
         if short:
             found.append(f"{short[0]} is shorter than {LEAST_CONVERSIONS} conversions of {s.conversion_us} us")
         return found
+    shortest = min((w.end - w.begin for w in windows), default=0)
+    if s.timing == "free" and EDGES * s.conversion_us > GREATEST_OFF * shortest:
+        found.append(
+            f"the edges of windows may be {EDGES * s.conversion_us * 1e-3:.2g} ms off, and windows are"
+            f" {shortest * 1e-3:.2g} ms short: longer tests, 500 readings a second, or the sensor's ALERT pin"
+        )
     raw = {(i, v) for rows in run.readings.values() for r in rows for i, v in zip(r.i, r.v, strict=True)}
     busy = len({w.test for w in windows}) > 1
     if len(raw) == 1 and busy:
@@ -179,7 +237,7 @@ def check(run: Run, energy: Energy) -> list[str]:
     few = {m.window.test: m.readings for m in sampled if m.readings < LEAST_READINGS}
     for test, count in few.items():
         found.append(f"too few readings: {count} in a window of {test}, {LEAST_READINGS} are the least")
-    for test in dict.fromkeys(m.window.test for m in windows if m.window.test != IDLE):
+    for test in _tests(energy):
         own = [m for m in windows if m.window.test == test]
         seconds = sum(m.seconds for m in own)
         if len(own) < LEAST_WINDOWS and seconds < LEAST_SECONDS:
@@ -203,11 +261,15 @@ def check(run: Run, energy: Energy) -> list[str]:
     return found
 
 
+def _tests(energy: Energy) -> list[str]:
+    return list(dict.fromkeys(m.window.test for m in energy.windows if m.window.test not in (IDLE, OPERATOR)))
+
+
 def figures(run: Run, energy: Energy) -> pd.DataFrame:
     """One row a test: medians over its windows. Joules a token as drawn and less what idling would have taken,
     tokens a joule, mean and peak watts, energy-delay product in joule seconds a token squared."""
     rows = []
-    for test in dict.fromkeys(m.window.test for m in energy.windows if m.window.test != IDLE):
+    for test in _tests(energy):
         own = [m for m in energy.windows if m.window.test == test and m.joules > 0]
         if not own:
             continue

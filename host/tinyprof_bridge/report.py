@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import counted, power
+from . import counted, operator_energy, power
 from .counters import CLASSES, RANGES
 from .errors import plain
+from .power import Energy
 from .table import Run, events, operators, perplexity, profiler_overhead, tests
 
 FORMATS = ("table", "md", "csv", "json")
@@ -107,6 +108,15 @@ POWER_COLUMNS = [
 ]
 
 
+OPERATOR_POWER_COLUMNS = [
+    Column("operator", "role", plain),
+    Column("energy/token", "joules", _scaled("J")),
+    Column("of a token's", "share", _percent),
+    Column("mean", "watts", _scaled("W")),
+    Column("found by", "how", plain),
+]
+
+
 SWEEP_COLUMNS = [
     Column("test", "test", plain),
     Column("MHz", "mhz", number),
@@ -116,23 +126,31 @@ SWEEP_COLUMNS = [
 ]
 
 
-def _power_facts(run: Run) -> list[tuple[str, str]]:
-    energy = power.energy(run)
+def _power_facts(energy: Energy | None) -> list[tuple[str, str]]:
     if energy is None:
         return []
     idle = "not measured" if math.isnan(energy.idle) else _scaled("W")(energy.idle)
     aligned = ""
     if energy.alignment is not None:
-        aligned = f"; aligned by markers within {_scaled('s')(energy.alignment)}"
+        aligned = f"; aligned by {energy.aligned_by} within {_scaled('s')(energy.alignment)}"
     lines = [("power", f"{energy.how}; idle {idle}{aligned}")]
     return lines + [("POWER NOT VALID", finding) for finding in energy.findings]
 
 
-def power_table(run: Run) -> tuple[str, pd.DataFrame] | None:
-    """(title, rows) of energy, None for a run without."""
-    energy = power.energy(run)
+def power_tables(run: Run, energy: Energy | None) -> list[tuple[str, pd.DataFrame, list[Column]]]:
+    """(title, rows, columns) of energy by test and by operator; none for a run without."""
     frame = power.figures(run, energy) if energy else pd.DataFrame()
-    return None if energy is None or frame.empty else (f"energy (sensor, {energy.how})", frame)
+    if energy is None or frame.empty:
+        return []
+    tables = [(f"energy (sensor, {energy.how})", frame, POWER_COLUMNS)]
+    frame = operator_energy.operators(run, energy)
+    if not frame.empty:
+        test = operator_energy.main_test(run)
+        name = test.name if test else ""
+        whole = _percent(float(frame["share"].sum()))
+        title = f"energy of operators in {name} (sensor): together {whole} of a token's"
+        tables.append((title, frame, OPERATOR_POWER_COLUMNS))
+    return tables
 
 
 def events_table(run: Run) -> tuple[str, pd.DataFrame, list[Column]] | None:
@@ -192,7 +210,7 @@ def main_test(run: Run) -> str | None:
     return next((t.name for t in run.tests.values() if t.costs), None)
 
 
-def facts(run: Run) -> list[tuple[str, str]]:
+def facts(run: Run, energy: Energy | None) -> list[tuple[str, str]]:
     """What decides the result, as (name, text) lines."""
     lines: list[tuple[str, str]] = []
     if run.model:
@@ -253,7 +271,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
     overhead = profiler_overhead(run)
     if overhead:
         lines.append(("profiler", f"{overhead[0]:,.0f} {run.unit}/token, {100 * overhead[1]:.3f} % of a token"))
-    lines += _power_facts(run)
+    lines += _power_facts(energy)
     if not run.complete:
         lines.append(("INCOMPLETE", f"{run.losses}: not for comparison"))
     if run.source == "emulated-icount":
@@ -261,11 +279,11 @@ def facts(run: Run) -> list[tuple[str, str]]:
     return [(name, plain(text)) for name, text in lines]
 
 
-def terminal(run: Run, console: Console) -> None:
+def terminal(run: Run, energy: Energy | None, console: Console) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(justify="right", style="bold")
     grid.add_column()
-    for name, text in facts(run):
+    for name, text in facts(run, energy):
         alarming = name in ("INCOMPLETE", "POWER NOT VALID") or "NOT the bits" in text
         grid.add_row(name, Text(text), style="bold red" if alarming else "")
     console.print(grid)
@@ -274,9 +292,8 @@ def terminal(run: Run, console: Console) -> None:
         console.print("no test finished")
         return
     console.print(rich_table(frame, test_columns(run), f"tests ({run.source})", console.width))
-    energy = power_table(run)
-    if energy:
-        console.print(rich_table(energy[1], POWER_COLUMNS, energy[0], console.width))
+    for title, rows, columns in power_tables(run, energy):
+        console.print(rich_table(rows, columns, title, console.width))
     counted_events = events_table(run)
     if counted_events:
         console.print(rich_table(counted_events[1], counted_events[2], counted_events[0], console.width))
@@ -303,13 +320,12 @@ def rich_table(frame: pd.DataFrame, columns: list[Column], title: str, width: in
     return table
 
 
-def markdown(run: Run) -> str:
+def markdown(run: Run, energy: Energy | None) -> str:
     title = f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}"
-    parts = [f"# {plain(title)}\n", "\n".join(f"- **{n}**: {t}" for n, t in facts(run))]
+    parts = [f"# {plain(title)}\n", "\n".join(f"- **{n}**: {t}" for n, t in facts(run, energy))]
     parts += [f"\n## Tests ({run.source})\n", markdown_table(tests(run), test_columns(run))]
-    energy = power_table(run)
-    if energy:
-        parts += [f"\n## {plain(energy[0]).capitalize()}\n", markdown_table(energy[1], POWER_COLUMNS)]
+    for title, rows, columns in power_tables(run, energy):
+        parts += [f"\n## {plain(title[0].upper() + title[1:])}\n", markdown_table(rows, columns)]
     counted_events = events_table(run)
     if counted_events:
         parts += [f"\n## {counted_events[0].capitalize()}\n", markdown_table(counted_events[1], counted_events[2])]
@@ -347,14 +363,13 @@ def csv(run: Run) -> str:
     return str(frame.to_csv(index=False))
 
 
-def as_json(run: Run) -> str:
+def as_json(run: Run, energy: Energy | None) -> str:
     """Everything: provenance records as they came, tests, operators of every test."""
 
     def rows(frame: pd.DataFrame) -> list[dict[str, object]]:
         table: list[dict[str, object]] = json.loads(frame.to_json(orient="records"))
         return table
 
-    energy = power.energy(run)
     whole = {
         "complete": run.complete,
         "source": run.source,
@@ -378,7 +393,9 @@ def as_json(run: Run) -> str:
             "findings": energy.findings,
             "idle_watts": None if math.isnan(energy.idle) else energy.idle,
             "alignment_error_s": energy.alignment,
+            "aligned_by": energy.aligned_by,
             "tests": rows(power.figures(run, energy)),
+            "operators": rows(operator_energy.operators(run, energy)),
         },
         "cold": [cold.model_dump() for cold in run.cold],
         "tests": rows(tests(run)),

@@ -189,7 +189,8 @@ class Overhead(Record):
 
 class Sensor(Record):
     """What reads the board's supply. amperes = i * shunt_pv / shunt_uohm / 1e6, volts = v * bus_pv / 1e12 of the
-    counts i and v in power records; each is the mean over conversion_us before it was read, or less."""
+    counts i and v in power records; each is the mean over one conversion. timing: which one. free: the last that
+    had ended when it was read; poll: each, asked for; alert: each, told by the sensor's pin when it ended."""
 
     kind: Literal["sensor"]
     source: Literal["sensor"]
@@ -201,6 +202,7 @@ class Sensor(Record):
     bus_pv: Annotated[int, Field(ge=1)]
     full_scale: Annotated[int, Field(ge=1)]
     conversion_us: Count
+    timing: Literal["free", "poll", "alert"] = "free"
 
 
 class Marker(Record):
@@ -215,7 +217,8 @@ class Marker(Record):
 
 
 class Window(Record):
-    """One repetition under a sensor; begin, end in us since the first window or marker."""
+    """One repetition of a test under a sensor; of 'idle'; or of 'operator': record rep of the plan, tokens times.
+    begin, end in us since the first window or marker; rate_hz: what readings reached."""
 
     kind: Literal["window"]
     test: str
@@ -225,6 +228,7 @@ class Window(Record):
     end: Count
     units: Count | None = None
     readings: Count | None = None
+    rate_hz: Count | None = None
     lost: Count = 0
     errors: Count = 0
     overflow: bool = False

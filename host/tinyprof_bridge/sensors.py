@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .errors import BadInput, RunFailed
-from .supply import Trace
+from .supply import Array, Pin, Trace, edges, levels
 
 ON_BOARD = ("ina219", "ina226", "ina228")
 AT_HOST = ("ppk2", "joulescope", "ina219-usb")
@@ -35,7 +35,13 @@ def _micro(text: str) -> int:
 
 
 # what is said -> (argument of the device's open_meter, how it is read)
-_WINDOWS = {"reps": ("reps", _whole), "warmup": ("warmup", _whole), "idle": ("idle_ms", _milli)}
+_WINDOWS = {
+    "pin": ("pin", _whole),
+    "reps": ("reps", _whole),
+    "warmup": ("warmup", _whole),
+    "idle": ("idle_ms", _milli),
+    "operator": ("operator_ms", _milli),
+}
 _CHIP = {
     "id": ("id", _whole),
     "scl": ("scl", _whole),
@@ -46,6 +52,7 @@ _CHIP = {
     "max": ("max_ma", _milli),
     "rate": ("rate", _whole),
     "ring": ("ring", _whole),
+    "alert": ("alert", _whole),
     "quiet": ("quiet", lambda text: text not in ("", "0", "no")),
 }
 _HOST: dict[str, dict[str, Any]] = {
@@ -163,6 +170,7 @@ class Ppk2(_Polled):
         self._api = _package("ppk2_api.ppk2_api", "ppk2").PPK2_API
         self._port, self._volts, self._mode = port, volts, mode
         self._parts: list[np.ndarray[Any, np.dtype[np.float64]]] = []
+        self._bits: list[np.ndarray[Any, np.dtype[np.uint8]]] = []  # of the logic port
         self._rest = b""
 
     def start(self) -> None:
@@ -187,15 +195,19 @@ class Ppk2(_Polled):
         whole = len(data) & ~3  # the package loses its place where a read ends within the first reading
         self._rest = data[whole:]
         if whole:
-            found = self._kit.get_samples(data[:whole])
-            self._parts.append(np.asarray(found[0] if isinstance(found, tuple) else found, dtype=float))
+            amperes, bits = self._kit.get_samples(data[:whole])
+            self._parts.append(np.asarray(amperes, dtype=float))
+            self._bits.append(np.asarray(bits, dtype=np.uint8))
         time.sleep(0.002)
 
     def stop(self) -> Trace:
         self._join()
         self._kit.stop_measuring()
         amperes = np.concatenate([np.empty(0), *self._parts]) * 1e-6
-        return _means(amperes, np.full(len(amperes), self._volts), _PPK2_HZ, "PPK2")
+        bits = np.concatenate([np.empty(0, dtype=np.uint8), *self._bits])
+        t = (np.arange(len(bits)) + 0.5) / _PPK2_HZ
+        pins = tuple(pin for k in range(8) if len((pin := edges(f"D{k}", t, (bits >> k & 1) == 1)).t))
+        return _means(amperes, np.full(len(amperes), self._volts), _PPK2_HZ, "PPK2", pins)
 
 
 class Joulescope:
@@ -267,17 +279,22 @@ class Ina219Usb(_Polled):
 _SOURCES: dict[str, Any] = {"ppk2": Ppk2, "joulescope": Joulescope, "ina219-usb": Ina219Usb}
 
 
-def _means(amperes: Any, volts: Any, hz: int, name: str) -> Trace:
+def _means(amperes: Array, volts: Array, hz: int, name: str, pins: tuple[Pin, ...] = ()) -> Trace:
     """A trace of _KEEP_HZ; readings that were lost on the way (nan) are left out."""
     step = max(hz // _KEEP_HZ, 1)
     whole = len(amperes) // step * step
     t = (np.arange(whole // step) + 0.5) * step / hz
     a, v = (np.asarray(x[:whole], dtype=float).reshape(-1, step).mean(axis=1) for x in (amperes, volts))
     good = ~np.isnan(a * v)
-    return Trace(t[good], a[good], v[good], name=name)
+    return Trace(t[good], a[good], v[good], name=name, pins=pins)
 
 
 def write_csv(trace: Trace) -> bytes:
     """As supply.read_csv reads it."""
-    rows = (f"{t:.6f},{a:.9g},{v:.6g}\n" for t, a, v in zip(trace.t, trace.a, trace.v, strict=True))
-    return ("time (s),current (A),voltage (V)\n" + "".join(rows)).encode()
+    head = ",".join(["time (s)", "current (A)", "voltage (V)", *(pin.name for pin in trace.pins)])
+    high = np.column_stack([np.empty((len(trace.t), 0), int), *(levels(pin, trace.t) for pin in trace.pins)])
+    rows = (
+        f"{t:.6f},{a:.9g},{v:.6g}{''.join(f',{h}' for h in row)}\n"
+        for t, a, v, row in zip(trace.t, trace.a, trace.v, high, strict=True)
+    )
+    return (head + "\n" + "".join(rows)).encode()

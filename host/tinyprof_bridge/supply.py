@@ -17,6 +17,8 @@ _UNITS = {
     "current": {"A": 1.0, "mA": 1e-3, "uA": 1e-6, "µA": 1e-6, "nA": 1e-9},
     "voltage": {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "µV": 1e-6},
 }
+# digital inputs, one a column or all in one as a row of bits: D0, D0-D7, gpi0, Main GPI1, current_lsb
+_DIGITAL = re.compile(r"^D(\d+)(?:-D?(\d+))?$|gpi|_lsb$|digital", re.I)
 _NAMES = {
     "time": re.compile(r"time|^t$|second", re.I),
     "current": re.compile(r"current|amp|^i$", re.I),
@@ -27,14 +29,25 @@ _UNIT = re.compile(r"[(\[]\s*([a-zA-Zµ]{1,2})\s*[)\]]\s*$|_([a-zA-Zµ]{1,2})$")
 
 
 @dataclass(frozen=True)
+class Pin:
+    """The edges of a digital input of a sensor: seconds, and whether it rose."""
+
+    name: str
+    t: Array
+    up: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Trace:
-    """A sensor's view of a supply: seconds, amperes, volts; saturated: readings at the sensor's end."""
+    """A sensor's view of a supply: seconds, amperes, volts; saturated: readings at the sensor's end; pins: those that
+    changed."""
 
     t: Array
     a: Array
     v: Array
     saturated: int = 0
     name: str = ""
+    pins: tuple[Pin, ...] = ()
 
     @property
     def watts(self) -> Array:
@@ -86,14 +99,16 @@ def read_csv(path: Path, volts: float | None = None) -> Trace:
     headings = _cells(lines[data - 1][1], separator) if data else []
     width = len(_cells(first, separator))
     columns = _columns(headings, width, path)
+    digital = {i: h for i, h in enumerate(headings[:width]) if _DIGITAL.search(h)}
     try:
         frame = pd.read_csv(
             path, sep=separator, header=None, skiprows=lines[data][0], decimal=decimal, comment="#",
-            usecols=[i for i, _ in columns.values()], dtype=float, encoding_errors="replace",
+            usecols=sorted({*(i for i, _ in columns.values()), *digital}), encoding_errors="replace",
+            dtype={i: "category" if i in digital else float for i in range(width)},
         )  # fmt: skip
     except (ValueError, pd.errors.ParserError) as error:
         raise BadInput(f"{path}: {str(error).splitlines()[0]}") from None
-    frame = frame.dropna()
+    frame = frame.dropna(subset=[i for i, _ in columns.values()])
     found = {name: frame[i].to_numpy(dtype=float) * scale for name, (i, scale) in columns.items()}
     if "voltage" not in found:
         if volts is None:
@@ -101,7 +116,37 @@ def read_csv(path: Path, volts: float | None = None) -> Trace:
         found["voltage"] = np.full(len(frame), volts)
     if len(frame) < 2 or not (np.diff(found["time"]) > 0).all():
         raise BadInput(f"{path}: time does not run forward in it")
-    return Trace(found["time"], found["current"], found["voltage"], name=path.name)
+    t = found["time"]
+    pins = tuple(pin for i, name in digital.items() for pin in _pins(name, t, frame[i]))
+    return Trace(t, found["current"], found["voltage"], name=path.name, pins=pins)
+
+
+def edges(name: str, t: Array, high: NDArray[np.bool_]) -> Pin:
+    """Of an input that was high at these times: halfway to where it was not."""
+    at = np.flatnonzero(high[1:] != high[:-1])
+    return Pin(name, (t[at] + t[at + 1]) / 2, high[at + 1])
+
+
+def levels(pin: Pin, t: Array) -> NDArray[np.bool_]:
+    """Whether an input was high at these times."""
+    if not len(pin.t):
+        return np.zeros(len(t), dtype=bool)
+    behind = np.searchsorted(pin.t, t, "right")
+    high: NDArray[np.bool_] = np.where(behind > 0, pin.up[behind - 1], ~pin.up[0])
+    return high
+
+
+def _pins(name: str, t: Array, column: "pd.Series[str]") -> list[Pin]:
+    """The inputs in a column that changed. A level is a number, or several digits, one an input."""
+    texts, codes = [str(c) for c in column.cat.categories], column.cat.codes.to_numpy()
+    several = _DIGITAL.search(name)
+    if several and several[2]:
+        width = int(several[2]) - int(several[1]) + 1
+        high = {f"{name}[{k}]": [text.zfill(width)[k] == "1" for text in texts] for k in range(width)}
+    else:
+        high = {name: [text.strip().lower() not in ("0", "0.0", "false", "") for text in texts]}
+    found = (edges(n, t, np.array([*values, False])[codes]) for n, values in high.items())
+    return [pin for pin in found if len(pin.t)]
 
 
 def _cells(line: str, separator: str) -> list[str]:

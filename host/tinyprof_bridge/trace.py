@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from . import power
+from . import operator_energy
+from .power import OPERATOR, Energy
 from .table import Run, Test
 
 _READINGS = 100_000  # of a power track at most, so that a viewer can open it
@@ -35,7 +36,7 @@ def _mean(run: Run, test: Test) -> list[tuple[str, str, float]]:
     return [(_layer(op.layer), op.role, test.costs.get(op.i, 0) / per) for op in run.ops]
 
 
-def chrome(run: Run) -> str:
+def chrome(run: Run, energy: Energy | None) -> str:
     """https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU: complete events ("X"),
     ts and dur in microseconds."""
     events: list[dict[str, Any]] = []
@@ -58,26 +59,35 @@ def chrome(run: Run) -> str:
             name = f"token {i}" if test.phase == "decode" else f"{test.tokens} tokens"
             events.append(_event(name, at * scale, (at + units) * scale, process, 2, {run.unit: units}))
             at += units
-    events += _power(run, len(run.tests) + 1)
+    events += _power(run, energy, len(run.tests) + 1)
     events.sort(key=lambda e: (e.get("ts", -1), -e.get("dur", 0)))
     about = {"unit": run.unit, "source": run.source, "microseconds drawn for a unit": scale}
     return json.dumps({"traceEvents": events, "displayTimeUnit": "ns", "otherData": about})
 
 
-def _power(run: Run, process: int) -> list[dict[str, Any]]:
+def _power(run: Run, energy: Energy | None, process: int) -> list[dict[str, Any]]:
     """The windows of a sensor in their own time, microseconds of the board, and under them its readings as counters."""
-    energy = power.energy(run)
     if energy is None or not energy.windows:
         return []
     events = [_name("process_name", f"power (sensor, {energy.how})", process)]
     events.append(_name("thread_name", "windows", process, 1))
+    found = operator_energy.operators(run, energy)
+    main = operator_energy.main_test(run)
+    joules = {
+        str(row["role"]): {"joules a token": row["joules"], "watts": row["watts"], "found by": row["how"]}
+        for _, row in found.iterrows()
+        if row["how"]
+    }
     events.append(_name("thread_name", "operators of a mean token, by shares of the runs that were timed", process, 2))
     for m in energy.windows:
         w = m.window
         about = {"joules": m.joules if m.joules == m.joules else None, "tokens": w.tokens}
-        events.append(_event(f"{w.test} #{w.rep}", w.begin, w.end, process, 1, about))
+        alone = w.test == OPERATOR and w.rep < len(run.ops)
+        name = f"{run.ops[w.rep].role} × {w.tokens:,}" if alone else f"{w.test} #{w.rep}"
+        events.append(_event(name, w.begin, w.end, process, 1, about))
         if w.rep == 0 and w.test in run.tests:
-            events += _under(run, run.tests[w.test], w.begin, w.end, process)
+            known = joules if main and w.test == main.name else {}
+            events += _under(run, run.tests[w.test], w.begin, w.end, process, known)
     if energy.trace is not None:
         part = energy.trace
         seen = (part.t >= 0) & (part.t * 1e6 <= max(m.window.end for m in energy.windows) + 1e5)
@@ -92,8 +102,11 @@ def _power(run: Run, process: int) -> list[dict[str, Any]]:
     return events
 
 
-def _under(run: Run, test: Test, begin: int, end: int, process: int) -> list[dict[str, Any]]:
-    """Where operators lie in a window if all its tokens are alike; nothing of the sensor is in that."""
+def _under(
+    run: Run, test: Test, begin: int, end: int, process: int, known: dict[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Where operators lie in a window if all its tokens are alike; nothing of the sensor is in that. known: of roles,
+    what it says of their energy."""
     parts = _mean(run, test)
     whole = sum(units for _, _, units in parts)
     tokens = test.tokens if test.phase == "decode" else 1
@@ -104,7 +117,7 @@ def _under(run: Run, test: Test, begin: int, end: int, process: int) -> list[dic
     for token in range(min(tokens, _TOKENS)):
         at = begin + token * length
         for _, role, units in parts:
-            events.append(_event(role, at, at + units / whole * length, process, 2, {}))
+            events.append(_event(role, at, at + units / whole * length, process, 2, known.get(role, {})))
             at += units / whole * length
     return events
 
