@@ -32,7 +32,7 @@ test: setup modules
 	-@$(BUILD_PY) tools xtensa
 	-@$(MAKE) --no-print-directory rp2040
 	@SANITIZE=1 $(BUILD_PY) boards unix unix-fixed
-	$(VENV)/python -m pytest -n auto
+	OPENBLAS_NUM_THREADS=1 $(VENV)/python -m pytest -n auto --dist worksteal
 
 # The release before the current one, built beside it, must give the same logits.
 versions: setup modules

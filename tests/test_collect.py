@@ -146,7 +146,9 @@ def test_generate_at_the_repl():
 
 def test_counter_at_the_repl():
     with board("m4") as b:
-        assert b.run("from tinyprof import counters\ncounters.info()").startswith("fpgaio: emulated-icount, in instr")
+        assert b.run("from tinyprof import counters\ncounters.info()").startswith(
+            "fpgaio: emulated-icount, in use\n  a step is 1 instr;"
+        )
 
 
 def test_prefill_alone(model, tmp_path):

@@ -50,11 +50,11 @@ def test_events_of_operators_are_those_of_the_boards_counter(counted):
 
 def test_a_report_shows_events_and_the_cold_start(counted):
     run, path = counted
-    text = report.markdown(run)
+    text = report.markdown(run, None)
     assert "Events per token (emulated-icount)" in text and "| instr | mhpm |" in text
     assert "after loading, then" in text
     assert [c.after for c in run.cold] == ["load"] and len(run.cold[0].warm) == 2
-    whole = report.as_json(table.load(path))
+    whole = report.as_json(table.load(path), None)
     assert '"event": "instr"' in whole.replace('":"', '": "') and '"after": "load"' in whole
 
 

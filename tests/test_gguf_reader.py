@@ -81,8 +81,8 @@ def key(name, value):
     [
         (b"GGUF\x03", b"GGUX\x03", "not a GGUF file"),
         (b"GGUF\x03", b"GGUF\x02", "GGUF version 2 is not supported"),
-        (b"\x05\x00\x00\x00\x00\x00\x00\x00llama", b"\x05\x00\x00\x00\x00\x00\x00\x00gemma",
-         "general.architecture 'gemma' is not supported"),
+        (b"\x05\x00\x00\x00\x00\x00\x00\x00llama", b"\x05\x00\x00\x00\x00\x00\x00\x00bloom",
+         "general.architecture 'bloom' is not supported"),
         (key("llama.block_count", 2), key("llama.block_count", 3), "tensor blk.2.attn_q.weight is missing"),
         (key("llama.block_count", 2), key("llama.block_count", 1), "tensor blk.1.attn_k.weight is not supported"),
         (key("llama.attention.head_count", 4), key("llama.attention.head_count", 5), "does not divide"),

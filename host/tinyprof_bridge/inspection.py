@@ -19,7 +19,7 @@ from .source import SLAB, sha256
 
 FORMATS = ("table", "json")
 # Heap of package, model and a measured run beside arena, KV cache and plan; tests hold it against boards.
-HEAP_BASE, HEAP_RECORD = 26_000, 88
+HEAP_BASE, HEAP_RECORD = 26_500, 88
 HEADER = 16384  # bytes of a streamed file that are first tried as its header
 _NAMES = {type_.id: name for name, type_ in quants.TYPES.items()}
 

@@ -19,7 +19,7 @@ from . import deploy, quants
 FLOAT, FIXED = "float", "fixed"
 BLOCK = 32
 # Bytes of a block's activations by type; what a type lacks is as the portable kernels have it.
-_ARMV7EM = {"Q4_0": 72, "Q8_0": 72, "TP3": 72, "TP2": 76, "TPT": 76, "Q4_K": 532 / 8, "Q6_K": 548 / 8}
+_ARMV7EM = {"Q4_0": 72, "Q8_0": 72, "TP3": 72, "TP2": 76, "TPT": 76, "Q4_K": 536 / 8, "Q6_K": 548 / 8}
 _SCALAR = {"Q4_0": 72, "Q4_K": 580 / 8, "Q6_K": 580 / 8, "TP3": 72}
 VARIANTS: dict[str, tuple[str, dict[str, float]]] = {
     "portable": (FLOAT, {}),
