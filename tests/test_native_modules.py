@@ -24,7 +24,6 @@ from tinyprof.measure import check
 print(hasattr(_tinyprof, "__file__"), _tinyprof.build()[1], check(tinyprof.load({!r}, context=32))[0])
 """
 CODE_LIMIT = 24 * 1024
-LIMITS = {"xtensa": 25 * 1024}
 
 
 def said(link, path):
@@ -61,7 +60,7 @@ def test_stock_unix_gives_the_golden_logits(golden, tmp_path):
 def test_size(arch):
     if arch == "xtensa" and not (deploy.package_folder() / "modules/xtensa.mpy").exists():
         pytest.skip("the native module for xtensa is not built: build.py tools xtensa, then make modules")
-    assert len(deploy.native_module(arch)["_tinyprof.mpy"]) <= LIMITS.get(arch, CODE_LIMIT)
+    assert len(deploy.native_module(arch)["_tinyprof.mpy"]) <= CODE_LIMIT
 
 
 def test_types_can_be_left_out(golden, tmp_path):

@@ -243,10 +243,10 @@ def facts(run: Run, energy: Energy | None) -> list[tuple[str, str]]:
     if run.cold:
         how = {"load": "after loading", "cache": "after emptying the caches", "sleep": "after light sleep"}
         said = (
-            f"{c.units:,} {how[c.after]}, then {min(c.warm):,} ({c.units / max(min(c.warm), 1):.2f} times)"
+            f"{c.units:,} {run.unit} {how[c.after]}, then {min(c.warm):,} ({c.units / max(min(c.warm), 1):.2f} times)"
             for c in run.cold
         )
-        lines.append(("cold start", f"a first token takes {run.unit} {'; '.join(said)}"))
+        lines.append(("cold start", f"a first token takes {'; '.join(said)}"))
     if run.perplexity:
         judged = run.perplexity
         of = plain(run.host.text_file) if run.host and run.host.text_file else "a text"
