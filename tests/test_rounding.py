@@ -125,10 +125,14 @@ def stories(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def moments(stories):
+    return calibrate.moments(stories / "f32.gguf", stories / "calibration.txt", 8192)
+
+
 @needs_stories
 @pytest.mark.parametrize("type_", [t for t in grids.TYPES if t != "Q4_K"])  # rows of 64
-def test_real_models_are_better_at_equal_bytes(type_, stories):
-    moments = calibrate.moments(stories / "f32.gguf", stories / "calibration.txt", 8192)
+def test_real_models_are_better_at_equal_bytes(type_, stories, moments):
     paths = []
     for method in rounding.METHODS:
         paths.append(stories / f"{type_}-{method}.gguf")
