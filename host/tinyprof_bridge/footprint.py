@@ -23,7 +23,7 @@ class Footprint:
         self.types = {name: ids[type_] for name, (type_, _, rows, _) in tensors.items() if rows > 1}
         llama = self._device.llama.Llama(self._device.read(data), None, batch)
         self.context: int = llama.trained_context
-        sizes = ("dim", "layers", "hidden", "heads", "kv_heads", "vocab", "rope_dims", "kv")
+        sizes = ("architecture", "dim", "layers", "hidden", "heads", "kv_heads", "head_dim", "vocab", "rope_dims", "kv")
         self.sizes = {name: getattr(llama, name) for name in sizes}  # all that costs depend on, but for types
         self.groups = groups({name: (tensors[name][2], tensors[name][1]) for name in self.types})
 

@@ -15,9 +15,9 @@ from .report import (
     counted_columns,
     facts,
     main_test,
+    measured_tables,
     number,
     operator_columns,
-    power_tables,
     test_columns,
 )
 from .table import Run, operators, tests
@@ -69,8 +69,8 @@ def html(run: Run, energy: Energy | None) -> str:
     """The page. Every figure stands beside its source."""
     main = main_test(run)
     tables = [_cells("Tests", tests(run), test_columns(run))] if not tests(run).empty else []
-    joules = [
-        _cells(title[0].upper() + title[1:], frame, columns) for title, frame, columns in power_tables(run, energy)
+    measured = [
+        _cells(title[0].upper() + title[1:], frame, columns) for title, frame, columns in measured_tables(run, energy)
     ]
     for test in sorted(run.tests.values(), key=lambda t: t.name != main):
         if test.costs:
@@ -89,7 +89,7 @@ def html(run: Run, energy: Energy | None) -> str:
         headline=_headline(run),
         charts=charts,
         tables=tables,
-        joules=joules,
+        measured=measured,
         findings=findings,
         why=why,
         notes=notes,

@@ -18,7 +18,7 @@ from .boards import REFERENCES
 from .collect import prepare, read_model
 from .errors import BadInput, RunFailed, plain
 from .progress import Progress
-from .tokens import Metadata, field, open_gguf, read_text, vocabulary, windows
+from .tokens import Metadata, open_gguf, read_text, trained_context, vocabulary, windows
 
 FORMATS = ("table", "md", "json")
 Logits = npt.NDArray[np.float32]
@@ -59,7 +59,7 @@ def measure(
 ) -> list[Quality]:
     """Each model on each path. tokens: how many of the text at most; context: those of a window."""
     reader = open_gguf(reference, Metadata)
-    size = min(context, field(reader, f"{field(reader, 'general.architecture')}.context_length"))
+    size = min(context, trained_context(reader))
     parts = windows(vocabulary(reader), read_text(text), size, tokens)
     wanted = np.array([token for part in parts for token in part[1:]])
     results = []

@@ -153,16 +153,17 @@ def power_tables(run: Run, energy: Energy | None) -> list[tuple[str, pd.DataFram
     return tables
 
 
-def events_table(run: Run) -> tuple[str, pd.DataFrame, list[Column]] | None:
-    """(title, rows, columns) of the events that the board counted, None for a run without."""
+def measured_tables(run: Run, energy: Energy | None) -> list[tuple[str, pd.DataFrame, list[Column]]]:
+    """(title, rows, columns) of energy, and of the events that the board counted; none for a run without."""
+    tables = power_tables(run, energy)
     frame = events(run)
-    if frame.empty:
-        return None
-    source = next(e.source for t in run.tests.values() for e in t.events.values())
-    names = [test for test in run.tests if test in frame]
-    columns = [Column("event", "event", plain), Column("counter", "counter", plain, 1)]
-    columns += [Column(plain(name), name, number, rank) for rank, name in enumerate(names)]
-    return f"events per token ({source})", frame, columns
+    if not frame.empty:
+        source = next(e.source for t in run.tests.values() for e in t.events.values())
+        names = [test for test in run.tests if test in frame]
+        columns = [Column("event", "event", plain), Column("counter", "counter", plain, 1)]
+        columns += [Column(plain(name), name, number, rank) for rank, name in enumerate(names)]
+        tables.append((f"events per token ({source})", frame, columns))
+    return tables
 
 
 def counted_columns(run: Run, frame: pd.DataFrame) -> dict[str, list[Column]]:
@@ -292,11 +293,8 @@ def terminal(run: Run, energy: Energy | None, console: Console) -> None:
         console.print("no test finished")
         return
     console.print(rich_table(frame, test_columns(run), f"tests ({run.source})", console.width))
-    for title, rows, columns in power_tables(run, energy):
+    for title, rows, columns in measured_tables(run, energy):
         console.print(rich_table(rows, columns, title, console.width))
-    counted_events = events_table(run)
-    if counted_events:
-        console.print(rich_table(counted_events[1], counted_events[2], counted_events[0], console.width))
     main = main_test(run)
     if main:
         title = f"operators in {main} ({run.source})"
@@ -324,11 +322,8 @@ def markdown(run: Run, energy: Energy | None) -> str:
     title = f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}"
     parts = [f"# {plain(title)}\n", "\n".join(f"- **{n}**: {t}" for n, t in facts(run, energy))]
     parts += [f"\n## Tests ({run.source})\n", markdown_table(tests(run), test_columns(run))]
-    for title, rows, columns in power_tables(run, energy):
+    for title, rows, columns in measured_tables(run, energy):
         parts += [f"\n## {plain(title[0].upper() + title[1:])}\n", markdown_table(rows, columns)]
-    counted_events = events_table(run)
-    if counted_events:
-        parts += [f"\n## {counted_events[0].capitalize()}\n", markdown_table(counted_events[1], counted_events[2])]
     for test in run.tests.values():
         if test.costs:
             parts += [

@@ -82,6 +82,11 @@ def field(reader: GGUFReader, key: str, default: Any = None) -> Any:
     return default if found is None else found.contents()
 
 
+def trained_context(reader: GGUFReader) -> int:
+    """Tokens."""
+    return int(field(reader, f"{field(reader, 'general.architecture')}.context_length"))
+
+
 def vocabulary(reader: GGUFReader) -> Vocabulary:
     if (kind := field(reader, "tokenizer.ggml.model")) != "llama":
         raise BadInput(f"tokenizer.ggml.model {kind!r} is not supported: only 'llama'")
