@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from types import SimpleNamespace
 
 from on_board import ROOT
 from tinyprof_bridge import deploy, known
@@ -30,23 +29,6 @@ def test_emulated_boards_are_in_it():
 
 def test_the_docs_show_it():
     assert known.markdown() in (ROOT / "docs/known_boards.md").read_text()
-
-
-def test_ports_are_told_by_their_ids(monkeypatch, capsys):
-    def port(device, vid, pid, serial):
-        return SimpleNamespace(device=device, vid=vid, pid=pid, serial_number=serial, product="Board in FS mode")
-
-    ports = [
-        port("/dev/ttyACM1", 0x2E8A, 0x0005, "e66"),
-        port("/dev/ttyS0", None, None, None),
-        port("/dev/ttyACM0", 0x1, 0x2, None),
-    ]
-    monkeypatch.setattr("serial.tools.list_ports.comports", lambda: ports)
-    other, pico = known.attached()
-    assert (other.device, other.names) == ("/dev/ttyACM0", ())
-    assert pico.families == ("rp2",) and "RPI_PICO" in pico.names and pico.serial_number == "e66"
-    known.show_attached([other, pico])
-    assert "e66" in capsys.readouterr().out
 
 
 def test_the_verb_shows_all():

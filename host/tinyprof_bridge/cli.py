@@ -587,12 +587,13 @@ def _help_without_verb(context: typer.Context) -> None:
 @app.command()
 def devices(known: Annotated[bool, typer.Option("--known", help="all boards in the table")] = False) -> None:
     """List the boards on USB, or all that are known."""
+    from . import attached
     from . import known as table
 
     if known:
         table.show_known()
     else:
-        table.show_attached(table.attached())
+        attached.show(*attached.attached())
 
 
 @app.command()

@@ -6,7 +6,8 @@ import shutil
 import sys
 from dataclasses import dataclass
 
-from . import boards, deploy, known
+from . import boards, deploy
+from .attached import Attached, attached
 from .errors import BadInput, RunFailed
 from .transport import SerialBoard
 
@@ -41,7 +42,9 @@ def machine() -> list[Finding]:
     built = sorted(p.parent.name for p in (boards.build_folder() / "firmware").glob("*/build.json"))
     todo = "" if built else "make firmware, for emulated boards; real ones need none"
     findings.append(Finding("firmware", True if built else None, ", ".join(built) or "none built", todo))
-    return findings + [_port(port) for port in known.attached()]
+    on_usb, problem = attached()
+    findings += [_attached(board) for board in on_usb]
+    return findings + ([Finding("USB", None, problem)] if problem else [])
 
 
 def _installed(package: str) -> bool:
@@ -52,12 +55,14 @@ def _installed(package: str) -> bool:
     return True
 
 
-def _port(port: known.Attached) -> Finding:
-    name = ", ".join(port.families) or port.product or "unknown"
-    if os.access(port.device, os.R_OK | os.W_OK):
-        return Finding(port.device, True, f"{name} ({port.usb})")
+def _attached(board: Attached) -> Finding:
+    name = ", ".join(board.families) or board.product or "unknown"
+    if not board.device:
+        return Finding("no port", None, f"{board.product or name} ({board.usb})", board.todo)
+    if os.access(board.device, os.R_OK | os.W_OK):
+        return Finding(board.device, True, f"{name} ({board.usb})")
     todo = "you may not open it: sudo usermod -aG dialout $USER, then log in again"
-    return Finding(port.device, False, f"{name} ({port.usb})", todo)
+    return Finding(board.device, False, f"{name} ({board.usb})", todo)
 
 
 def board(device: str) -> list[Finding]:

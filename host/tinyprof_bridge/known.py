@@ -1,4 +1,4 @@
-"""The table of known boards, and which of them are attached."""
+"""The table of known boards."""
 
 import csv
 from dataclasses import dataclass
@@ -6,9 +6,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
-
-from .errors import plain
 
 TABLE = Path(__file__).with_name("known_boards.csv")
 
@@ -73,53 +70,3 @@ def show_known() -> None:
     for board in boards():
         table.add_row(*(getattr(board, name) for name in HEADINGS))
     Console(width=None if Console().is_terminal else 200).print(table)
-
-
-@dataclass(frozen=True)
-class Attached:
-    """A serial port on USB; names: known boards with its USB id."""
-
-    device: str
-    usb: str
-    serial_number: str
-    product: str
-    names: tuple[str, ...]
-    families: tuple[str, ...]
-
-
-def attached() -> list[Attached]:
-    """The serial ports of USB devices."""
-    from serial.tools.list_ports import comports
-
-    found = []
-    for port in sorted(comports(), key=lambda p: str(p.device)):
-        if port.vid is None:
-            continue
-        usb = f"{port.vid:04x}:{port.pid:04x}"
-        same = [board for board in boards() if board.usb == usb]
-        found.append(
-            Attached(
-                str(port.device),
-                usb,
-                port.serial_number or "",
-                port.product or "",
-                tuple(board.board for board in same),
-                tuple(dict.fromkeys(board.family for board in same)),
-            )
-        )
-    return found
-
-
-def show_attached(ports: list[Attached]) -> None:
-    """Which boards a port's USB id allows: makers give one id to many boards, and deploy asks the board itself."""
-    if not ports:
-        print("no board found on USB; `tinyprof-bridge devices --known` lists those that would be recognized")
-        return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("port", "USB id", "serial number", "product", "family", "may be"):
-        table.add_column(heading)
-    for port in ports:
-        may_be = ", ".join(port.names[:3]) + (" …" if len(port.names) > 3 else "")
-        cells = (port.device, port.usb, port.serial_number, port.product, ", ".join(port.families) or "?", may_be)
-        table.add_row(*(Text(plain(cell)) for cell in cells))
-    Console(width=None if Console().is_terminal else 150).print(table)
