@@ -131,9 +131,10 @@ def _name(kind: str, name: str, process: int, thread: int = 0) -> dict[str, Any]
 
 
 def _event(name: str, begin: float, end: float, process: int, thread: int, about: dict[str, Any]) -> dict[str, Any]:
-    # One ends where the next begins, to the last bit, else viewers nest them: so both are multiples of a power of 2.
+    # One ends where the next begins, to the last bit, else viewers nest them or leave them out: so both are multiples
+    # of a power of 2, and nearly whole nanoseconds, to which Perfetto rounds ts and dur each by itself.
     # Not from 0 on, which DevTools take for no time.
-    first, last = (1 + round(t * 1024) / 1024 for t in (begin, end))
+    first, last = (1 + round(round(t * 1000) * 65.536) / 65536 for t in (begin, end))
     return {"ph": "X", "name": name, "ts": first, "dur": last - first, "pid": process, "tid": thread, "args": about}
 
 
