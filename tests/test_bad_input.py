@@ -8,6 +8,7 @@ import time
 
 import pytest
 import serial
+from bridge import bridge
 from models import make_model
 from on_board import board
 from tinyprof_bridge import table
@@ -21,12 +22,6 @@ BRIDGE = [sys.executable, "-m", "tinyprof_bridge"]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("bad") / "good.gguf", type_="Q4_0", context=64)
-
-
-def bridge(*arguments, cwd, **options):
-    return subprocess.run(
-        [*BRIDGE, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=120, **options
-    )
 
 
 def says(result, code, *parts):
@@ -161,7 +156,8 @@ def test_names_that_are_not_utf8(model, tmp_path):
 @pytest.mark.parametrize("form", ["table", "md", "csv", "json", "jsonl"])
 def test_an_encoding_that_lacks_characters(form, model, tmp_path):
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    result = bridge(*SHORT, "--model", model, "-o", form, cwd=tmp_path, env=environment)
+    command = [*BRIDGE, *SHORT, "--model", str(model), "-o", form]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode == 0 and "Traceback" not in result.stderr and "pp4" in result.stdout, result.stderr
 
 
@@ -228,8 +224,8 @@ def test_no_board_attached(model, tmp_path):
 
 
 def test_no_firmware(model, tmp_path):
-    environment = os.environ | {"TINYPROF_BUILD": str(tmp_path / "none")}
-    result = bridge("collect", "--board", "m4", "--model", model, cwd=tmp_path, env=environment)
+    none = {"TINYPROF_BUILD": str(tmp_path / "none")}
+    result = bridge("collect", "--board", "m4", "--model", model, cwd=tmp_path, env=none)
     says(result, 2, "no firmware for board 'm4': run `make firmware`")
 
 

@@ -5,11 +5,10 @@ import io
 import itertools
 import json
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from bridge import bridge
 from models import make_model
 from tinyprof_bridge import compare, stats, wire
 from tinyprof_bridge.collect import Request, collect
@@ -50,9 +49,8 @@ def write_run(path, seed=0, factor=1.0, reps=10, noise=0.005, tokens=8, counter=
     return path
 
 
-def bridge(*arguments, cwd):
-    command = [sys.executable, "-m", "tinyprof_bridge", "compare", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60)
+def compared(*arguments, cwd):
+    return bridge("compare", *arguments, cwd=cwd)
 
 
 def test_mann_whitney_counts_all_orders():
@@ -143,9 +141,9 @@ def quantized(tmp_path_factory):
 
 
 def test_two_quantizations(quantized):
-    result = bridge("Q4_0.jsonl", "Q8_0.jsonl", cwd=quantized)
+    result = compared("Q4_0.jsonl", "Q8_0.jsonl", cwd=quantized)
     assert result.returncode == 2 and "ran other models: say that the model varies (--by types)" in result.stderr
-    result = bridge("Q4_0.jsonl", "Q8_0.jsonl", "--by", "types", "-o", "json", cwd=quantized)
+    result = compared("Q4_0.jsonl", "Q8_0.jsonl", "--by", "types", "-o", "json", cwd=quantized)
     whole = json.loads(result.stdout)
     assert list(whole["groups"]) == ["Q4_0:15 F32:5", "Q8_0:15 F32:5"] and whole["source"] == "emulated-icount"
     figures = {(f["kind"], f["in_test"], f["name"]): f for f in whole["figures"] if f["ratio"] is not None}
@@ -153,24 +151,24 @@ def test_two_quantizations(quantized):
     assert figures["operator", "tg8", "rope_q"]["ratio"] == 1 and not figures["operator", "tg8", "rope_q"]["real"]
     assert figures["operator", "tg8", "ffn_up"]["ratio"] != 1
     assert figures["memory", "", "model_storage"]["ratio"] > 1.5
-    shown = bridge("Q4_0.jsonl", "Q8_0.jsonl", "--by", "types", cwd=quantized).stdout
+    shown = compared("Q4_0.jsonl", "Q8_0.jsonl", "--by", "types", cwd=quantized).stdout
     assert "p=" not in shown and "counts are exact" in shown and "geomean" in shown
 
 
 def test_exact_counts_fail_on_the_first_percent(quantized):
     files = ["Q4_0.jsonl", "Q8_0.jsonl", "--by", "types"]
-    worse = bridge(*files, "--fail-on", "0.01%", cwd=quantized)
-    better = bridge(*files, "--fail-on", "90 %", cwd=quantized)
+    worse = compared(*files, "--fail-on", "0.01%", cwd=quantized)
+    better = compared(*files, "--fail-on", "90 %", cwd=quantized)
     assert worse.returncode == 1 and "slower by more than 0.01%: " in worse.stderr and "geomean" in worse.stdout
     assert better.returncode == 0 and better.stderr == ""
-    assert bridge("Q4_0.jsonl", "Q4_0.jsonl", "--fail-on", "0", cwd=quantized).returncode == 0
+    assert compared("Q4_0.jsonl", "Q4_0.jsonl", "--fail-on", "0", cwd=quantized).returncode == 0
 
 
 @pytest.mark.parametrize("form", compare.FORMATS)
 def test_every_form_says_the_same(form, tmp_path):
     write_run(tmp_path / "a.jsonl", 1)
     write_run(tmp_path / "b.jsonl", 2, 1.03, machine="other|board")
-    result = bridge("a.jsonl", "b.jsonl", "-o", form, cwd=tmp_path)
+    result = compared("a.jsonl", "b.jsonl", "-o", form, cwd=tmp_path)
     assert result.returncode == 0 and result.stderr == ""
     assert "hw-cycles" in result.stdout and "machine: board | other|board" in result.stdout
     if form == "csv":
@@ -182,9 +180,9 @@ def test_every_form_says_the_same(form, tmp_path):
 
 def refused(tmp_path, reason, *options, allowed=True, **changes):
     a, b = write_run(tmp_path / "a.jsonl"), write_run(tmp_path / "b.jsonl", 1, **changes)
-    result = bridge("a.jsonl", "b.jsonl", *options, cwd=tmp_path)
+    result = compared("a.jsonl", "b.jsonl", *options, cwd=tmp_path)
     assert result.returncode == 2 and reason in result.stderr and result.stderr.count("\n") == 1, result.stderr
-    result = bridge("a.jsonl", "b.jsonl", *options, "--allow", cwd=tmp_path)
+    result = compared("a.jsonl", "b.jsonl", *options, "--allow", cwd=tmp_path)
     assert result.returncode == (0 if allowed else 2)
     assert ("NOT COMPARABLE, shown because of --allow: " in result.stdout) == allowed
     return a, b
@@ -198,7 +196,7 @@ def test_what_cannot_be_compared(tmp_path):
     refused(tmp_path, "have other logits of one model", check={"logits_crc32": "dd"})
     other = {"abi": 1, "kernels": "k", "compiler": "c", "flags": "f", "path": "fixed"}
     write_run(tmp_path / "b.jsonl", check={"logits_crc32": "dd"}, native=other)  # which may be: other arithmetic
-    assert bridge("a.jsonl", "b.jsonl", cwd=tmp_path).returncode == 0
+    assert compared("a.jsonl", "b.jsonl", cwd=tmp_path).returncode == 0
     refused(tmp_path, "no test in common: measure the same -p, -n and -d", allowed=False, tokens=4)
 
 
@@ -206,7 +204,7 @@ def test_bad_input(tmp_path):
     a, b = write_run(tmp_path / "a.jsonl"), write_run(tmp_path / "b.jsonl", 1)
 
     def says(reason, *arguments):
-        result = bridge(*arguments, cwd=tmp_path)
+        result = compared(*arguments, cwd=tmp_path)
         assert result.returncode == 2 and reason in result.stderr and result.stderr.count("\n") == 1, result.stderr
 
     says("name two or more", "a.jsonl")

@@ -5,11 +5,11 @@ import os
 import random
 import re
 import subprocess
-import sys
 from collections import OrderedDict
 from pathlib import Path
 
 import pytest
+from bridge import bridge
 from models import make_model
 from on_board import ROOT
 from tinyprof_bridge import boards, counted, counters, files, quants, report, table
@@ -185,9 +185,7 @@ def test_without_caches(model, tmp_path):
     ],
 )
 def test_bad_options(options, said, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "tinyprof_bridge", "collect", *options], capture_output=True, text=True, cwd=tmp_path
-    )
+    done = bridge("collect", *options, cwd=tmp_path)
     assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 

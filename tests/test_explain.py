@@ -1,11 +1,10 @@
 """Why a run is slow: parts that add up, measured ceilings, findings with planted faults, predictions."""
 
 import json
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
+from bridge import bridge
 from models import make_model
 from on_board import FIXED, board
 from tinyprof_bridge import attribution, ceilings, explain, quants, table, verify, whatif, wire
@@ -15,7 +14,6 @@ from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.progress import Progress
 from tinyprof_bridge.samples import Samples
 
-BRIDGE = [sys.executable, "-m", "tinyprof_bridge"]
 BOARDS = ("m3", "m4", "m7", "rv32")
 
 
@@ -62,7 +60,7 @@ def test_no_operator_is_above_its_roof(name, saved):
 
 def test_every_form(saved, tmp_path):
     for form, wanted in (("table", "of roof"), ("md", "| whole |"), ("json", '"attribution"')):
-        done = subprocess.run([*BRIDGE, "explain", saved("m4"), "-o", form], capture_output=True, text=True)
+        done = bridge("explain", saved("m4"), "-o", form)
         assert done.returncode == 0 and wanted in done.stdout and "emulated-icount" in done.stdout, done.stderr
     whole = json.loads(done.stdout)
     parts = whole["attribution"][-1]
@@ -71,7 +69,7 @@ def test_every_form(saved, tmp_path):
 
 def test_bad_input_is_one_line(saved, tmp_path):
     for options in ([saved("m4"), "--test", "tg9"], [saved("m4"), "-o", "pdf"], [tmp_path / "none.jsonl"]):
-        done = subprocess.run([*BRIDGE, "explain", *options], capture_output=True, text=True)
+        done = bridge("explain", *options)
         assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
 
 
@@ -322,5 +320,5 @@ def test_a_clock_needs_cycles(saved, tmp_path):
     ],
 )
 def test_what_cannot_be_predicted_is_one_line(options, saved):
-    done = subprocess.run([*BRIDGE, "explain", saved("m4"), *options], capture_output=True, text=True)
+    done = bridge("explain", saved("m4"), *options)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr, done.stderr

@@ -2,10 +2,9 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
+from bridge import bridge
 from gguf import GGUFReader, GGUFValueType
 from hypothesis import given
 from models import make_model
@@ -83,8 +82,7 @@ def test_boards(tmp_path):
 
 
 def run_inspect(*arguments):
-    command = [sys.executable, "-m", "tinyprof_bridge", "inspect", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return bridge("inspect", *arguments)
 
 
 def test_command(tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from bridge import bridge
 from markupsafe import escape
 from on_board import ROOT
 from tinyprof_bridge import compare as comparing
@@ -45,7 +46,7 @@ def test_every_file_is_written(saved, tmp_path):
         "--speedscope",
         "s.json",
     ]
-    done = subprocess.run([*BRIDGE, "report", saved, *options], capture_output=True, text=True, cwd=tmp_path)
+    done = bridge("report", saved, *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     written = done.stdout.split()
     assert sorted(written) == sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
@@ -59,7 +60,7 @@ def test_every_file_is_written(saved, tmp_path):
 
 def test_a_file_that_cannot_be_written_is_named(saved, tmp_path):
     (tmp_path / "no").write_text("")
-    done = subprocess.run([*BRIDGE, "report", saved, "--html", tmp_path / "no/r.html"], capture_output=True, text=True)
+    done = bridge("report", saved, "--html", tmp_path / "no/r.html")
     assert done.returncode == 2 and "cannot write" in done.stderr and "Traceback" not in done.stderr
 
 

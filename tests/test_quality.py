@@ -2,11 +2,10 @@
 
 import binascii
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from bridge import bridge
 from models import make_model
 from on_board import DATA
 from reference import Reference, encode
@@ -103,12 +102,6 @@ def test_a_board_finds_what_the_host_finds(name, text, tmp_path):
         for v in eval(line.split('"v":')[1].split("]")[0] + "]")
     ]
     assert len(losses) == 70 and sum(losses) == judged.loss
-
-
-def bridge(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "tinyprof_bridge", *map(str, arguments)], capture_output=True, text=True
-    )
 
 
 def test_bad_input_is_one_line(models, text, tmp_path):

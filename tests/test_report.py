@@ -3,11 +3,10 @@
 import csv
 import io
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from bridge import bridge
 from models import make_model
 from rich.console import Console
 from tinyprof_bridge import report, table
@@ -26,10 +25,7 @@ def saved(tmp_path_factory):
 
 
 def show(file, form, cwd):
-    result = subprocess.run(
-        [sys.executable, "-m", "tinyprof_bridge", "report", str(file), "-o", form],
-        capture_output=True, text=True, cwd=cwd,
-    )  # fmt: skip
+    result = bridge("report", file, "-o", form, cwd=cwd)
     assert result.returncode == 0 and result.stderr == "", result.stderr
     return result.stdout
 

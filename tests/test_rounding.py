@@ -1,11 +1,10 @@
 """Rounding that knows the inputs, and recipes: the bytes are valid, the errors smaller, real models better."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from bridge import bridge
 from gguf import GGUFReader
 from models import make_model
 from on_board import DATA, NO_DATA
@@ -145,12 +144,6 @@ def test_real_models_are_better_at_equal_bytes(type_, stories, moments):
         nearest, imatrix, gptq = (q for q in found if q.path == path)
         assert gptq.kl < imatrix.kl < nearest.kl
         assert gptq.perplexity < nearest.perplexity or type_ == "Q8_0"
-
-
-def bridge(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "tinyprof_bridge", *map(str, arguments)], capture_output=True, text=True
-    )
 
 
 @needs_stories
