@@ -5,6 +5,8 @@ BUILD_PY = $(PYTHON) firmware_builds/build.py
 VENV = .venv/bin
 VENV_STAMP = .venv/stamp
 OLDER = 1.25.0
+# two tests a core: they wait for boards and for time to pass
+WORKERS = $$((2 * $$(getconf _NPROCESSORS_ONLN)))
 STOCK = m0-stock m3-stock m4-stock m7-stock rv32-stock unix-stock
 
 .PHONY: help demo test lint versions setup tools firmware rp2040 families modules wheel clean
@@ -32,7 +34,7 @@ test: setup modules
 	-@$(BUILD_PY) tools xtensa
 	-@$(MAKE) --no-print-directory rp2040
 	@SANITIZE=1 $(BUILD_PY) boards unix unix-fixed
-	OPENBLAS_NUM_THREADS=1 $(VENV)/python -m pytest -n auto --dist worksteal
+	OPENBLAS_NUM_THREADS=1 $(VENV)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # The release before the current one, built beside it, must give the same logits.
 versions: setup modules
