@@ -14,7 +14,7 @@
 #include "marks/marks.h"
 
 // Raised whenever the Python package and this module could misunderstand each other.
-#define TP_ABI (6)
+#define TP_ABI (7)
 
 static void *get_buffer(mp_obj_t obj, size_t min_len, int flags) {
     mp_buffer_info_t info;

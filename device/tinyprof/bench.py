@@ -77,16 +77,17 @@ def _activations(cols, n, seed, extreme):
 class Product:
     """One product of random data, ready to be run by the fast kernel and by the portable one.
 
-    y: memoryviews of both results; quantize, fast, portable: counts of the last run."""
+    int16: 0 or ops.INT16; y: memoryviews of both results; quantize, fast, portable: counts of the last run."""
 
-    def __init__(self, type_, rows, cols, n=1, seed=1, extreme=False):
+    def __init__(self, type_, rows, cols, n=1, seed=1, extreme=False, int16=0):
         self.weights = _weights(type_, rows, cols, seed, extreme)
         x = _activations(cols, n, seed + 1, extreme)
         quantized = type_ not in (ops.F32, ops.F16)
         at = (len(x) * 4 + 15) & ~15
-        own = at + n * ops.q8_bytes(cols, type_) if quantized else at
-        reference = own + n * ops.q8_bytes(cols) if quantized else at
-        size = n * rows * 4
+        times = 2 * n if int16 else n
+        own = at + times * ops.q8_bytes(cols, type_) if quantized else at
+        reference = own + times * ops.q8_bytes(cols) if quantized else at
+        size = times * rows * 4
         self.arena = memoryview(bytearray(reference + 2 * size))
         self.arena[: len(x) * 4] = memoryview(bytes(x))
         self.y = (self.arena[reference : reference + size], self.arena[reference + size :])
@@ -99,7 +100,7 @@ class Product:
             (ops.MATMUL, type_, 0, reference, a),
             (ops.MATMUL, type_, ops.PORTABLE, reference + size, b),
         ):
-            self.plan.extend(array("I", (op | kind << 8 | flags << 16, dst, src, ops.WEIGHTS, rows, cols)))
+            self.plan.extend(array("I", (op | kind << 8 | (flags | int16) << 16, dst, src, ops.WEIGHTS, rows, cols)))
             self.plan.extend(array("I", (0, 0, 0, scan, 0, 0)))
         self.first = 0 if quantized else 2
         self.n = n
@@ -132,8 +133,8 @@ def kernels(types, shapes, tokens):
                 print(json.dumps(line))
 
 
-def differences(types, rows, cols, tokens, seed=1):
-    """Products, random and extreme, whose fast result is not the portable one; [] is right."""
+def differences(types, rows, cols, tokens, seed=1, int16=0):
+    """Quantized products, random and extreme, whose fast result is not the portable one; [] is right."""
     wrong = []
     for type_ in types:
         for c in cols:
@@ -141,6 +142,6 @@ def differences(types, rows, cols, tokens, seed=1):
                 for n in tokens if fits(type_, r, c) else ():
                     for extreme in (False, True):
                         seed += 1
-                        if not Product(type_, r, c, n, seed, extreme).run():
+                        if not Product(type_, r, c, n, seed, extreme, int16).run():
                             wrong.append((ops.TYPES[type_], r, c, n, seed, extreme))
     return wrong

@@ -1,6 +1,7 @@
 """Compiles a GGUF model of the llama architecture, or of one like it, into a plan."""
 
 import _tinyprof
+from micropython import const
 
 from . import ops
 from .errors import ModelError
@@ -49,6 +50,8 @@ ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma")
 
 _ONE = 0x3F800000  # 1.0 as float bits
 
+_PART = const(4096)  # rows of the output that are computed at once where each takes two products
+
 KV_TYPES = {"f32": ops.F32, "f16": ops.F16, "q8": ops.Q8_0}
 
 
@@ -56,11 +59,12 @@ class Llama:
     """Sizes and plan of a model for runs of up to batch tokens and context positions.
 
     kv: how the KV cache holds values, one of KV_TYPES; None: f32, on the fixed-point path q8.
-    room: bytes of weights that a record of the output may read, 0: any number.
+    room: bytes of weights that a record of the output may read, 0: any number. activations: bits of what meets
+    quantized weights, 8 or 16.
     plan: the records; body: how many of them come before the output head; logits: Buffer of
     vocab floats; kv_bytes; freqs: Buffer of rope frequencies to be filled once."""
 
-    def __init__(self, gguf, context, batch, kv=None, room=0):
+    def __init__(self, gguf, context, batch, kv=None, room=0, activations=8):
         self._gguf = gguf
         self._room = room
         self._left = set(gguf.tensors)
@@ -96,6 +100,9 @@ class Llama:
         self.kv = kv or ("q8" if fixed else "f32")
         if self.kv not in KV_TYPES:
             raise ModelError("kv '%s' is unknown: one of %s" % (self.kv, " ".join(sorted(KV_TYPES))))
+        if activations not in (8, 16):
+            raise ModelError("activations of %s bits are unknown: 8 or 16" % activations)
+        self.activations = activations
         head_bytes = _tinyprof.kv_bytes(KV_TYPES[self.kv], self.head_dim)
         if head_bytes == 0 or head_bytes % 4:
             raise ModelError("this firmware has no %s KV cache for heads of %d" % (self.kv, self.head_dim))
@@ -200,21 +207,29 @@ class Llama:
         inputs = {ops.F32: x, ops.F16: x}
         for _, type_, _ in tensors:
             if type_ not in inputs:
-                size = ops.q8_bytes(cols, type_)
+                size, int16 = self._activation(cols, type_)
                 inputs[type_] = q = self.plan.buffer(self.batch * size)
-                self.plan.add(ops.QUANTIZE, role, layer, q, x, 0, 1, cols, (0, 0, size), type_, flags)
+                self.plan.add(ops.QUANTIZE, role, layer, q, x, 0, 1, cols, (0, 0, size), type_, flags | int16)
         return inputs
+
+    def _activation(self, cols, type_):
+        """(bytes of a token's activations for weights of that type, flag)"""
+        if type_ in (ops.F32, ops.F16):
+            return 4 * cols, 0
+        size = ops.q8_bytes(cols, type_)
+        return (2 * size, ops.INT16) if self.activations == 16 else (size, 0)
 
     def _matmul(self, role, layer, dst, inputs, tensor, rows, cols, flags=0):
         weights, type_, scan = tensor
         a = inputs[type_]
-        size = 4 * cols if type_ in (ops.F32, ops.F16) else ops.q8_bytes(cols, type_)
-        self.plan.add(ops.MATMUL, role, layer, dst, a, weights, rows, cols, (0, 0, size, scan), type_, flags)
+        size, int16 = self._activation(cols, type_)
+        self.plan.add(ops.MATMUL, role, layer, dst, a, weights, rows, cols, (0, 0, size, scan), type_, flags | int16)
         self.macs += rows * cols
 
     def _compile(self):
         self.plan = plan = Plan(ROLES)
         row = self.batch * 4
+        out = row * self.activations // 8  # of a product: int16 gives two, which are added
         dim, kv_dim, hidden = self.dim, self.kv_dim, self.hidden
         q_dim = self.heads * self.head_dim
         pairs = 0 if self.architecture == "llama" else ops.HALVES
@@ -238,13 +253,13 @@ class Llama:
             up = self._tensor(blk + "ffn_up", hidden, dim)
             down = self._tensor(blk + "ffn_down", dim, hidden)
             h = plan.buffer(row * dim)
-            q = plan.buffer(row * q_dim)
+            q = plan.buffer(out * q_dim)
             k = ops.KV | 2 * i * self.context * self.kv_row
             v = k + self.context * self.kv_row
             kv_type = KV_TYPES[self.kv]
-            # F32 is computed in its place in the cache, other types are put there when they are complete
-            in_place = kv_type == ops.F32
-            to_k, to_v = (k, v) if in_place else (plan.buffer(row * kv_dim), plan.buffer(row * kv_dim))
+            # F32 is computed in its place in the cache if it takes one product, else put there when it is complete
+            in_place = kv_type == ops.F32 and self.activations == 8
+            to_k, to_v = (k, v) if in_place else (plan.buffer(out * kv_dim), plan.buffer(out * kv_dim))
             at = ops.AT_POS if in_place else 0
             self._norm("attn_norm", layer, h, blk + "attn_norm", x)
             inputs = self._inputs("attn_q8", layer, h, dim, (wq, wk, wv))
@@ -267,21 +282,21 @@ class Llama:
             a = plan.buffer(row * q_dim)
             parameters = (v, scores, self.kv_heads)
             plan.add(ops.ATTENTION, "attention", layer, a, q, k, self.heads, self.head_dim, parameters, kv_type)
-            o = plan.buffer(row * dim)
+            o = plan.buffer(out * dim)
             inputs = self._inputs("attn_output_q8", layer, a, q_dim, (wo,))
             self._matmul("attn_output", layer, o, inputs, wo, dim, q_dim)
             plan.add(ops.ADD, "attn_add", layer, x, o, cols=dim)
             h = plan.buffer(row * dim)
             self._norm("ffn_norm", layer, h, blk + "ffn_norm", x)
             inputs = self._inputs("ffn_q8", layer, h, dim, (gate, up))
-            g = plan.buffer(row * hidden)
-            u = plan.buffer(row * hidden)
+            g = plan.buffer(out * hidden)
+            u = plan.buffer(out * hidden)
             self._matmul("ffn_gate", layer, g, inputs, gate, hidden, dim)
             self._matmul("ffn_up", layer, u, inputs, up, hidden, dim)
             op, role = (ops.GEGLU, "ffn_geglu") if self.architecture == "gemma" else (ops.SWIGLU, "ffn_swiglu")
             plan.add(op, role, layer, g, g, u, cols=hidden)
             inputs = self._inputs("ffn_down_q8", layer, g, hidden, (down,))
-            d = plan.buffer(row * dim)
+            d = plan.buffer(out * dim)
             self._matmul("ffn_down", layer, d, inputs, down, dim, hidden)
             plan.add(ops.ADD, "ffn_add", layer, x, d, cols=dim)
         self.body = plan.count
@@ -291,9 +306,12 @@ class Llama:
         head = "output" if "output.weight" in self._gguf.tensors else "token_embd"
         output = self._tensor(head, self.vocab, dim)
         inputs = self._inputs("output_q8", 0, h, dim, (output,), ops.ONE)
-        self.logits = plan.buffer(4 * self.vocab)
         row_bytes = _tinyprof.row_bytes(output[1], dim)
         step = (self._room // row_bytes & ~1) or self.vocab
+        more = 0
+        if self.activations == 16:  # a part's second product lies where the next part will
+            step = more = min(step, _PART)
+        self.logits = plan.buffer(4 * (self.vocab + more))
         for first in range(0, self.vocab, step):
             part = (output[0] + first * row_bytes, output[1], output[2])
             rows = min(step, self.vocab - first)

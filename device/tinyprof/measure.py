@@ -194,6 +194,7 @@ class _Profile:
             heads=arch.heads,
             kv_heads=arch.kv_heads,
             kv=arch.kv,
+            activations="int%d" % arch.activations,
             vocab=arch.vocab,
             context=arch.context,
             batch=arch.batch,

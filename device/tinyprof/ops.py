@@ -5,7 +5,7 @@ from array import array
 import _tinyprof
 from micropython import const
 
-ABI = const(6)
+ABI = const(7)
 WORDS = const(12)
 
 EMBED = const(1)
@@ -45,6 +45,7 @@ AT_POS = const(2)
 ONE = const(4)
 PORTABLE = const(8)
 HALVES = const(16)
+INT16 = const(32)
 
 ARENA = const(0)
 KV = const(0x40000000)

@@ -188,21 +188,23 @@ class _Roof:
         quantized = type_ not in (ops.F32, ops.F16)
         # the inputs as floats, for the kernel, and for the portable one; then the results
         size = ops.q8_bytes(cols, type_) if quantized else 0
+        int16 = ops.INT16 if quantized and self.model.arch.activations == 16 else 0
+        times = 2 * n if int16 else n
         own = n * cols * 4 + 15 & ~15
-        other = own + n * size + 15 & ~15
-        y = other + (n * ops.q8_bytes(cols) if quantized else 0) + 15 & ~15
-        arena = bytearray(y + n * rows * 4)
+        other = own + times * size + 15 & ~15
+        y = other + (times * ops.q8_bytes(cols) if quantized else 0) + 15 & ~15
+        arena = bytearray(y + times * rows * 4)
         arena[: n * cols * 4] = bytes(array("f", ((i * 37 & 63) / 32 - 1 for i in range(cols)))) * n
         a, b = (own, other) if quantized else (0, 0)
         compare = n == 1 and name in self.types
         plan = array("I")
         for op, flags, dst, src, count in (
-            (ops.QUANTIZE if quantized else ops.ADD, 0, own, 0, 1),
-            (ops.MATMUL, 0, y, a, rows // 2),
-            (ops.MATMUL, 0, y, a, rows),
+            (ops.QUANTIZE if quantized else ops.ADD, int16, own, 0, 1),
+            (ops.MATMUL, int16, y, a, rows // 2),
+            (ops.MATMUL, int16, y, a, rows),
             (ops.EMBED, 0, 0, 0, rows),
-            (ops.QUANTIZE if quantized else ops.ADD, ops.PORTABLE, other, 0, 1),
-            (ops.MATMUL, ops.PORTABLE, y, b, rows),
+            (ops.QUANTIZE if quantized else ops.ADD, int16 | ops.PORTABLE, other, 0, 1),
+            (ops.MATMUL, int16 | ops.PORTABLE, y, b, rows),
         ):
             width = 0 if op == ops.ADD else cols
             plan.extend(array("I", (op | type_ << 8 | flags << 16, dst, src, ops.WEIGHTS, count, width)))

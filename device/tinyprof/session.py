@@ -24,7 +24,7 @@ def find_model():
     raise ModelError("no model found: none of " + ", ".join(_PLACES))
 
 
-def load(source, size=0, context=None, batch=8, kv=None, stream=None):
+def load(source, size=0, context=None, batch=8, kv=None, stream=None, activations=8):
     """A Model from source: a path; an address in mapped memory, with size in bytes; or bytes.
 
     A file in ROMFS is used where it lies; from any other filesystem it is read into RAM where it
@@ -32,18 +32,19 @@ def load(source, size=0, context=None, batch=8, kv=None, stream=None):
     for that or forbids it.
     context: positions to make room for (default: the model's own, at most 256); batch: tokens
     that prefill takes at once; kv: how the KV cache holds its values, "f32", "f16" or "q8" (default
-    "f32", on the fixed-point path "q8", which is all that it has).
+    "f32", on the fixed-point path "q8", which is all that it has); activations: bits of what meets
+    quantized weights, 8, or 16 for twice the products.
 
     Raises ModelError if the file or the board does not allow it."""
     ops.check_native()
     if isinstance(source, int):
         import uctypes
 
-        return Model(uctypes.bytearray_at(source, size), "mapped", context, batch, kv)
+        return Model(uctypes.bytearray_at(source, size), "mapped", context, batch, kv, activations)
     if isinstance(source, str):
         data, placement = _open(source, stream)
-        return Model(data, placement, context, batch, kv)
-    return Model(source, "ram", context, batch, kv)
+        return Model(data, placement, context, batch, kv, activations)
+    return Model(source, "ram", context, batch, kv, activations)
 
 
 def _open(path, stream):
@@ -88,7 +89,7 @@ class Model:
 
     arch: sizes and plan; pos: the next position in the KV cache."""
 
-    def __init__(self, data, placement, context, batch, kv=None):
+    def __init__(self, data, placement, context, batch, kv, activations):
         self.placement = placement
         self.stream = data if placement == "stream" else None
         if self.stream:
@@ -101,7 +102,7 @@ class Model:
             room = 0
         self.bytes = gguf.end  # of the file
         self.name = gguf.get("general.name", "?", str)[:64]
-        self.arch = arch = llama.Llama(gguf, context, batch, kv, room)
+        self.arch = arch = llama.Llama(gguf, context, batch, kv, room, activations)
         self.tensor_types = arch.tensor_types(gguf)
         self.tokenizer = Tokenizer(gguf, arch.vocab)
         del gguf

@@ -32,6 +32,7 @@ BoardOption = Annotated[
     typer.Option("--board", "-b", help=f"{', '.join(boards.NAMES)}, a port such as /dev/ttyACM0, or auto"),
 ]
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="a GGUF file, or 'demo'")]
+_ACTIVATIONS = typer.Option(help="what meets quantized weights: int8, or int16 for twice the products")
 _OUTPUT = typer.Option("-o", help="table, md, csv, json or jsonl")
 
 
@@ -78,6 +79,12 @@ def _print(run: table.Run, energy: power.Energy | None, form: str) -> None:
                 shutil.copyfileobj(lines, sys.stdout.buffer)
 
 
+def _bits(activations: str) -> int:
+    if activations not in ("int8", "int16"):
+        raise BadInput(f"--activations takes int8 or int16, not '{activations}'")
+    return int(activations.removeprefix("int"))
+
+
 def _check_form(form: str) -> None:
     if form not in (*report.FORMATS, "jsonl"):
         raise BadInput(f"-o takes table, md, csv, json or jsonl, not '{form}'")
@@ -97,6 +104,7 @@ def collect(
     kv: Annotated[
         str | None, typer.Option(help="type of the KV cache: f32, f16 or q8", show_default="the path's")
     ] = None,
+    activations: Annotated[str, _ACTIVATIONS] = "int8",
     stream: Annotated[bool, typer.Option("--stream", help="read weights from storage while the model runs")] = False,
     perplexity: Annotated[
         Path | None, typer.Option("--perplexity", metavar="TEXT", help="judge the model by a text, on the board")
@@ -146,6 +154,7 @@ def collect(
         context=context,
         batch=batch,
         kv=kv,
+        activations=_bits(activations),
         stream=stream,
         timeout=_seconds(timeout),
         text=perplexity,
@@ -167,6 +176,7 @@ def collect(
         options: list[str] = ["-p", p, "-n", n, "-d", d, "-r", str(r), "--warmup", str(warmup), "--batch", str(batch)]
         options += ["-c", str(context)] if context else []
         options += ["--kv", kv] if kv else []
+        options += ["--activations", activations] if activations != "int8" else []
         options += ["--stream"] if stream else []
         options += ["--perplexity", str(perplexity), "--tokens", str(tokens)] if perplexity else []
         options += ["--events", events] if events else []
@@ -378,6 +388,7 @@ def inspect_(
     kv: Annotated[
         str | None, typer.Option(help="type of the KV cache: f32, f16 or q8", show_default="the path's")
     ] = None,
+    activations: Annotated[str, _ACTIVATIONS] = "int8",
     o: Annotated[str, typer.Option("-o", help="table or json")] = "table",
 ) -> None:
     """Show what a model holds and needs, and which known boards have room for it."""
@@ -389,7 +400,7 @@ def inspect_(
         raise BadInput("-c must be positive, --batch from 1 to 4096")
     if kv not in (None, "f32", "f16", "q8"):
         raise BadInput(f"--kv takes f32, f16 or q8, not '{kv}'")
-    found = inspection.inspect(_model(str(file)), context, batch, kv)
+    found = inspection.inspect(_model(str(file)), context, batch, kv, _bits(activations))
     if o == "json":
         print(inspection.as_json(found))
     else:
@@ -404,6 +415,7 @@ def quality(
     path: Annotated[str, typer.Option(help="float, fixed or both: the boards' arithmetic")] = "both",
     context: Annotated[int, typer.Option("-c", help="tokens of a window, at the model's context most")] = 256,
     tokens: Annotated[int, typer.Option(help="tokens of the text to take at most")] = 4096,
+    activations: Annotated[str, _ACTIVATIONS] = "int8",
     timeout: Annotated[float, typer.Option(help="seconds for a window of tokens at most")] = 120,
     o: Annotated[str, typer.Option("-o", help="table, md or json")] = "table",
 ) -> None:
@@ -417,7 +429,8 @@ def quality(
     if context < 1 or tokens < 1:
         raise BadInput("-c and --tokens must be positive")
     paths = list(boards.REFERENCES) if path == "both" else [path]
-    judging.show(judging.measure(models, reference, text, paths, context, tokens, _seconds(timeout)), o)
+    bits, limit = _bits(activations), _seconds(timeout)
+    judging.show(judging.measure(models, reference, text, paths, context, tokens, limit, bits), o)
 
 
 @app.command("optimize")

@@ -45,6 +45,7 @@ class Request:
     context: int | None = None
     batch: int = 8
     kv: str | None = None
+    activations: int = 8  # bits of what meets quantized weights
     stream: bool = False  # even where the weights could be mapped
     timeout: float = 120.0
     sensor: Sensor | None = None
@@ -151,7 +152,7 @@ def _sha256_of(path: Path) -> str:
 
 def _reference_logits(request: Request, model: bytes, progress: Progress) -> dict[str, str]:
     """The CRC of the model's logits on the unix port, under each path for which that is built."""
-    load = {"context": request.needed_context, "kv": request.kv}
+    load = {"context": request.needed_context, "kv": request.kv, "activations": request.activations}
     found = {}
     for path, board in boards.REFERENCES.items():
         progress.step(f"computing the reference logits of the {path} path")
@@ -338,7 +339,12 @@ def _tokens(request: Request) -> bytes | None:
 
 
 def _code(request: Request, place: Place, run: str, text: bytes | None) -> str:
-    load = {"context": request.needed_context, "batch": request.batch, "kv": request.kv}
+    load = {
+        "context": request.needed_context,
+        "batch": request.batch,
+        "kv": request.kv,
+        "activations": request.activations,
+    }
     if request.stream:
         load["stream"] = True
     profile: dict[str, object] = {

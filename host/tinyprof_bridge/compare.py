@@ -26,7 +26,18 @@ RUNS = 4
 # recorded facts that are told where groups differ in them, by their names for --by
 FACTS = (
     *("board", "machine", "micropython", "firmware_sha256", "clock_hz", "path", "kernels", "compiler", "flags"),
-    *("model.name", "types", "kv", "placement", "begin.tinyprof", "context", "batch", "repetitions", "warmup"),
+    *(
+        "model.name",
+        "types",
+        "kv",
+        "activations",
+        "placement",
+        "begin.tinyprof",
+        "context",
+        "batch",
+        "repetitions",
+        "warmup",
+    ),
 )
 
 
@@ -190,7 +201,7 @@ def _objections(runs: list[Run], names: list[str]) -> Iterator[tuple[str, str]]:
 
     def arithmetic(run: Run) -> object:
         """Runs of one arithmetic must give the same bits on every board."""
-        return run.begin and run.begin.native.path, run.model and run.model.kv
+        return run.begin and run.begin.native.path, run.model and (run.model.kv, run.model.activations)
 
     def model(run: Run) -> str | None:
         recorded = run.model.sha256 if run.model else None

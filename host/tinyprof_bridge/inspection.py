@@ -31,6 +31,7 @@ class Need:
     variant: str
     path: str
     kv_type: str
+    activations: str
     context: int
     batch: int
     arena: int
@@ -62,7 +63,9 @@ class Inspection:
     streamed: dict[str, Need]
 
 
-def inspect(path: Path, context: int | None = None, batch: int = 8, kv: str | None = None) -> Inspection:
+def inspect(
+    path: Path, context: int | None = None, batch: int = 8, kv: str | None = None, activations: int = 8
+) -> Inspection:
     """Raises BadInput for what is no GGUF file, or a damaged one."""
     data = gguf_files.open_mapped(path)
     shown = planner.device("portable", any_type=True)
@@ -83,10 +86,11 @@ def inspect(path: Path, context: int | None = None, batch: int = 8, kv: str | No
         try:
             own = device.read(data, lambda *tensor: _scan(data, values, *tensor))
             device.tokenizer.Tokenizer(own, device.llama.Llama(own, 1, 1).vocab)
-            llama = device.llama.Llama(own, context, batch, kv)
+            llama = device.llama.Llama(own, context, batch, kv, 0, activations)
             mapped[variant] = need(variant, llama)
             header, room = _streamed(device, own, len(data), batch)
-            streamed[variant] = need(variant, device.llama.Llama(own, context, batch, kv, room), header + room)
+            piecewise = device.llama.Llama(own, context, batch, kv, room, activations)
+            streamed[variant] = need(variant, piecewise, header + room)
             sizes = {
                 "layers": llama.layers,
                 "dim": llama.dim,
@@ -130,6 +134,7 @@ def need(variant: str, llama: Any, weights: int = 0) -> Need:
         variant=variant,
         path=planner.VARIANTS[variant][0],
         kv_type=llama.kv,
+        activations=f"int{llama.activations}",
         context=llama.context,
         batch=llama.batch,
         arena=llama.plan.arena_bytes,
@@ -208,6 +213,6 @@ def terminal(found: Inspection, console: Console) -> None:
         table.add_row(variant, ram.kv_type, *map(_kib, cells))
     console.print(table)
     first = next(iter(found.mapped.values()))
-    console.print(Text(f"context {first.context}, batch {first.batch}"))
+    console.print(Text(f"context {first.context}, batch {first.batch}, activations {first.activations}"))
     console.print()
     fits.show(fits.of(found), console)

@@ -27,7 +27,7 @@ Doubles = npt.NDArray[np.float64]
 # Writes the logits after each token of each window; a line a window shows that it is at work.
 _CODE = """
 import tinyprof
-m = tinyprof.load({source!r}, context={context}, batch=1, kv={kv!r})
+m = tinyprof.load({source!r}, context={context}, batch=1, kv={kv!r}, activations={activations})
 print(m.arch.vocab)
 with open({out!r}, "wb") as f:
     for window in open({windows!r}):
@@ -55,9 +55,17 @@ class Quality:
 
 
 def measure(
-    models: list[Path], reference: Path, text: Path, paths: list[str], context: int, tokens: int, timeout: float
+    models: list[Path],
+    reference: Path,
+    text: Path,
+    paths: list[str],
+    context: int,
+    tokens: int,
+    timeout: float,
+    activations: int = 8,
 ) -> list[Quality]:
-    """Each model on each path. tokens: how many of the text at most; context: those of a window."""
+    """Each model on each path. tokens: how many of the text at most; context: those of a window; activations: bits of
+    what meets quantized weights."""
     reader = open_gguf(reference, Metadata)
     size = min(context, trained_context(reader))
     parts = windows(vocabulary(reader), read_text(text), size, tokens)
@@ -67,7 +75,8 @@ def measure(
         exact = logits(reference, REFERENCES["float"], parts, Path(scratch) / "reference", timeout)
         for model in models:
             for path in paths:
-                ours = logits(model, REFERENCES[path], parts, Path(scratch) / "logits", timeout)
+                out = Path(scratch) / "logits"
+                ours = logits(model, REFERENCES[path], parts, out, timeout, activations=activations)
                 if ours.shape != exact.shape:
                     raise BadInput(
                         f"{model} has {ours.shape[1]} tokens, {reference} {exact.shape[1]}: not made from it"
@@ -76,13 +85,28 @@ def measure(
     return results
 
 
-def logits(model: Path, board: str, parts: list[list[int]], out: Path, timeout: float, kv: str | None = None) -> Logits:
+def logits(
+    model: Path,
+    board: str,
+    parts: list[list[int]],
+    out: Path,
+    timeout: float,
+    kv: str | None = None,
+    activations: int = 8,
+) -> Logits:
     """(tokens, vocab) after each token but the last of each window, on the unix port of a path."""
     context = max(map(len, parts)) - 1
     windows_file = out.with_suffix(".txt")
     windows_file.write_text("".join(" ".join(map(str, part[:-1])) + "\n" for part in parts))
     with prepare(board, model, Progress()) as place:
-        code = _CODE.format(source=place.source, context=context, kv=kv, out=str(out), windows=str(windows_file))
+        code = _CODE.format(
+            source=place.source,
+            context=context,
+            kv=kv,
+            activations=activations,
+            out=str(out),
+            windows=str(windows_file),
+        )
         try:
             vocab, *_ = map(int, filter(None, place.transport.run(code, timeout)))
         except RunFailed as error:

@@ -222,7 +222,7 @@ def facts(run: Run, energy: Energy | None) -> list[tuple[str, str]]:
                 f"{m.name}, {m.types}, {m.bytes:,} bytes, {m.macs_per_token:,} MAC/token in matrix products",
             )
         )
-        lines.append(("weights", f"{m.placement}; context {m.context}, batch {m.batch}"))
+        lines.append(("weights", f"{m.placement}; context {m.context}, batch {m.batch}, activations {m.activations}"))
     if run.begin:
         b = run.begin
         clock = f", {b.clock_hz / 1e6:g} MHz" if b.clock_hz else ""

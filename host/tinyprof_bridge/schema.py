@@ -92,6 +92,7 @@ class Model(Record):
     heads: Count
     kv_heads: Count
     kv: Literal["f32", "f16", "q8"]
+    activations: Literal["int8", "int16"] = "int8"
     vocab: Count
     context: Count
     batch: Annotated[int, Field(ge=1)]

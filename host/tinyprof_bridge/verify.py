@@ -55,6 +55,7 @@ def _request(run: Run, change: Change, model: Path) -> Request:
         "context": run.model.context,
         "batch": run.model.batch,
         "kv": run.model.kv,
+        "activations": int(run.model.activations.removeprefix("int")),
         "stream": run.model.placement == "stream",
     }
     match change.what:

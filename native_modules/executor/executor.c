@@ -3,7 +3,6 @@
 #include <stddef.h>
 
 #include "../counters/counters.h"
-#include "../kernels/kernels.h"
 #include "../kernels/tp_math.h"
 #include "../marks/marks.h"
 
@@ -49,14 +48,17 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
             }
             return 1;
         case TP_OP_QUANTIZE:
-            tp_quantize(type, (uint8_t *)dst, (float *)a, cols, n, flags & TP_FLAG_PORTABLE);
+            tp_quantize(type, (uint8_t *)dst, (float *)a, cols, n, flags);
             return 1;
         case TP_OP_MATMUL:
-            product = (tp_product_t) { type, rows, cols, n, op[TP_W_P3], dst, b, a };
+            product = (tp_product_t) { type, rows, cols, flags & TP_FLAG_INT16 ? 2 * n : n, op[TP_W_P3], dst, b, a };
             if (flags & TP_FLAG_PORTABLE) {
                 tp_matmul_portable(&product);
             } else {
                 tp_matmul(&product);
+            }
+            if (flags & TP_FLAG_INT16) {
+                tp_add(dst, dst + (size_t)n * rows, n * rows);
             }
             return 1;
         case TP_OP_ROPE_TABLE:

@@ -3,7 +3,7 @@
 #ifndef TP_EXECUTOR_H
 #define TP_EXECUTOR_H
 
-#include <stdint.h>
+#include "../kernels/kernels.h"
 
 #define TP_OP_WORDS 12
 
@@ -44,8 +44,9 @@ enum {
     TP_FLAG_LAST = 1,   // from the last of the n tokens of a to one token of dst
     TP_FLAG_AT_POS = 2, // dst is a cache: token t goes to row pos + t; RMSNORM: a is dst
     TP_FLAG_ONE = 4,    // one token, whatever n is
-    TP_FLAG_PORTABLE = 8, // of QUANTIZE and MATMUL: the reference kernel and its layout, for tests
+    TP_FLAG_PORTABLE = TP_PORTABLE, // of QUANTIZE and MATMUL: the reference kernel and its layout, for tests
     TP_FLAG_HALVES = 16, // of ROPE: pairs lie half of p0 apart, and are not neighbours
+    TP_FLAG_INT16 = TP_INT16, // of QUANTIZE and MATMUL: activations of two int8; MATMUL: dst has room for 2 n tokens
 };
 
 enum { TP_REGION_ARENA = 0, TP_REGION_KV = 1, TP_REGION_WEIGHTS = 2, TP_REGIONS = 4 };

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define TP_COLD __attribute__((cold)) // as small as can be
 #define TP_BLOCK (32) // values of a block of Q8_0 or Q4_0, and what all is counted in
 
 // Tensor types, numbered as in GGUF; those from 192 on are ours (docs/kernels.md).
@@ -46,9 +47,14 @@ uint32_t tp_scan(uint32_t type, const uint8_t *w, uint32_t rows, uint32_t cols);
 // of the portable kernels.
 size_t tp_x_bytes(uint32_t type, uint32_t cols);
 
+enum {
+    TP_PORTABLE = 8, // in the layout of the portable kernels
+    TP_INT16 = 32,   // behind the n tokens n more: what the first left over, in 128ths of their scales
+};
+
 // Floats of n tokens to quantized activations for weights of this type: int8 with one scale a group,
-// round half away from 0. portable: in the layout of the portable kernels.
-void tp_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols, uint32_t n, int portable);
+// round half away from 0.
+void tp_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols, uint32_t n, uint32_t flags);
 
 // Which variant of the kernels was compiled in; "portable" is the reference.
 extern const char tp_kernels_variant[];
@@ -82,7 +88,7 @@ void tp_rmsnorm(float *y, const float *x, const float *w, uint32_t cols, float e
 
 // Frequencies of rotary embedding: freqs[i] = base^(-2 i / dims) / scale, i < dims / 2, as the path's
 // tp_rope_table wants them.
-void tp_rope_freqs(float *freqs, uint32_t dims, float base, float scale);
+TP_COLD void tp_rope_freqs(float *freqs, uint32_t dims, float base, float scale);
 
 // table[2 i] = cos(pos * freqs[i]), table[2 i + 1] = sin(...), i < dims / 2, as the path's tp_rope
 // wants them.
@@ -119,7 +125,7 @@ void tp_geglu(float *y, const float *gate, const float *up, uint32_t n);
 uint32_t tp_argmax(const float *x, uint32_t n);
 
 // Draws from softmax(x / temperature) with coin in [0, 1). Overwrites x with probabilities.
-uint32_t tp_sample(float *x, uint32_t n, float temperature, float coin);
+TP_COLD uint32_t tp_sample(float *x, uint32_t n, float temperature, float coin);
 
 // CRC-32 (IEEE 802.3, as zlib's), seeded with the CRC so far.
 uint32_t tp_crc32(uint32_t crc, const uint8_t *data, size_t len);

@@ -97,11 +97,10 @@ static inline float tp_log(float x) {
     }
     float s = (m - 1.0f) / (m + 1.0f);
     float z = s * s;
-    float p = 1.0f / 9.0f;
-    p = p * z + 1.0f / 7.0f;
-    p = p * z + 0.2f;
-    p = p * z + 1.0f / 3.0f;
-    p = p * z + 1.0f;
+    float p = 0.0f;
+    for (int32_t i = 9; i > 0; i -= 2) {
+        p = p * z + 1.0f / (float)i;
+    }
     return 2.0f * s * p + (float)e * 0.69314718f;
 }
 

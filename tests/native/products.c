@@ -193,7 +193,7 @@ int main(void) {
         fill(types[i]);
         uint32_t top = tp_scan(types[i], (const uint8_t *)weights, ROWS, COLS);
         for (int portable = 0; portable < 2; ++portable) {
-            tp_quantize(types[i], (uint8_t *)q[portable], x, COLS, 1, portable);
+            tp_quantize(types[i], (uint8_t *)q[portable], x, COLS, 1, portable ? TP_PORTABLE : 0);
             tp_product_t p = { types[i], ROWS, COLS, 1, top, y[portable], (const uint8_t *)weights, q[portable] };
             uint32_t start = now();
             (portable ? tp_matmul_portable : tp_matmul)(&p);

@@ -140,14 +140,7 @@ static inline int32_t tp_fix(uint32_t bits, int32_t e) {
 }
 
 // The greatest size among n floats, as bits.
-static inline uint32_t tp_greatest(const float *x, uint32_t n) {
-    uint32_t max = 0;
-    for (uint32_t i = 0; i < n; ++i) {
-        uint32_t a = tp_to_bits(x[i]) & 0x7fffffffu;
-        max = a > max ? a : max;
-    }
-    return max;
-}
+uint32_t tp_greatest(const float *x, uint32_t n);
 
 // The e for tp_fix by which a float of this size becomes an integer below 2^bits, or equal to it.
 static inline int32_t tp_fix_exponent(uint32_t size, int32_t bits) {
@@ -171,32 +164,11 @@ typedef struct {
     uint32_t r;
 } tp_int8_scale_t;
 
-// Infinite or no number is as great as can be; below 2^-87 all is 0.
-static inline tp_int8_scale_t tp_int8_scale(uint32_t max) {
-    max = max > 0x7f7fffffu ? 0x7f7fffffu : max < 40u << 23 ? 0 : max;
-    tp_int8_scale_t scale = { max, max == 0 ? 0 : (127u << 24) / ((max & 0x7fffffu) >> 8 | 0x8000u) };
-    return scale;
-}
-
-// The float that an int8 value stands for the 127th of.
-static inline float tp_int8_unit(tp_int8_scale_t scale) {
-    return tp_from_bits(scale.max) / 127.0f;
-}
+// Of n floats. Infinite or no number is as great as can be; below 2^-87 all is 0.
+tp_int8_scale_t tp_int8_scale(const float *x, uint32_t n);
 
 // x * 127 / max * 2^k, rounded half away from 0, of n floats. |x| * 2^k is not above max.
-static inline void tp_to_int8(int8_t *to, const float *x, uint32_t n, tp_int8_scale_t scale, int32_t k) {
-    int32_t base = scale.r == 0 ? 300 : 24 + (int32_t)(scale.max >> 23) - k; // 300: all is 0
-    for (uint32_t i = 0; i < n; ++i) {
-        uint32_t bits = tp_to_bits(x[i]), size = bits & 0x7fffffffu;
-        if (size > 0x7f7fffffu) {
-            size = 0x7f7fffffu;
-        }
-        int32_t shift = base - (int32_t)(size >> 23), sign = (int32_t)bits >> 31;
-        uint32_t p = ((size << 8 | 0x80000000u) >> 16) * scale.r;
-        int32_t q = shift > 32 ? 0 : (int32_t)(((p >> (shift - 1)) + 1) >> 1);
-        to[i] = (int8_t)((q ^ sign) - sign);
-    }
-}
+void tp_to_int8(int8_t *to, const float *x, uint32_t n, tp_int8_scale_t scale, int32_t k);
 
 // How often max can be halved and still be no less than size, 15 at most.
 static inline int32_t tp_halvings(uint32_t max, uint32_t size) {

@@ -83,8 +83,8 @@ size_t tp_kv_bytes(uint32_t type, uint32_t head_dim) {
 
 void tp_kv_store(uint32_t type, uint8_t *kv, const float *x, uint32_t heads, uint32_t head_dim) {
     for (uint32_t h = 0; h < heads; ++h, x += head_dim, kv += tp_kv_bytes(type, head_dim)) {
-        tp_int8_scale_t scale = tp_int8_scale(tp_greatest(x, head_dim));
-        *(float *)(void *)kv = tp_int8_unit(scale);
+        tp_int8_scale_t scale = tp_int8_scale(x, head_dim);
+        *(float *)(void *)kv = tp_from_bits(scale.max) / 127.0f;
         tp_to_int8((int8_t *)kv + 4, x, head_dim, scale, 0);
     }
 }

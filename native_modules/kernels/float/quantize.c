@@ -22,10 +22,11 @@ void tp_matmul(const tp_product_t *p) {
     }
 }
 
-// The definition: x / d rounded half away from 0, with all its roundings. Never fails.
-static void quantize_plainly(int8_t *values, const float *x, uint32_t count, float inverse) {
+// The definition: what values times d leave over of x, times inverse, rounded half away from 0, with all its
+// roundings. Never fails.
+static void quantize_plainly(int8_t *values, const float *x, uint32_t count, float inverse, float d) {
     for (uint32_t j = 0; j < count; ++j) {
-        float v = x[j] * inverse;
+        float v = (x[j] - (float)values[j] * d) * inverse;
         v += v < 0.0f ? -0.5f : 0.5f;
         // Written so that NaN is caught too: its conversion to an integer is undefined.
         if (!(v < 127.5f)) {
@@ -53,9 +54,10 @@ float PLAIN(int8_run)(int8_t *values, const float *x, uint32_t count) {
         for (uint32_t j = 0; j < count; ++j) {
             float a = tp_from_bits(tp_to_bits(x[j]) & 0x7fffffffu);
             greatest = a > greatest ? a : greatest;
+            values[j] = 0;
         }
         float d = greatest / 127.0f;
-        quantize_plainly(values, x, count, d > 0.0f ? 1.0f / d : 0.0f);
+        quantize_plainly(values, x, count, d > 0.0f ? 1.0f / d : 0.0f, 0.0f);
         return d;
     }
     float d = tp_from_bits(max) / 127.0f;
@@ -70,19 +72,25 @@ float PLAIN(int8_run)(int8_t *values, const float *x, uint32_t count) {
     return d;
 }
 
-void tp_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols, uint32_t n, int portable) {
-    portable |= tp_isa_x_bytes(type, cols) == 0;
-    uint32_t group = tp_group(type);
+void tp_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols, uint32_t n, uint32_t flags) {
+    int portable = flags & TP_PORTABLE || tp_isa_x_bytes(type, cols) == 0;
+    uint32_t group = tp_group(type), all = flags & TP_INT16 ? 2 * n : n;
+    const float *first = x;
     int8_t values[TP_MAX_GROUP];
-    for (uint32_t t = 0; t < n; ++t) {
+    for (uint32_t t = 0; t < all; ++t) {
+        x = t == n ? first : x;
         for (uint32_t i = 0; i < cols;) {
             uint32_t count = group < cols - i ? group : cols - i;
             float d = tp_int8_run(values, x, count);
+            if (t >= n) {
+                quantize_plainly(values, x, count, d > 0.0f ? 128.0f / d : 0.0f, d);
+                d *= 0x1p-7f;
+            }
             for (uint32_t j = 0; j < count; j += TP_BLOCK, i += TP_BLOCK, x += TP_BLOCK) {
                 if (portable) {
                     tp_portable_put(q, cols, t, i / TP_BLOCK, values + j, d);
                 } else {
-                    tp_isa_put(type, q, cols, n, t, i / TP_BLOCK, values + j, d);
+                    tp_isa_put(type, q, cols, all, t, i / TP_BLOCK, values + j, d);
                 }
             }
         }
