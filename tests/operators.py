@@ -20,6 +20,7 @@ def write(name, data):
 """
 WEIGHTS = 0x80000000
 F32, Q8_0 = 0, 8
+INT16 = 32
 
 
 class Operators:
@@ -105,24 +106,41 @@ class Operators:
             for t in tokens
         ]
 
-    def product(self, type_, weights, x):
+    def int16(self, x):
+        """(what int16 activations stand for, the steps of their first int8), each (n, cols), as portable kernels have
+        them; x (n, cols)."""
+        n, cols = x.shape
+        begin, end = (4, cols // 32 + 3 & ~3) if self.path == "fixed" else (0, cols // 8)
+        size = begin + cols + end
+        out = self.call("QUANTIZE", 2 * n * size, x, np.zeros(1), rows=1, cols=cols, n=n, flags=8 | INT16)
+        tokens = np.frombuffer(out, np.uint8).reshape(2, n, size)
+        q, end = tokens[..., begin : begin + cols].view(np.int8), tokens[..., begin + cols :].copy()
+        if self.path == "fixed":
+            steps = tokens[..., :4].copy().view("<f4") * 2.0 ** -end[..., : cols // 32].astype(np.float64)
+        else:
+            steps = end.view("<f4").astype(np.float64)
+        steps = steps.repeat(32, 2)
+        return (q * steps).sum(0), steps[0]
+
+    def product(self, type_, weights, x, flags=0):
         """(rows,) of one token x (1, cols), by the variant's kernel."""
         rows, cols = len(weights), x.shape[1]
         code = (
-            f"q = bytearray(ops.q8_bytes({cols}, {type_}))\n"
-            f"ops.call(ops.QUANTIZE, q, a, b, 1, {cols}, {type_})\n"
+            f"q = bytearray(2 * ops.q8_bytes({cols}, {type_}))\n"
+            f"ops.call(ops.QUANTIZE, q, a, b, 1, {cols}, {type_}, flags={flags})\n"
             f"p = (0, 0, 0, _tinyprof.scan(b, 0, {type_}, {rows}, {cols}))\n"
-            f"ops.call(ops.MATMUL, out, q, b, {rows}, {cols}, {type_}, p=p)"
+            f"ops.call(ops.MATMUL, out, q, b, {rows}, {cols}, {type_}, p=p, flags={flags})"
         )
-        return np.frombuffer(self.run(code, a=x, b=weights, out=np.zeros(rows, "<f4"))[1], "<f4")
+        return np.frombuffer(self.run(code, a=x, b=weights, out=np.zeros(2 * rows, "<f4"))[1], "<f4")[:rows]
 
-    def products_agree(self, type_, weights, x):
+    def products_agree(self, type_, weights, x, flags=0):
         """Whether the variant's kernel and the portable one give the same bits; x (n, cols)."""
         rows, (n, cols) = len(weights), x.shape
+        sizes = f"(ops.q8_bytes({cols}, {type_}), {flags}), (ops.q8_bytes({cols}), ops.PORTABLE | {flags})"
         code = (
             f"p = (0, 0, 0, _tinyprof.scan(b, 0, {type_}, {rows}, {cols}))\n"
-            f"for size, flags in ((ops.q8_bytes({cols}, {type_}), 0), (ops.q8_bytes({cols}), ops.PORTABLE)):\n"
-            f" q, out = bytearray(size * {n}), bytearray({4 * n * rows})\n"
+            f"for size, flags in ({sizes}):\n"
+            f" q, out = bytearray(2 * size * {n}), bytearray({8 * n * rows})\n"
             f" ops.call(ops.QUANTIZE, q, a, b, 1, {cols}, {type_}, {n}, flags=flags)\n"
             f" ops.call(ops.MATMUL, out, q, b, {rows}, {cols}, {type_}, {n}, p=p, flags=flags)\n"
             " print(_tinyprof.crc32_hex(out))"

@@ -197,6 +197,9 @@ def test_what_cannot_be_compared(tmp_path):
     other = {"abi": 1, "kernels": "k", "compiler": "c", "flags": "f", "path": "fixed"}
     write_run(tmp_path / "b.jsonl", check={"logits_crc32": "dd"}, native=other)  # which may be: other arithmetic
     assert compared("a.jsonl", "b.jsonl", cwd=tmp_path).returncode == 0
+    write_run(tmp_path / "b.jsonl", check={"logits_crc32": "dd"}, model={"activations": "int16"})
+    result = compared("a.jsonl", "b.jsonl", cwd=tmp_path)
+    assert result.returncode == 0 and "activations: int8 | int16" in result.stdout
     refused(tmp_path, "no test in common: measure the same -p, -n and -d", allowed=False, tokens=4)
 
 

@@ -19,19 +19,20 @@ BOARDS = ("m3", "m4", "m7", "rv32")
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """One run of the demo model on each board, made when first asked for."""
+    """One run of the demo model on each board, made when first asked for; 16: with activations of so many bits."""
     folder, made = tmp_path_factory.mktemp("explain"), {}
 
     def get(name):
         if name not in made:
-            request = Request(name, DEMO_MODEL, p=(12,), n=(8,), d=(0, 64), r=2)
+            board, _, bits = name.partition(" ")
+            request = Request(board, DEMO_MODEL, p=(12,), n=(8,), d=(0, 64), r=2, activations=int(bits or 8))
             made[name] = collect(request, folder / f"{name}.jsonl", Progress(quiet=True))[1]
         return made[name]
 
     return get
 
 
-@pytest.mark.parametrize("name", [*BOARDS, "unix"])
+@pytest.mark.parametrize("name", [*BOARDS, "m4 16", "unix"])
 def test_parts_add_up_exactly(name, saved):
     run = table.load(saved(name))
     roof = ceilings.ceilings(run)
@@ -47,7 +48,7 @@ def test_parts_add_up_exactly(name, saved):
             assert found.part("unknown") < (0.1 if name in FIXED else 0.05) * found.units
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", [*BOARDS, "m4 16"])
 def test_no_operator_is_above_its_roof(name, saved):
     run = table.load(saved(name))
     roof = ceilings.ceilings(run)

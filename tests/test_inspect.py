@@ -16,10 +16,11 @@ from tinyprof_bridge.collect import Request, collect
 from tinyprof_bridge.progress import Progress
 
 VARIANTS = KERNELS | {"unix": "avx2", "unix-fixed": "scalar"}
+LOADS = ((None, 8, None, 8), (20, 3, "q8", 8), (30, 4, None, 16))
 SIZES = """
 import tinyprof, _tinyprof
-for kv, context, batch in ((None, None, 8), ("q8", 20, 3)):
-    m = tinyprof.load({source!r}, context=context, batch=batch, kv=kv)
+for context, batch, kv, activations in {loads!r}:
+    m = tinyprof.load({source!r}, context=context, batch=batch, kv=kv, activations=activations)
     print(m.arena_bytes, m.arch.kv_bytes, 4 * len(m.arch.plan.words))
     m = None
 for type, cols in {rows!r}:
@@ -32,12 +33,13 @@ def test_sizes_are_those_of_the_board(tmp_path, name):
     model = make_model(tmp_path / "model.gguf", type_="Q4_0", dim=128, hidden=256)
     rows = [(t.id, cols) for t in quants.TYPES.values() for cols in (32, 96, 256, 768) if cols % t.values == 0]
     with board(name, model) as b:
-        said = [[int(x) for x in line.split()] for line in b.run(SIZES.format(source=b.source, rows=rows)).splitlines()]
+        lines = b.run(SIZES.format(source=b.source, loads=LOADS, rows=rows)).splitlines()
+    said = [[int(x) for x in line.split()] for line in lines]
     variant = VARIANTS[name]
-    needs = [inspection.inspect(model, context, batch, kv) for kv, context, batch in ((None, None, 8), ("q8", 20, 3))]
-    assert said[:2] == [[n.arena, n.kv, n.plan] for n in (needs[0].mapped[variant], needs[1].mapped[variant])]
+    needs = [inspection.inspect(model, *load).mapped[variant] for load in LOADS]
+    assert said[:3] == [[n.arena, n.kv, n.plan] for n in needs]
     native = planner.native(variant)
-    assert said[2:] == [[native.q8_bytes(*row), native.row_bytes(*row)] for row in rows]
+    assert said[3:] == [[native.q8_bytes(*row), native.row_bytes(*row)] for row in rows]
 
 
 @pytest.mark.parametrize("name", ["m4", "m3"])

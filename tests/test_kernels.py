@@ -5,6 +5,7 @@ import pytest
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 from on_board import ALL, KERNELS, board
+from operators import INT16
 from reference import round_q8
 from tinyprof_bridge import bench
 from tinyprof_bridge.errors import BadInput
@@ -122,7 +123,7 @@ def test_matmul(call, type_, rows, cols, n, kind):
 
 DIFFERENCES = """
 from tinyprof.bench import differences
-print(differences((2, 8, 12, 14, 192, 193, 194), {rows}, {cols}, {tokens}))
+print(differences((2, 8, 12, 14, 192, 193, 194), {rows}, {cols}, {tokens}, int16={int16}))
 """
 
 
@@ -130,14 +131,15 @@ print(differences((2, 8, 12, 14, 192, 193, 194), {rows}, {cols}, {tokens}))
 def test_fast_kernels_give_the_bits_of_the_portable_ones(name):
     """Random and extreme weights, scales and activations, made on the board itself."""
     with board(name) as b:
-        for rows, cols, tokens in (
-            ((1, 2, 3, 5, 7), (32, 96), (1, 2, 3, 4)),
-            ((4, 6), (64,), (5, 6, 7, 8)),
-            ((10,), (288,), (1, 3)),
-            ((1, 3), (256,), (1, 5)),
-            ((64,), (512,), (1, 4)),
+        for rows, cols, tokens, int16 in (
+            ((1, 2, 3, 5, 7), (32, 96), (1, 2, 3, 4), 0),
+            ((4, 6), (64,), (5, 6, 7, 8), 0),
+            ((10,), (288,), (1, 3), 0),
+            ((1, 3), (256,), (1, 5), 0),
+            ((64,), (512,), (1, 4), 0),
+            ((3, 8), (96, 256), (1, 3), INT16),
         ):
-            assert b.run(DIFFERENCES.format(rows=rows, cols=cols, tokens=tokens)).strip() == "[]"
+            assert b.run(DIFFERENCES.format(rows=rows, cols=cols, tokens=tokens, int16=int16)).strip() == "[]"
 
 
 # instructions a product; Q4_K: at most 1.15 times Q4_0

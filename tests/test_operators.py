@@ -5,7 +5,7 @@ import pytest
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 from on_board import board
-from operators import Operators
+from operators import INT16, Operators
 from tinyprof_bridge.errors import BadInput
 
 F32, F16, Q8_0 = 0, 1, 8
@@ -169,6 +169,34 @@ def test_products_of_the_fixed_path(fixed, type_, cols):
     cut = cols / 32 * np.abs(weights.reshape(7 * cols // 32, -1)[:, :2].copy().view("<f2").astype(np.float64)).max()
     assert d > 0
     assert np.all(np.abs(y - exact) <= 2.0**-13 * np.abs(exact) + cut * scale * 2.0**-6)
+
+
+@pytest.mark.parametrize("spread", [0, 3])
+def test_int16_activations(ops, spread):
+    x = values(24, 3, 256, spread=spread)
+    x[1, 32:64] = 0
+    seen, step = ops.int16(x)
+    bound = 0.51 if ops.path == "float" else 1.5
+    assert np.all(np.abs(x - seen) <= bound / 128 * step)
+
+
+@pytest.mark.parametrize("type_", TYPES)
+@pytest.mark.parametrize("cols", [32, 96, 512])
+def test_products_of_int16_activations(ops, type_, cols):
+    weights = quantize(values(12, 50, cols, spread=1), GGMLQuantizationType[type_])
+    w = dequantize(weights, GGMLQuantizationType[type_]).astype(np.float64)
+    x = values(13, 1, cols, spread=1)
+    _, step = ops.int16(x)
+    exact = w @ x[0].astype(np.float64)
+    error, of_int8 = (ops.product(TYPES[type_], weights, x, flags) - exact for flags in (INT16, 0))
+    if ops.path == "float":
+        bound = np.abs(w) @ (0.51 / 128 * step[0] + cols * 2.0**-23 * np.abs(x[0]))
+    else:
+        d = np.abs(weights.reshape(50 * cols // 32, -1)[:, :2].copy().view("<f2").astype(np.float64)).max()
+        bound = np.abs(w) @ (1.5 / 128 * step[0]) + 2.0**-13 * (np.abs(exact) + np.abs(w) @ step[0])
+        bound += cols / 32 * d * np.abs(x).max() / 127 * 2.0**-6
+    assert np.all(np.abs(error) <= bound)
+    assert np.std(of_int8) > (80 if ops.path == "float" else 20) * np.std(error)
 
 
 def test_argmax_takes_the_first_of_the_greatest(ops):

@@ -80,6 +80,14 @@ def test_fewer_bits_lose_more_on_both_paths(models, text):
     assert found[0].kl < found[1].kl  # of the first model: float is nearer than fixed
 
 
+@pytest.mark.parametrize("path", ["float", "fixed"])
+def test_int16_activations_lose_less(models, text, path):
+    int8, int16 = (
+        quality.measure([models["Q8_0"]], models["F32"], text, [path], 32, 10**6, 60, bits)[0] for bits in (8, 16)
+    )
+    assert int16.kl < int8.kl
+
+
 @pytest.mark.parametrize("name", ["m4", "m3"])
 def test_a_board_finds_what_the_host_finds(name, text, tmp_path):
     """On a core with FPU and on one without: the loss of each token, and the bits of all logits."""
@@ -115,6 +123,7 @@ def test_bad_input_is_one_line(models, text, tmp_path):
         ((models["Q8_0"], *reference, "--text", binary), "not UTF-8 text"),
         ((models["Q8_0"], *reference, "--text", tmp_path), "cannot be read"),
         ((models["Q8_0"], *reference, "--text", text, "--path", "x"), "--path takes"),
+        ((models["Q8_0"], *reference, "--text", text, "--activations", "int4"), "--activations takes int8 or int16"),
         ((models["Q8_0"], "--reference", text, "--text", text), "not a GGUF file"),
         ((text, *reference, "--text", text), "not a GGUF file"),
         ((other, *reference, "--text", text), "not made from it"),

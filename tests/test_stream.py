@@ -11,8 +11,8 @@ from tinyprof_bridge.progress import Progress
 SAME = """
 import tinyprof
 from tinyprof.measure import check
-whole = check(tinyprof.load({path!r}, context=32, batch={batch}))
-model = tinyprof.load({path!r}, context=32, batch={batch}, stream=True)
+whole = check(tinyprof.load({path!r}, context=32, batch={batch}, activations={activations}))
+model = tinyprof.load({path!r}, context=32, batch={batch}, activations={activations}, stream=True)
 print(whole == check(model), model.placement, len(model.stream.buffer), model.bytes)
 """
 
@@ -30,13 +30,18 @@ print(whole == check(model), model.placement, len(model.stream.buffer), model.by
         {"type_": "Q8_0", "architecture": "qwen2", "tied": False},
         {"type_": "Q8_0", "architecture": "qwen3", "heads": 8, "head_dim": 32},
         {"type_": "Q8_0", "architecture": "gemma"},
+        {"type_": "Q4_0", "activations": 16},
     ],
     ids=lambda o: o.get("architecture", o["type_"]),
 )
 def test_the_same_logits(name, batch, options, tmp_path):
+    options = options.copy()
+    activations = options.pop("activations", 8)
     model = make_model(tmp_path / "m.gguf", context=64, **options)
     with board(name) as b:
-        same, placement, buffer, size = b.run(SAME.format(path=str(model), batch=batch)).split()
+        same, placement, buffer, size = b.run(
+            SAME.format(path=str(model), batch=batch, activations=activations)
+        ).split()
     assert (same, placement) == ("True", "stream")
     assert int(buffer) < int(size) / 2
 

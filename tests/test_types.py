@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from operators import Operators
+from operators import INT16, Operators
 from tinyprof_bridge import quants
 
 QUANTIZED = [t for t in quants.TYPES if t not in ("F32", "F16")]
@@ -88,4 +88,5 @@ def test_fast_and_portable_products_agree(ops, type_):
     cols = 512 if quants.TYPES[type_].values == 256 else 416
     data = quants.quantize(weights(10, cols, 4), type_)
     x = weights(3, cols, 5)
-    assert ops.products_agree(quants.TYPES[type_].id, data, x)
+    for flags in (0, INT16):
+        assert ops.products_agree(quants.TYPES[type_].id, data, x, flags)
