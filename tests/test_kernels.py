@@ -137,7 +137,7 @@ def test_fast_kernels_give_the_bits_of_the_portable_ones(name):
             ((10,), (288,), (1, 3), 0),
             ((1, 3), (256,), (1, 5), 0),
             ((64,), (512,), (1, 4), 0),
-            ((3, 8), (96, 256), (1, 3), INT16),
+            ((3, 6), (96, 256), (2,), INT16),
         ):
             assert b.run(DIFFERENCES.format(rows=rows, cols=cols, tokens=tokens, int16=int16)).strip() == "[]"
 

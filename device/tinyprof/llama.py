@@ -66,7 +66,6 @@ class Llama:
 
     def __init__(self, gguf, context, batch, kv=None, room=0, activations=8):
         self._gguf = gguf
-        self._room = room
         self._left = set(gguf.tensors)
         self._check_keys(gguf)
         key = self.architecture + "."
@@ -111,7 +110,7 @@ class Llama:
         self.kv_row = self.kv_heads * head_bytes  # bytes of one position of K or V
         self.kv_bytes = 2 * self.layers * self.context * self.kv_row
         self.macs = 0  # of all matrix products, per token
-        self._compile()
+        self._compile(room)
         if self._left:
             raise ModelError("tensor %s is not supported" % sorted(self._left)[0])
         del self._gguf, self._left
@@ -226,7 +225,7 @@ class Llama:
         self.plan.add(ops.MATMUL, role, layer, dst, a, weights, rows, cols, (0, 0, size, scan), type_, flags | int16)
         self.macs += rows * cols
 
-    def _compile(self):
+    def _compile(self, room):
         self.plan = plan = Plan(ROLES)
         row = self.batch * 4
         out = row * self.activations // 8  # of a product: int16 gives two, which are added
@@ -307,7 +306,7 @@ class Llama:
         output = self._tensor(head, self.vocab, dim)
         inputs = self._inputs("output_q8", 0, h, dim, (output,), ops.ONE)
         row_bytes = _tinyprof.row_bytes(output[1], dim)
-        step = (self._room // row_bytes & ~1) or self.vocab
+        step = (room // row_bytes & ~1) or self.vocab
         more = 0
         if self.activations == 16:  # a part's second product lies where the next part will
             step = more = min(step, _PART)
