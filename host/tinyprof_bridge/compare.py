@@ -26,18 +26,8 @@ RUNS = 4
 # recorded facts that are told where groups differ in them, by their names for --by
 FACTS = (
     *("board", "machine", "micropython", "firmware_sha256", "clock_hz", "path", "kernels", "compiler", "flags"),
-    *(
-        "model.name",
-        "types",
-        "kv",
-        "activations",
-        "placement",
-        "begin.tinyprof",
-        "context",
-        "batch",
-        "repetitions",
-        "warmup",
-    ),
+    *("model.name", "types", "kv", "activations", "placement", "context", "batch"),
+    *("begin.tinyprof", "repetitions", "warmup"),
 )
 
 
