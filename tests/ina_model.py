@@ -143,12 +143,12 @@ class Bus:
         self.chips = {}
         self.nack = 0
         self.hang = False
-        self.transfers = 0
+        self.transfers = self.bits = 0
 
-    def _begin(self, address, size):
+    def _begin(self, address, bits):
         self.transfers += 1
-        # address, register, address again and the bytes, nine bits each; start, restart and stop
-        self.clock.us += ((3 + size) * 9 + 3) * 1000000 // self.hz
+        self.bits += bits
+        self.clock.us += bits * 1000000 // self.hz
         if self.hang:
             self.clock.us += 50000
             raise OSError(110)
@@ -162,18 +162,22 @@ class Bus:
         return chip
 
     def readfrom_mem_into(self, address, register, buf):
-        chip = self._begin(address, len(buf))
+        # address, register, address again and the bytes, nine bits each; start, restart and stop
+        chip = self._begin(address, (3 + len(buf)) * 9 + 3)
         value = chip.get(register)
         size = chip.size(register)
         for i in range(len(buf)):  # behind the last byte the bus is high
             buf[i] = value >> 8 * (size - 1 - i) & 0xFF if i < size else 0xFF
 
     def writeto_mem(self, address, register, data):
-        chip = self._begin(address, len(data))
+        chip = self._begin(address, (2 + len(data)) * 9 + 2)
         value = 0
         for byte in data:
             value = value << 8 | byte
         chip.set(register, value)
+
+    def writeto(self, address, data):
+        self.writeto_mem(address, data[0], data[1:])
 
 
 class Chip:
@@ -188,6 +192,7 @@ class Chip:
         self.uohm = uohm
         self.noise = noise
         self.stuck = False
+        self.held = 0, 0
         self.clock = 1000
         self.falls = 0  # of the ALERT pin
         self.seed = 1
@@ -237,12 +242,13 @@ class Chip:
             if self.noise:
                 nv += self.gauss(self.noise)
             t += shunt
-            uv += self.load.voltage(t, t + bus)
-            t += bus
-        if self.stuck:
-            return
+            if bus:
+                uv += self.load.voltage(t, t + bus)
+                t += bus
+        if not self.stuck:
+            self.held = nv // averages, uv // averages
         high = not self.alert
-        self.converted(nv // averages, uv // averages, (shunt + bus) * averages)
+        self.converted(*self.held, (shunt + bus) * averages)
         self.falls += high and self.alert
 
 
@@ -258,6 +264,10 @@ class Older(Chip):
     """INA219 and INA226: only the last conversion counts, and all of their configuration is in register 0."""
 
     skip = True
+
+    def bus_too(self):
+        """Whether MODE has the bus converted; without it the last one stands."""
+        return self.config & 7 == 7
 
     def configure(self, value):
         if value & 0x8000:
@@ -278,7 +288,7 @@ class INA219(Older):
         self.restart()
 
     def times(self):
-        return self.TIMES[self.config >> 3 & 15], self.TIMES[self.config >> 7 & 15], 1
+        return self.TIMES[self.config >> 3 & 15], self.bus_too() and self.TIMES[self.config >> 7 & 15], 1
 
     def bits(self, code):
         return 3 if code & 8 else code & 3
@@ -290,7 +300,8 @@ class INA219(Older):
         self.shunt = clamp((nv + 5000 * step) // (10000 * step) * step, -full, full)
         bits = self.bits(self.config >> 7 & 15)
         step = 1 << (3 - bits)
-        self.bus = clamp((uv + 2000 * step) // (4000 * step) * step, 0, 8000 if self.config >> 13 & 1 else 4000)
+        if self.bus_too():
+            self.bus = clamp((uv + 2000 * step) // (4000 * step) * step, 0, 8000 if self.config >> 13 & 1 else 4000)
         current = self.shunt * self.cal // 4096
         power = abs(current) * self.bus // 5000
         self.over = abs(current) > 32767 or power > 65535
@@ -322,11 +333,12 @@ class INA226(Older):
 
     def times(self):
         c = self.config
-        return self.TIMES[c >> 3 & 7], self.TIMES[c >> 6 & 7], self.AVERAGES[c >> 9 & 7]
+        return self.TIMES[c >> 3 & 7], self.bus_too() and self.TIMES[c >> 6 & 7], self.AVERAGES[c >> 9 & 7]
 
     def converted(self, nv, uv, us):
         self.shunt = clamp((nv + 1250) // 2500, -32768, 32767)
-        self.bus = clamp((uv + 625) // 1250, 0, 32767)
+        if self.bus_too():
+            self.bus = clamp((uv + 625) // 1250, 0, 32767)
         current = self.shunt * self.cal // 2048
         power = abs(current) * self.bus // 20000
         self.over = abs(current) > 32767 or power > 65535
@@ -373,12 +385,16 @@ class INA228(Chip):
     def times(self):
         c = self.adc
         temperature = self.TIMES[c >> 3 & 7] if c >> 12 == 0xF else 0
-        return self.TIMES[c >> 6 & 7], self.TIMES[c >> 9 & 7] + temperature, self.AVERAGES[c & 7]
+        return self.TIMES[c >> 6 & 7], self.bus_too() and self.TIMES[c >> 9 & 7] + temperature, self.AVERAGES[c & 7]
+
+    def bus_too(self):
+        return self.adc >> 12 != 0xA
 
     def converted(self, nv, uv, us):
         step = 78125 if self.config & 0x10 else 312500  # pV
         self.shunt = clamp((nv * 1000 + step // 2) // step, -(1 << 19), (1 << 19) - 1)
-        self.bus = clamp((uv * 1000000 + 97656250) // 195312500, 0, (1 << 19) - 1)
+        if self.bus_too():
+            self.bus = clamp((uv * 1000000 + 97656250) // 195312500, 0, (1 << 19) - 1)
         # SHUNT_CAL = 13107.2e6 * current LSB * shunt, four times that in the fine range: it stands for a resistance
         current = self.shunt * 4096 // max(self.cal, 1)
         # power LSB = 3.2 * current LSB: counts = current * bus * 195.3125 uV / 3.2

@@ -20,6 +20,15 @@ from tinyprof_bridge import power, table
 SUPPLY_MV, SOURCE_MOHM = 3300, 200
 ASLEEP = 5000  # uA
 
+
+def noise():
+    random = np.random.default_rng(1)
+    at = np.cumsum(random.integers(1000, 4000, 150))
+    level = random.integers(10000, 90000, 150)
+    steps = [(int(t), int(level[k + d])) for k, t in enumerate(at[:-1]) for d in (0, 1)]
+    return [(0, int(level[0])), *steps, (int(at[-1]), int(level[-1]))]
+
+
 # us and uA, straight lines between
 WAVES = {
     "steady 60 mA": [(0, 60000), (100000, 60000)],
@@ -29,6 +38,10 @@ WAVES = {
     "ten windows of 60 readings of 60 mA, 5 mA around": None,
     "wake-ups: 20 ms of 100 mA each 201.3 ms, on 1 mA": [(0, 1000), (181300, 1000), (181300, 100000), (201300, 100000)],
     "rare: 2 ms of 100 mA each 201.3 ms, on 1 mA": [(0, 1000), (199300, 1000), (199300, 100000), (201300, 100000)],
+    "rarer: 1 ms of 100 mA each 307.1 ms, on 1 mA": [(0, 1000), (306100, 1000), (306100, 100000), (307100, 100000)],
+    "square: 80 and 10 mA by turns of 0.501 ms": [(0, 80000), (501, 80000), (501, 10000), (1002, 10000)],
+    "ramp: 5 to 95 mA in 0.7 s": [(0, 5000), (700000, 95000)],
+    "noise: 10 to 90 mA, other every 1 to 4 ms": noise(),
 }
 # what a Meter is told; those with a way of their own are tried at 1000 Hz
 SENSORS = {
@@ -99,21 +112,64 @@ def error(unix, wave, sensor, rate):
     return np.median([m.joules / x for m, x in zip(windows, right, strict=True)]) - 1
 
 
-def rows(waves=WAVES, sensors=SENSORS, rates=RATES):
+COST = """
+from tinyprof import ina, power
+for name, rate, pin in {cases!r}:
+    clock, bus, chip = wired(name, Load(Wave([(0, 60000), (1000, 60000)])))
+    driver = ina.CHIPS[name](bus, 0x40, 100000, 400)
+    meter = power.Meter(driver, rate=rate, alert=AlertPin(clock, chip) if pin else None, board=clock)
+    meter._readings(True)
+    clock.sleep(40 * driver.both_us)
+    began, bits = clock.us, bus.bits
+    clock.sleep(1000000)
+    print("COST", (bus.bits - bits) * 1000000 // (clock.us - began))
+"""
+
+
+def costs():
+    """{(sensor, rate): parts of the time that the bus is busy at 400 kHz}, by the models."""
+    sensors = [s for s in SENSORS if "accumulator" not in s]
+    tried = list(itertools.product(sensors, (r for r in RATES if r > 10)))
+    cases = [(s[:6].lower(), r, "," in s) for s, r in tried]
     with board("unix") as unix:
-        for wave, sensor in itertools.product(waves, sensors):
-            errors = {r: error(unix, wave, sensor, r) for r in rates if r == 1000 or not SENSORS[sensor]}
-            yield wave, sensor, errors
+        lines = unix.run((ROOT / "tests" / "ina_model.py").read_text() + COST.format(cases=cases)).splitlines()
+    shares = [int(x[5:]) / 400_000 for x in lines if x.startswith("COST")]
+    return dict(zip(tried, shares, strict=True))
 
 
-def markdown():
-    yield "| waveform | sensor | " + " | ".join(f"{rate} Hz, {seconds} s" for rate, seconds in RATES.items()) + " |"
-    yield "|---|---|" + "---:|" * len(RATES)
-    for wave, sensor, errors in rows():
-        cells = [f"{100 * errors[r]:+.2f} %" if r in errors else "" for r in RATES]
-        yield f"| {wave} | {sensor} | " + " | ".join(cells) + " |"
+def cost_table():
+    found = costs()
+    sensors = list(dict.fromkeys(s for s, _ in found))
+    yield "| of the core | " + " | ".join(sensors) + " |"
+    yield "|---|" + "---:|" * len(sensors)
+    for rate in dict.fromkeys(r for _, r in found):
+        yield f"| {rate} Hz | " + " | ".join(f"{100 * found[s, rate]:.1f} %" for s in sensors) + " |"
+
+
+def rows():
+    """(waveform, {(sensor, rate): error})"""
+    with board("unix") as unix:
+        for wave in WAVES:
+            tried = [(s, r) for s, r in itertools.product(SENSORS, RATES) if r == 1000 or not SENSORS[s]]
+            yield wave, {(s, r): error(unix, wave, s, r) for s, r in tried}
+
+
+def tables(found):
+    """One at 1000 Hz, one at the lower rates."""
+    lower = [r for r in RATES if r != 1000]
+    plain = [s for s in SENSORS if not SENSORS[s]]
+    rates = " / ".join(map(str, lower))
+    yield "| 1000 Hz | " + " | ".join(SENSORS) + " |"
+    yield "|---|" + "---:|" * len(SENSORS)
+    for wave, errors in found:
+        yield f"| {wave} | " + " | ".join(f"{100 * errors[s, 1000]:+.2f} %" for s in SENSORS) + " |"
+    yield ""
+    yield f"| {rates} Hz | " + " | ".join(f"{s}, %" for s in plain) + " |"
+    yield "|---|" + "---:|" * len(plain)
+    for wave, errors in found:
+        cells = (" / ".join(f"{100 * errors[s, r]:+.2f}" for r in lower) for s in plain)
+        yield f"| {wave} | " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":
-    for line in markdown():
-        print(line, flush=True)
+    print("\n".join([*tables(list(rows())), "", *cost_table()]))

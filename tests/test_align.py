@@ -1,7 +1,9 @@
 """Sensors elsewhere: files of loggers, and markers in the load that give their clock away."""
 
 import json
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,6 +97,46 @@ def test_loggers(form, tmp_path):
     assert len(trace.t) == 100 and trace.rate == pytest.approx(1000)
     assert trace.a == pytest.approx(0.02 + 1e-5 * np.arange(100)) and trace.v == pytest.approx(3.3)
     assert supply.joules(trace, 0.01, 0.09) == pytest.approx(3.3 * 0.08 * 0.0205)
+
+
+def test_otii_3_has_a_file_for_each_quantity(tmp_path):
+    current, voltage = tmp_path / "Main current - Ace.csv", tmp_path / "Main voltage - Ace.csv"
+    current.write_text('"Timestamp","Value"\n' + "".join(f"{k / 1000:.6f},{0.02 + 1e-5 * k:.9g}\n" for k in range(100)))
+    with pytest.raises(BadInput, match="--volts"):
+        supply.read_csv(current)
+    voltage.write_text('"Timestamp","Value"\n' + "".join(f"{k / 100:.6f},{3.3 - 0.01 * k:.9g}\n" for k in range(10)))
+    trace = supply.read_csv(current)
+    assert trace.v[0] == pytest.approx(3.3) and trace.v[50] == pytest.approx(3.25)
+    assert trace.a[50] == pytest.approx(0.0205) and supply.read_csv(current, 3.0).v == pytest.approx(3.0)
+    with pytest.raises(BadInput, match="no column is headed current"):
+        supply.read_csv(voltage)
+
+
+def test_a_reading_that_is_written_twice(tmp_path):
+    """As nRF Connect does after each 10,000; a time with two values is another thing."""
+    rows = [f"{10 * k},{50000 + k}.5\n" for k in range(100)]
+    (tmp_path / "x.csv").write_text("Timestamp(ms),Current(uA)\n" + "".join(rows[:50] + rows[49:]))
+    trace = supply.read_csv(tmp_path / "x.csv", 3.3)
+    assert len(trace.t) == 100 and trace.rate == pytest.approx(100)
+    (tmp_path / "x.csv").write_text("Timestamp(ms),Current(uA)\n0,1\n10,2\n10,3\n")
+    with pytest.raises(BadInput, match="does not run forward"):
+        supply.read_csv(tmp_path / "x.csv", 3.3)
+
+
+CAPTURES = os.environ.get("TINYPROF_CAPTURES")
+
+
+@pytest.mark.skipif(not CAPTURES, reason="TINYPROF_CAPTURES names no folder of loggers' files")
+def test_recorded_captures():
+    """Each file of a folder is read whole: no gap, finite amperes and volts, a mean that is not nothing."""
+    files = sorted(p for p in Path(CAPTURES).rglob("*.csv") if "voltage" not in p.name)
+    assert files
+    for file in files:
+        trace = supply.read_csv(file, None if "Main current" in file.name else 3.3)
+        steps = np.diff(trace.t)
+        assert np.isfinite(trace.watts).all() and abs(trace.a.mean()) > 1e-9, file
+        assert steps.max() < 2.5 * np.median(steps), file
+        print(f"{file.name}: {len(trace.t):,} readings, {trace.rate:,.0f} Hz, {trace.a.mean() * 1e3:.4g} mA")
 
 
 @pytest.mark.parametrize("amperes", (0.0, 1e-6, 0.05, 0.1))

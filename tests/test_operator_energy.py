@@ -50,7 +50,7 @@ def profile(name, model, meter="driver", chip="ina226", **options):
     with board(name, model) as b:
         code = MODEL + PROFILE.format(
             chip=chip, source=b.source, mohm=0, noise=4000, fault="pass", max_ma=400,
-            options={"warmup": 0, "reps": 10, "idle_ms": 200, "operator_ms": 300, "rate": 500} | options,
+            options={"warmup": 0, "reps": 10, "idle_ms": 200, "operator_ms": 300, "rate": 700} | options,
         )  # fmt: skip
         code = code.replace("power.Meter(driver", f"power.Meter({meter}")
         code = code.replace("driver = ", OPERATORS + "driver = ") + "\nprint('STEPS', activity.steps)\n"

@@ -9,7 +9,7 @@ import pytest
 from ina_model import CHIPS
 from models import make_model
 from on_board import ON_BOARDS, ROOT, board
-from tinyprof_bridge import power, table
+from tinyprof_bridge import power, report, table
 
 MODEL = (ROOT / "tests" / "ina_model.py").read_text()
 
@@ -78,8 +78,13 @@ def test_windows_on_boards(name, chip, model):
         assert w.errors == w.lost == 0 and not w.overflow
         readings = run.readings[w.test, w.rep]
         times = [t for r in readings for t in r.t]
-        assert len(times) == w.readings == pytest.approx((w.end - w.begin) / 1000 + 8, abs=2)
+        us = run.sensor.conversion_us
+        assert len(times) == w.readings and 800 < us <= 1060
+        assert w.readings * us == pytest.approx(w.end - w.begin, abs=18000)
         assert times[0] < 0 < w.end - w.begin < times[-1] and times == sorted(times)
+        # shunt and bus in the sleep before it and a little longer, then the shunt alone
+        volts = [len(r.v) for r in readings]
+        assert 8 <= sum(volts) <= 16 and volts == sorted(volts, reverse=True)
     begins = [w.begin for w in run.windows]
     assert begins == sorted(begins)
 
@@ -112,21 +117,14 @@ def test_joules_per_token(chip, quiet, model):
 def test_each_conversion_by_a_chip_of_another_clock(meter, model):
     """Of 8 % slower conversions: the readings' own times count, not what the datasheet says."""
     other = "quiet=bool(setattr(chip, 'clock', 1080)), "
-    run = profile("unix", model, "ina226", noise=4000, rate=500, meter=meter + other)
+    run = profile("unix", model, "ina226", noise=4000, rate=700, meter=meter + other)
     assert run.sensor.timing == ("alert" if meter else "poll")
     energy, frame = figures(run)
     assert energy.findings == []
     reached = 1e6 / run.sensor.conversion_us / 1.08
-    assert all(w.rate_hz == pytest.approx(reached, rel=0.05) for w in run.windows) and reached > 450
+    assert all(w.rate_hz == pytest.approx(reached, rel=0.1) for w in run.windows) and reached > 700
     assert frame.loc["tg8", "joules"] == pytest.approx(3.3 * 0.060 * 0.025, rel=0.01)
     assert frame.loc["pp8", "joules"] == pytest.approx(3.3 * 0.080 * 0.005, rel=0.01)
-
-
-def test_a_window_shorter_than_its_edges_are_sure_is_caught(model):
-    run = profile("unix", model, "ina226")
-    for w in run.windows:
-        w.end = w.begin + 25000
-    assert any("the edges of windows may be 0.62 ms off" in x for x in power.on_board(run).findings)
 
 
 def test_a_pin_is_for_readings(model):
@@ -170,6 +168,15 @@ def test_a_sensor_that_never_moves_is_caught(model):
         for r in rows:
             r.i[:], r.v[:] = [100] * len(r.i), [2640] * len(r.v)
     assert any("it lies" in x for x in power.on_board(run).findings)
+
+
+@pytest.mark.parametrize("quiet", (False, True))
+def test_a_window_without_length_is_caught(quiet, model):
+    run = profile("unix", model, "ina228", quiet=quiet, reps=2)
+    next(w for w in run.windows if w.test == "tg8").end = next(w for w in run.windows if w.test == "tg8").begin
+    energy = power.on_board(run)
+    assert any("whole window of tg8" in x for x in energy.findings), energy.findings
+    assert "POWER NOT VALID" in report.markdown(run, energy)
 
 
 def test_saturation_is_caught(model):

@@ -132,6 +132,59 @@ def test_ppk2_by_its_package():
     assert supply.joules(trace, trace.t[0], trace.t[0] + whole) == pytest.approx(3.0 * 0.15 * whole, rel=0.01)
 
 
+def test_joulescope_by_its_package(monkeypatch):
+    """The package's own buffer of the stream, filled as its driver fills it; the device cannot be here."""
+    joulescope = pytest.importorskip("joulescope")
+    stream = pytest.importorskip("joulescope.v1.stream_buffer")
+
+    class Device:
+        def open(self):
+            pass
+
+        def parameter_set(self, name, value):
+            assert name == "sampling_frequency"
+            self.hz = value
+
+        def parameter_get(self, name, dtype):
+            return self.hz
+
+        def stream_process_register(self, source):
+            self.source = source
+
+        def start(self):
+            buffer = stream.StreamBuffer(1, 1_000_000, None, self.hz)
+            k = np.arange(200_000)
+            on = k // 50_000 % 2 == 1  # at 1 MHz, for 50 ms
+            signals = {
+                (1, 0): np.where(on, 0.25, 0.05).astype("f4"),
+                (2, 0): np.full(len(k), 3.0, "f4"),
+                (3, 0): np.full(len(k), 0.5, "f4"),
+                (4, 0): np.zeros(len(k), "u1"),
+                (5, 0): on,
+                (5, 1): np.zeros(len(k), bool),
+            }
+            for first in range(0, len(k), 8000):
+                for (field, index), values in signals.items():
+                    data = values[first : first + 8000]
+                    data = np.packbits(data, bitorder="little") if field == 5 else data
+                    about = {"field_id": field, "index": index, "sample_rate": 1_000_000, "decimate_factor": 1}
+                    buffer.insert("", about | {"sample_id": first, "data": data})
+                self.source.stream_notify(buffer)
+
+        def stop(self):
+            pass
+
+        close = stop
+
+    monkeypatch.setattr(joulescope, "scan_require_one", lambda config: Device())
+    with sensors.watching(sensors.parse("joulescope")) as source:
+        trace = source.stop()
+    (pin,) = trace.pins
+    assert pin.name == "gpi0" and pin.t == pytest.approx([0.05, 0.1, 0.15], abs=2e-5) and list(pin.up) == [1, 0, 1]
+    assert trace.rate == pytest.approx(10000) and trace.v == pytest.approx(3.0)
+    assert supply.joules(trace, 0.01, 0.11) == pytest.approx(3.0 * 0.15 * 0.1, rel=0.01)
+
+
 class HostBus:
     """Shaped as busio.I2C, with the models behind it, in the time of the host."""
 
@@ -289,3 +342,13 @@ def test_sweep_finds_the_best_clock():
     assert sweep.best(frame, 0.03)["mhz"].tolist() == [96]
     assert sweep.best(frame, 0.001).empty
     assert sweep.figures([table.Run("x")]).empty
+
+
+def test_a_host_has_no_clock_to_sweep(tmp_path):
+    model = make_model(tmp_path / "m.gguf", type_="Q4_0", context=32)
+    run = collect.collect(
+        collect.Request("unix", model, p=(4,), n=(4,), r=1), tmp_path / "r.jsonl", Progress(quiet=True)
+    )[0]
+    assert sweep.figures([run]).empty
+    result = bridge("power", "sweep", str(tmp_path / "r.jsonl"))
+    assert result.returncode == 2 and "no run knows its clock" in result.stderr

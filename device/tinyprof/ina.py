@@ -16,7 +16,8 @@ _AS_SHUNT_228 = const(4096)
 _POWER = const(0x03)
 _MASK = const(0x06)  # INA226
 _RESET = const(0x8000)
-_CONTINUOUS = const(7)  # shunt and bus, over and over
+_SHUNT = const(5)  # over and over
+_BOTH = const(7)
 
 # INA228
 _ADC = const(0x01)
@@ -27,36 +28,27 @@ _DIAG = const(0x0B)
 _RSTACC = const(0x4000)
 _ADCRANGE = const(0x10)
 
-# Which conversions are read: the latest one; each, its end seen by asking; each, its end told by the ALERT pin.
-FREE = "free"
+# How the end of a conversion is seen: by asking; the ALERT pin tells.
 POLL = "poll"
 ALERT = "alert"
-# How much longer than typical a conversion may take, in per cent: the INA219's 12 bits, 532 us, take 586 at most.
-_SLACK = const(10)
-_BUS_US = const(280)  # a shorter conversion of the bus is coarse
 # averages of INA226 and INA228, in the order of their codes
 _AVERAGES = (1, 4, 16, 64, 128, 256, 512, 1024)
+# The INA228 that adds up by itself: 150 us of the shunt, 50 of the bus
+_SUM = const(0xB080)
+_SUM_US = const(200)
 
 
-def plan(period, timing, shunt, bus, averages):
-    """(code of averages, of the shunt's conversion, of the bus') that watch the shunt for the most of the time.
-
-    period and conversion times in us. FREE: of a period, which the conversion ends in even if it is slow; the bus takes
-    the longest conversion that still fits. Else of the conversion, half a period long at least."""
-    best = (0, 0, 0)
-    watched = -1
+def plan(period, times, averages):
+    """(code of averages, code of the conversion's time) of conversions of 65 to 107 % of period us, with the fewest
+    averages; else of the longest that are no longer. 107: the INA219 has one of 1060 us for a millisecond."""
+    best = (0, 0)
+    longest = 0
     for a, n in enumerate(averages):
-        for s, t in enumerate(shunt):
-            for b, u in enumerate(bus):
-                whole = n * (t + u)
-                if timing == FREE:
-                    fits, share = whole * (100 + _SLACK) <= period * 100, n * (1000 * t + u)
-                else:
-                    fits, share = u >= _BUS_US and whole <= period <= 2 * whole, 10000 * t // (t + u)
-                if fits and share > watched:
-                    best, watched = (a, s, b), share
-    if watched < 0:
-        raise SensorError("the sensor cannot give a reading every %d us" % period)
+        for s, t in enumerate(times):
+            if longest < n * t <= period * 107 // 100:
+                best, longest = (a, s), n * t
+        if longest * 100 >= period * 65:
+            break
     return best
 
 
@@ -64,17 +56,19 @@ class Ina:
     """What the three have in common. i2c: a machine.I2C; shunt_uohm: the shunt in microohms; max_ma: the greatest
     current to expect.
 
-    After configure(): conversion_us, of shunt and bus together with all averages; full: the counts at which the
-    shunt's reading ends; shunt_pv: its LSB."""
+    After configure(): conversion_us, of the shunt with all averages; both_us: of shunt and bus together; both: whether
+    these go on, or the shunt alone does; full: the counts at which the shunt's reading ends; shunt_pv: its LSB."""
 
     NAME = ""
     MAX_MV = 0  # on the shunt
     SHUNT_PV = 0  # LSBs in picovolts
     BUS_PV = 0
     FULL = 0
+    BUS = 0  # the code of the bus' conversion: a shorter one is coarse
     ID = ()  # (register, value) that must read so
     FLAGS = 0  # the register that says that a conversion has ended, by the bit READY, once
     READY = 0
+    READING_US = 250  # to see that a conversion has ended and to read it, at 400 kHz
     WHEN_READY = 0  # what in it lets the ALERT pin fall then; 0 without such a pin
 
     def __init__(self, i2c, address=0x40, shunt_uohm=100000, max_ma=500):
@@ -91,8 +85,9 @@ class Ina:
         self.max_ma = max_ma
         self.full = self.FULL
         self.shunt_pv = self.SHUNT_PV
-        self.conversion_us = 0
-        self.timing = FREE
+        self.conversion_us = self.both_us = 0
+        self.both = False
+        self.timing = ""
         self._two = bytearray(2)
         for register, value in self.ID:
             found = self._get(register)
@@ -116,7 +111,7 @@ class Ina:
             raise SensorError("no answer from the %s at 0x%02x: %s" % (self.NAME, self.address, e))
 
     def _word(self, register):
-        """As _get, signed, and with the bus' own OSError: for reading in an interrupt."""
+        """As _get, signed, and with the bus' own OSError."""
         two = self._two
         self.i2c.readfrom_mem_into(self.address, register, two)
         value = two[0] << 8 | two[1]
@@ -130,14 +125,29 @@ class Ina:
                 raise SensorError("the %s has no pin that tells of conversions" % self.NAME)
             self._set(self.FLAGS, self.WHEN_READY)
 
-    def fresh(self):
-        """Whether there is a conversion to read; lets the ALERT pin rise. Allocates nothing; raises OSError."""
-        return self.timing == FREE or self._word(self.FLAGS) & self.READY != 0
+    def _modes(self, register, shunt, both):
+        # a write of one piece: where the register is an argument of its own some ports allocate
+        self._watch = tuple(bytes((register, value >> 8, value & 0xFF)) for value in (shunt, both))
 
-    def read(self, out, at):
-        """Puts counts of shunt and bus into out[at] and out[at + 1]. Allocates nothing; raises OSError."""
-        out[at] = self._word(1)
-        out[at + 1] = self._word(2)
+    # What follows may run in an interrupt: it allocates nothing, and raises the bus' OSError.
+
+    def watch(self, both):
+        """From now on conversions of the shunt alone, or of the bus too; what was converted before is forgotten."""
+        self.i2c.writeto(self.address, self._watch[both])
+        self.both = both
+        self.fresh()
+
+    def fresh(self):
+        """Whether there is a conversion to read, once; lets the ALERT pin rise."""
+        return self._word(self.FLAGS) & self.READY != 0
+
+    def shunt(self):
+        """Its counts."""
+        return self._word(1)
+
+    def bus(self):
+        """Its counts."""
+        return self._word(2)
 
     def about(self):
         """The fields of a sensor record that the chip decides."""
@@ -163,13 +173,16 @@ class INA219(Ina):
     _TIMES = (84, 148, 276, 532, 1060, 2130, 4260, 8510, 17020, 34050, 68100)
     _CODES = b"\x00\x01\x02\x03\x09\x0a\x0b\x0c\x0d\x0e\x0f"
 
-    def configure(self, period, timing=FREE):
-        """Starts conversions that follow one another at least every period us."""
+    BUS = 3
+    READING_US = 370
+
+    def configure(self, period, timing=POLL):
+        """Prepares conversions of the shunt that follow one another about every period us."""
         self._set(_CONFIG, _RESET)
         found = self._get(_CONFIG)
         if found != 0x399F:
             raise SensorError("no INA219 at 0x%02x: after a reset it reads 0x%04x" % (self.address, found))
-        _, s, b = plan(period, timing, self._TIMES, self._TIMES, (1,))
+        _, s = plan(period, self._TIMES, (1,))
         gain = 0  # 40, 80, 160 or 320 mV
         while self.shunt_uohm * self.max_ma > (40 << gain) * 1000000:
             gain += 1
@@ -177,19 +190,15 @@ class INA219(Ina):
         self._set(_CALIBRATION, _AS_SHUNT_219)
         self._tell(timing)
         wide = 1  # 32 V
-        config = wide << 13 | gain << 11 | self._CODES[b] << 7 | self._CODES[s] << 3 | _CONTINUOUS
-        self._set(_CONFIG, config)
-        self.conversion_us = self._TIMES[s] + self._TIMES[b]
+        config = wide << 13 | gain << 11 | self._CODES[self.BUS] << 7 | self._CODES[s] << 3
+        self._modes(_CONFIG, config | _SHUNT, config | _BOTH)
+        self.conversion_us = self._TIMES[s]
+        self.both_us = self._TIMES[s] + self._TIMES[self.BUS]
 
-    def read(self, out, at):
-        out[at] = self._word(1)
-        self.i2c.readfrom_mem_into(self.address, 2, self._two)
-        out[at + 1] = self._two[0] << 5 | self._two[1] >> 3
+    def bus(self):
+        return (self._word(2) & 0xFFFF) >> 3
 
     def fresh(self):
-        """Whether there is a conversion to read. Allocates nothing; raises OSError."""
-        if self.timing == FREE:
-            return True
         if self._word(2) & 2:
             self._word(_POWER)  # which clears the flag
             return True
@@ -212,14 +221,18 @@ class INA226(Ina):
     WHEN_READY = 0x0400
     _TIMES = (140, 204, 332, 588, 1100, 2116, 4156, 8244)
 
-    def configure(self, period, timing=FREE):
-        """Starts conversions that follow one another at least every period us."""
+    BUS = 1
+
+    def configure(self, period, timing=POLL):
+        """Prepares conversions of the shunt that follow one another about every period us."""
         self._set(_CONFIG, _RESET)
-        a, s, b = plan(period, timing, self._TIMES, self._TIMES, _AVERAGES)
+        a, s = plan(period, self._TIMES, _AVERAGES)
         self._set(_CALIBRATION, _AS_SHUNT_226)
         self._tell(timing)
-        self._set(_CONFIG, 0x4000 | a << 9 | b << 6 | s << 3 | _CONTINUOUS)
-        self.conversion_us = _AVERAGES[a] * (self._TIMES[s] + self._TIMES[b])
+        config = 0x4000 | a << 9 | self.BUS << 6 | s << 3
+        self._modes(_CONFIG, config | _SHUNT, config | _BOTH)
+        self.conversion_us = _AVERAGES[a] * self._TIMES[s]
+        self.both_us = _AVERAGES[a] * (self._TIMES[s] + self._TIMES[self.BUS])
 
     def overflow(self):
         """Whether a current or power was too great for the chip's registers."""
@@ -245,26 +258,44 @@ class INA228(Ina):
         self._three = bytearray(3)
         self._fine = 0
 
-    def configure(self, period, timing=FREE):
-        """Starts conversions that follow one another at least every period us."""
+    BUS = 3
+    READING_US = 270
+
+    def _range(self):
+        """Takes the range of 40.96 mV, whose steps are a quarter, where that is enough."""
         self._set(_CONFIG, _RESET)
-        a, s, b = plan(period, timing, self._TIMES, self._TIMES, _AVERAGES)
-        # the range of 40.96 mV has steps of a quarter
         self._fine = _ADCRANGE if self.shunt_uohm * self.max_ma <= 40960000 else 0
         self.shunt_pv = self.SHUNT_PV // 4 if self._fine else self.SHUNT_PV
         self._set(_CONFIG, self._fine)
         self._set(_SHUNT_CAL, _AS_SHUNT_228)
-        self._tell(timing)
-        self._set(_ADC, 0xB000 | b << 9 | s << 6 | a)
-        self.conversion_us = _AVERAGES[a] * (self._TIMES[s] + self._TIMES[b])
 
-    def read(self, out, at):
+    def configure(self, period, timing=POLL):
+        """Prepares conversions of the shunt that follow one another about every period us."""
+        self._range()
+        a, s = plan(period, self._TIMES, _AVERAGES)
+        self._tell(timing)
+        config = self.BUS << 9 | s << 6 | a
+        self._modes(_ADC, 0xA000 | config, 0xB000 | config)
+        self.conversion_us = _AVERAGES[a] * self._TIMES[s]
+        self.both_us = _AVERAGES[a] * (self._TIMES[s] + self._TIMES[self.BUS])
+
+    def _twenty(self, register):
         three = self._three
-        for i in (4, 5):
-            self.i2c.readfrom_mem_into(self.address, i, three)
-            value = three[0] << 12 | three[1] << 4 | three[2] >> 4
-            out[at] = value - 0x100000 if value & 0x80000 else value
-            at += 1
+        self.i2c.readfrom_mem_into(self.address, register, three)
+        value = three[0] << 12 | three[1] << 4 | three[2] >> 4
+        return value - 0x100000 if value & 0x80000 else value
+
+    def shunt(self):
+        return self._twenty(4)
+
+    def bus(self):
+        return self._twenty(5)
+
+    def sum_up(self):
+        """Starts conversions, for the accumulators alone, of shunt and bus by turns."""
+        self._range()
+        self._set(_ADC, _SUM)
+        self.conversion_us = self.both_us = _SUM_US
 
     def _forty(self, register):
         five = bytearray(5)

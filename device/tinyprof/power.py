@@ -1,22 +1,24 @@
 """Readings of a power sensor while a load runs: by a timer or the sensor's pin, into a ring made beforehand.
 
-A Meter runs windows: a piece of work with readings around it, told as one window record and its power records. The
-INA228 can do without readings: its accumulators count while the bus is quiet."""
+A Meter runs windows: a piece of work with readings around it, told as one window record and its power records. A
+window begins with conversions of shunt and bus; then the shunt alone is converted, without a gap. The INA228 can do
+without readings: its accumulators count while the bus is quiet."""
 
 from array import array
 
 from micropython import const
 
 from .errors import SensorError
-from .ina import ALERT, FREE, POLL
+from .ina import ALERT, POLL
 from .records import CHUNK
 
 _MASK = const(0x3FFFFFFF)  # of the microseconds that 32-bit ports count
 _HALF = const(0x20000000)
 _SETTLE = const(4)  # readings before and after the work, so that its edges lie between two
-_POLL_US = const(2000)  # from this period on reading each conversion takes no more of the core than 1000 of some
-_FAST = const(85)  # a conversion's least time, in per cent of the typical: asked that often, the chip is ahead of none
-_QUIET_US = const(250)  # between conversions that only accumulators see: the ends of a window matter less
+_VOLTS = const(6)  # readings of the bus too while a window's work runs
+_MOST_VOLTS = const(16)  # of a whole window
+_FAST = const(95)  # a conversion's time, in per cent of the typical, of which none is missed at 1000 readings a second
+_OFTEN = const(85)  # and at fewer
 _GIVE_UP = const(50)  # failed readings in a row after which the timer stops asking
 _BARKER = const(0b1110010)  # 7 bits that resemble no shift of themselves
 MARKER_BITS = const(7)
@@ -81,42 +83,58 @@ def listen(pin, function):
 
 
 class Ring:
-    """The latest readings: time, shunt, bus. tick() takes one and allocates nothing."""
+    """The latest readings of the shunt, with their times, and the first of the bus. tick() takes one and allocates
+    nothing. volts: how many of the bus there are; until: how many there shall be."""
 
     def __init__(self, chip, size, now):
-        self._data = array("i", bytes(12 * size))
-        self._read = chip.read
-        self._fresh = chip.fresh
+        self._data = array("i", bytes(8 * size))
+        self._bus = array("i", bytes(4 * _MOST_VOLTS))
+        self._chip = chip
         self._tries = _GIVE_UP if chip.timing == ALERT else 1  # a pin that does not rise falls no more
         self._now = now
         self.clear()
 
     def clear(self):
-        self._at = self.count = self.errors = self.row = self._first = self._last = 0
+        self._at = self.count = self.volts = self.errors = self.row = self._first = self._last = 0
+        self.until = _MOST_VOLTS
+        self._begun = False
 
     def tick(self, _=None):
-        data, at = self._data, self._at
         now = self._now()
         for _ in range(self._tries):
             if self.row >= _GIVE_UP:
                 return
             try:
-                if not self._fresh():
-                    return
-                self._read(data, at + 1)
+                self._take(now)
                 self.row = 0
-                break
+                return
             except OSError:
                 self.errors += 1
                 self.row += 1
-        if self.row:
+
+    def _take(self, now):
+        chip, data, at = self._chip, self._data, self._at
+        if not self._begun:
+            chip.watch(True)
+            self._begun = True
             return
+        if chip.both and self.count >= self.until:
+            chip.watch(False)
+            return
+        if not chip.fresh():
+            return
+        data[at + 1] = chip.shunt()
+        if chip.both:
+            self._bus[self.volts] = chip.bus()
+            self.volts += 1
         data[at] = self._last = now
         if not self.count:
             self._first = now
         self.count += 1
-        at += 3
+        at += 2
         self._at = at if at < len(data) else 0
+        if chip.both and self.count >= self.until:
+            chip.watch(False)
 
     @property
     def rate(self):
@@ -127,20 +145,21 @@ class Ring:
     @property
     def lost(self):
         """Readings that later ones have overwritten."""
-        return max(self.count - len(self._data) // 3, 0)
+        return max(self.count - len(self._data) // 2, 0)
 
     def chunks(self, begin):
-        """The readings in order, CHUNK at a time: (number of the first, times after begin, shunt, bus)."""
-        data, size = self._data, len(self._data) // 3
+        """The readings in order, CHUNK at a time: (number of the first, times after begin, shunt, bus of the first)."""
+        data, size = self._data, len(self._data) // 2
         kept = min(self.count, size)
-        first = self._at // 3 + size - kept
+        first = self._at // 2 + size - kept
         for at in range(0, kept, CHUNK):
-            rows = [3 * ((first + i) % size) for i in range(at, min(at + CHUNK, kept))]
+            rows = [2 * ((first + i) % size) for i in range(at, min(at + CHUNK, kept))]
+            n = self.lost + at
             yield (
-                self.lost + at,
+                n,
                 [between(begin, data[i]) for i in rows],
                 [data[i + 1] for i in rows],
-                [data[i + 2] for i in rows],
+                list(self._bus[n : min(n + len(rows), self.volts)]),
             )
 
 
@@ -156,7 +175,7 @@ class Meter:
         self,
         chip,
         rate=1000,
-        ring=1024,
+        ring=1536,
         quiet=False,
         alert=None,
         pin=None,
@@ -185,11 +204,13 @@ class Meter:
         self._ring = None
         self._epoch = self._last = None
         if chip:
-            period = _QUIET_US if quiet else 1000000 // rate
-            timing = ALERT if alert else POLL if period >= _POLL_US else FREE
-            chip.configure(period, timing)
-            self._period = chip.conversion_us * _FAST // 100 if timing == POLL else period
-            if not quiet:
+            if quiet:
+                chip.sum_up()
+            else:
+                chip.configure(1000000 // rate, ALERT if alert else POLL)
+                # a conversion that ended while the one before was being read would take its place
+                us = chip.conversion_us
+                self._period = min(us * _OFTEN // 100, us * _FAST // 100 - chip.READING_US)
                 self._ring = Ring(chip, ring, self.board.now)
                 self._tick = self._ring.tick  # a bound method made here is none made in an interrupt
                 try:
@@ -202,7 +223,7 @@ class Meter:
 
     def _wait(self, readings):
         """So many readings, or conversions if these take longer."""
-        self.board.sleep(readings * max(1000000 // self.rate, self.chip.conversion_us if self.chip else 0))
+        self.board.sleep(readings * max(1000000 // self.rate, self.chip.both_us if self.chip else 0))
 
     def _readings(self, on):
         """Begins to read, or ends that."""
@@ -211,7 +232,7 @@ class Meter:
         else:
             self.board.timer(self._period, self._tick if on else None)
         if on:
-            self._tick()  # what has waited since the last window: of the first reading nobody knows since when
+            self._tick()
 
     def _since(self, now):
         """Microseconds since the first time that was asked for, beyond what the board's counter holds."""
@@ -226,7 +247,8 @@ class Meter:
         if self.chip:
             fields = self.chip.about()
             mode = "accumulator" if self.quiet else "samples"
-            records.write("sensor", source="sensor", mode=mode, rate_hz=self.rate, **fields)
+            poll_us = 0 if self.quiet or self._alert else self._period
+            records.write("sensor", source="sensor", mode=mode, rate_hz=self.rate, poll_us=poll_us, **fields)
 
     def marker(self, records, name):
         """Idle and busy steps that a sensor elsewhere finds again in what it saw."""
@@ -255,6 +277,8 @@ class Meter:
         elif self.quiet:
             self.chip.accumulate()
         pin = self._pin
+        if ring:
+            ring.until = min(ring.count + _VOLTS, _MOST_VOLTS)
         if pin:
             pin(1)
         begin = board.now()

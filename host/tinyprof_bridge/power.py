@@ -1,6 +1,7 @@
 """Energy of a run: from readings of a sensor to joules per token, and whether they can be believed."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,7 +23,6 @@ GREATEST_DRIFT = 0.02  # of the supply, from the first window to the last
 GREATEST_IDLE_DRIFT = 0.1
 GREATEST_SKEW = 0.01  # of the clock of windows against the counter
 GREATEST_OFF = 0.02  # of the shortest window, that its edges may be off
-EDGES = 0.78  # conversions that both edges together are off in 19 of 20 windows, where each is off by up to a half
 IDLE = "idle"
 OPERATOR = "operator"  # one record of the plan, the window's rep, so many times as the window has tokens
 
@@ -124,25 +124,47 @@ def _traces(run: Run, s: Sensor) -> dict[tuple[str, int], Trace]:
     found = {}
     for w in run.windows:
         rows = sorted(run.readings.get((w.test, w.rep), []), key=lambda r: r.at)
-        # of the first of those that are told of nobody knows since when it waited
         t, i, v = (np.array([x for r in rows for x in getattr(r, name)], dtype=float) for name in "tiv")
-        old = 0 if s.timing == "free" else 1
         saturated = int((abs(i) >= s.full_scale).sum())
-        found[w.test, w.rep] = Trace(
-            t[old:] * 1e-6, i[old:] * s.shunt_pv / s.shunt_uohm * 1e-6, v[old:] * s.bus_pv * 1e-12, saturated
-        )
-    lag = s.conversion_us * 1e-6  # free: it ended up to one conversion ago, and began one before
-    if s.timing != "free":
-        cycle = _cycle([trace.t for trace in found.values()])
-        lag = cycle / 2 if s.timing == "alert" else 0.925 * cycle
-        for key, trace in found.items():
-            k = np.arange(len(trace.t))
-            found[key] = replace(trace, t=trace.t.mean() + cycle * (k - k.mean()) if len(k) else trace.t)
-    return {key: replace(trace, t=trace.t - lag) for key, trace in found.items()}
+        found[w.test, w.rep] = Trace(t * 1e-6, i * s.shunt_pv / s.shunt_uohm * 1e-6, v * s.bus_pv * 1e-12, saturated)
+    # first conversions of shunt and bus by turns, then, longer or shorter, of the shunt alone
+    both = _cycle([x.t[: len(x.v)] for x in found.values()])
+    alone = _cycle([x.t[len(x.v) :] for x in found.values()])
+    late = s.poll_us * 1e-6 / 2
+    volts = _volts(list(found.values()))
+    for key, x in found.items():
+        n = len(x.v)
+        t = np.concatenate((_even(x.t[:n], both) - both / 2, _even(x.t[n:], alone) - alone / 2)) - late
+        found[key] = replace(x, t=t, v=volts(x))
+    return found
+
+
+def _volts(windows: list[Trace]) -> Callable[[Trace], Array]:
+    """Volts at all readings of a window, from those of its first: the mean of these, and less where more current flows
+    through what is in front of the board. How much less, and between which currents, all windows tell."""
+    pairs = [(x.a[: len(x.v)], x.v) for x in windows if len(x.v)]
+    down = sum(float(((a - a.mean()) ** 2).sum()) for a, _ in pairs)
+    drop = -sum(float((a - a.mean()) @ (v - v.mean())) for a, v in pairs) / down if down else 0.0
+    low, high = (f([f(a) for a, _ in pairs], default=0.0) for f in (min, max))
+
+    def volts(x: Trace) -> Array:
+        n = len(x.v)
+        if not n:
+            return np.full(len(x.t), np.nan)
+        at: Array = x.v.mean() - max(drop, 0.0) * (np.clip(x.a, low, high) - x.a[:n].mean())
+        return at
+
+    return volts
+
+
+def _even(t: Array, cycle: float) -> Array:
+    """Times that follow one another in cycles, where they were seen late by turns."""
+    k = np.arange(len(t))
+    return t.mean() + cycle * (k - k.mean()) if len(k) else t
 
 
 def _cycle(windows: list[Array]) -> float:
-    """Seconds of a conversion by the board's clock: those of a window followed one another, seen late by turns."""
+    """Seconds of a conversion by the board's clock: those of a window followed one another."""
     up, down = 0.0, 0.0
     for t in windows:
         k = np.arange(len(t)) - (len(t) - 1) / 2
@@ -153,7 +175,8 @@ def _cycle(windows: list[Array]) -> float:
 
 def _accumulated(window: Window) -> Measured:
     seconds = (window.end - window.begin) * 1e-6
-    return Measured(window, seconds, (window.energy_nj or 0) * 1e-9, window.readings or 0, math.nan, math.nan)
+    joules = (window.energy_nj or 0) * 1e-9 if seconds else math.nan
+    return Measured(window, seconds, joules, window.readings or 0, math.nan, math.nan)
 
 
 def measure(trace: Trace, window: Window, begin: float, scale: float = 1.0, asleep_around: bool = False) -> Measured:
@@ -161,7 +184,7 @@ def measure(trace: Trace, window: Window, begin: float, scale: float = 1.0, asle
     asleep_around: whether the board sleeps for some readings before and behind it."""
     seconds = (window.end - window.begin) * 1e-6
     end = begin + seconds * scale
-    if not len(trace.t) or trace.t[0] > begin or trace.t[-1] < end:
+    if not seconds or not len(trace.t) or trace.t[0] > begin or trace.t[-1] < end:
         return Measured(window, seconds, math.nan, 0, math.nan, math.nan, trace.saturated)
     part = trace.between(begin, end)
     spent = (_between_sleeps if asleep_around else joules)(trace, begin, end) / scale
@@ -202,13 +225,7 @@ def _of_sensor(run: Run, s: Sensor, energy: Energy) -> list[str]:
         if short:
             found.append(f"{short[0]} is shorter than {LEAST_CONVERSIONS} conversions of {s.conversion_us} us")
         return found
-    shortest = min((w.end - w.begin for w in windows), default=0)
-    if s.timing == "free" and EDGES * s.conversion_us > GREATEST_OFF * shortest:
-        found.append(
-            f"the edges of windows may be {EDGES * s.conversion_us * 1e-3:.2g} ms off, and windows are"
-            f" {shortest * 1e-3:.2g} ms short: longer tests, 500 readings a second, or the sensor's ALERT pin"
-        )
-    raw = {(i, v) for rows in run.readings.values() for r in rows for i, v in zip(r.i, r.v, strict=True)}
+    raw = {i for rows in run.readings.values() for r in rows for i in r.i}
     busy = len({w.test for w in windows}) > 1
     if len(raw) == 1 and busy:
         found.append(

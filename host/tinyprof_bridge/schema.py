@@ -190,8 +190,8 @@ class Overhead(Record):
 
 class Sensor(Record):
     """What reads the board's supply. amperes = i * shunt_pv / shunt_uohm / 1e6, volts = v * bus_pv / 1e12 of the
-    counts i and v in power records; each is the mean over one conversion. timing: which one. free: the last that
-    had ended when it was read; poll: each, asked for; alert: each, told by the sensor's pin when it ended."""
+    counts i and v in power records; each is the mean over one conversion, and each conversion is read. timing: how its
+    end is seen. poll: by asking every poll_us; alert: by the sensor's pin; none of an accumulator."""
 
     kind: Literal["sensor"]
     source: Literal["sensor"]
@@ -203,7 +203,8 @@ class Sensor(Record):
     bus_pv: Annotated[int, Field(ge=1)]
     full_scale: Annotated[int, Field(ge=1)]
     conversion_us: Count
-    timing: Literal["free", "poll", "alert"] = "free"
+    timing: Literal["", "poll", "alert"]
+    poll_us: Count
 
 
 class Marker(Record):
@@ -238,7 +239,8 @@ class Window(Record):
 
 
 class Power(Record):
-    """Readings 'at', 'at' + 1, ... of a window: us after its begin, counts of the shunt and of the bus."""
+    """Readings 'at', 'at' + 1, ... of a window: us after its begin, counts of the shunt, and of the bus as long as that
+    was converted too."""
 
     kind: Literal["power"]
     source: Literal["sensor"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import BadInput, RunFailed
 from .supply import Array, Pin, Trace, edges, levels
@@ -19,6 +20,7 @@ AT_HOST = ("ppk2", "joulescope", "ina219-usb")
 NAMES = (*ON_BOARD, *AT_HOST, "markers")
 
 _PPK2_HZ = 100_000
+_JOULESCOPE_HZ = 100_000  # of up to 2,000,000, which fill a host's memory
 _KEEP_HZ = 10_000  # of sensors that are faster, means
 
 
@@ -205,13 +207,14 @@ class Ppk2(_Polled):
         self._kit.stop_measuring()
         amperes = np.concatenate([np.empty(0), *self._parts]) * 1e-6
         bits = np.concatenate([np.empty(0, dtype=np.uint8), *self._bits])
-        t = (np.arange(len(bits)) + 0.5) / _PPK2_HZ
-        pins = tuple(pin for k in range(8) if len((pin := edges(f"D{k}", t, (bits >> k & 1) == 1)).t))
+        pins = _pins({f"D{k}": (bits >> k & 1) == 1 for k in range(8)}, _PPK2_HZ)
         return _means(amperes, np.full(len(amperes), self._volts), _PPK2_HZ, "PPK2", pins)
 
 
 class Joulescope:
-    """A Joulescope by its own package, from the samples that it streams."""
+    """A Joulescope by its own package, from the samples that it streams. GPI 0 and 1 are its lowest bits."""
+
+    _FIELDS = ("current", "voltage", "current_lsb", "voltage_lsb")
 
     def __init__(self) -> None:
         self._package = _package("joulescope", "joulescope")
@@ -222,6 +225,7 @@ class Joulescope:
     def start(self) -> None:
         self._device = self._package.scan_require_one(config="auto")
         self._device.open()
+        self._device.parameter_set("sampling_frequency", _JOULESCOPE_HZ)
         self._hz = int(self._device.parameter_get("sampling_frequency", dtype="actual"))
         self._device.stream_process_register(self)
         self._device.start()
@@ -231,8 +235,8 @@ class Joulescope:
         first, end = stream_buffer.sample_id_range
         first = first if self._next is None else max(self._next, first)
         if end > first:
-            signals = stream_buffer.samples_get(first, end, fields=["current", "voltage"])["signals"]
-            self._parts.append((signals["current"]["value"].copy(), signals["voltage"]["value"].copy()))
+            signals = stream_buffer.samples_get(first, end, fields=list(self._FIELDS))["signals"]
+            self._parts.append([signals[name]["value"].copy() for name in self._FIELDS])
             self._next = end
         return False
 
@@ -242,8 +246,9 @@ class Joulescope:
     def stop(self) -> Trace:
         self._device.stop()
         self._device.close()
-        amperes, volts = (np.concatenate([np.empty(0), *(p[i] for p in self._parts)]) for i in (0, 1))
-        return _means(amperes, volts, self._hz, "Joulescope")
+        amperes, volts, *inputs = (np.concatenate([np.empty(0), *(p[i] for p in self._parts)]) for i in range(4))
+        pins = _pins({f"gpi{k}": bits == 1 for k, bits in enumerate(inputs)}, self._hz)
+        return _means(amperes, volts, self._hz, "Joulescope", pins)
 
 
 class Ina219Usb(_Polled):
@@ -277,6 +282,12 @@ class Ina219Usb(_Polled):
 
 
 _SOURCES: dict[str, Any] = {"ppk2": Ppk2, "joulescope": Joulescope, "ina219-usb": Ina219Usb}
+
+
+def _pins(high: dict[str, NDArray[np.bool_]], hz: int) -> tuple[Pin, ...]:
+    """Of inputs that were high at readings hz times a second those that changed."""
+    found = (edges(name, (np.arange(len(bits)) + 0.5) / hz, bits) for name, bits in high.items())
+    return tuple(pin for pin in found if len(pin.t))
 
 
 def _means(amperes: Array, volts: Array, hz: int, name: str, pins: tuple[Pin, ...] = ()) -> Trace:

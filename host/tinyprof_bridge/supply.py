@@ -84,6 +84,21 @@ def read_csv(path: Path, volts: float | None = None) -> Trace:
     """A logger's export: columns of time, current and voltage by their headings, or in this order without any.
 
     volts: the supply where the file has no voltage. Raises BadInput for what is no such file."""
+    found, pins = _read(path, "current")
+    t = found["time"]
+    beside = path.with_name(path.name.replace("current", "voltage"))  # Otii 3 has a file for each quantity
+    if volts is not None and "voltage" not in found:
+        found["voltage"] = np.full(len(t), volts)
+    elif "voltage" not in found and beside != path and beside.exists():
+        other = _read(beside, "voltage")[0]
+        found["voltage"] = np.interp(t, other["time"], other["voltage"])
+    elif "voltage" not in found:
+        raise BadInput(f"{path} has no voltage: say what the supply was (--volts 3.3)")
+    return Trace(t, found["current"], found["voltage"], name=path.name, pins=pins)
+
+
+def _read(path: Path, wanted: str) -> tuple[dict[str, Array], tuple[Pin, ...]]:
+    """Quantities of a file in seconds, amperes and volts, time and the one that is wanted at least; and its pins."""
     try:
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             head = [line.strip() for _, line in zip(range(50), file, strict=False)]
@@ -98,7 +113,7 @@ def read_csv(path: Path, volts: float | None = None) -> Trace:
     decimal = "," if separator != "," and "," in first and "." not in first else "."
     headings = _cells(lines[data - 1][1], separator) if data else []
     width = len(_cells(first, separator))
-    columns = _columns(headings, width, path)
+    columns = _columns(headings, width, path, wanted)
     digital = {i: h for i, h in enumerate(headings[:width]) if _DIGITAL.search(h)}
     try:
         frame = pd.read_csv(
@@ -109,16 +124,13 @@ def read_csv(path: Path, volts: float | None = None) -> Trace:
     except (ValueError, pd.errors.ParserError) as error:
         raise BadInput(f"{path}: {str(error).splitlines()[0]}") from None
     frame = frame.dropna(subset=[i for i, _ in columns.values()])
+    again = frame.duplicated([i for i, _ in columns.values()])  # nRF Connect writes a reading twice now and then
+    frame = frame[~again]
     found = {name: frame[i].to_numpy(dtype=float) * scale for name, (i, scale) in columns.items()}
-    if "voltage" not in found:
-        if volts is None:
-            raise BadInput(f"{path} has no voltage: say what the supply was (--volts 3.3)")
-        found["voltage"] = np.full(len(frame), volts)
-    if len(frame) < 2 or not (np.diff(found["time"]) > 0).all():
-        raise BadInput(f"{path}: time does not run forward in it")
     t = found["time"]
-    pins = tuple(pin for i, name in digital.items() for pin in _pins(name, t, frame[i]))
-    return Trace(t, found["current"], found["voltage"], name=path.name, pins=pins)
+    if len(t) < 2 or not (np.diff(t) > 0).all():
+        raise BadInput(f"{path}: time does not run forward in it")
+    return found, tuple(pin for i, name in digital.items() for pin in _pins(name, t, frame[i]))
 
 
 def edges(name: str, t: Array, high: NDArray[np.bool_]) -> Pin:
@@ -160,7 +172,7 @@ def _is_numbers(line: str) -> bool:
     return False
 
 
-def _columns(headings: list[str], width: int, path: Path) -> dict[str, tuple[int, float]]:
+def _columns(headings: list[str], width: int, path: Path, wanted: str) -> dict[str, tuple[int, float]]:
     """Where each quantity stands, and what its unit is in seconds, amperes or volts."""
     if not any(re.search(r"[a-zA-Z]", h) for h in headings):
         return {name: (i, 1.0) for i, name in enumerate(("time", "current", "voltage")[:width])}
@@ -169,6 +181,8 @@ def _columns(headings: list[str], width: int, path: Path) -> dict[str, tuple[int
         match = _UNIT.search(heading)
         unit = (match[1] or match[2]) if match else None
         bare = heading[: match.start()].strip() if match else heading
+        if bare.lower() == "value":  # Otii 3: of what, the file's name says
+            bare = path.stem
         for name, pattern in _NAMES.items():
             if name in found or not pattern.search(bare):
                 continue
@@ -176,7 +190,7 @@ def _columns(headings: list[str], width: int, path: Path) -> dict[str, tuple[int
                 raise BadInput(f"{path}: '{heading}' is in a unit that is not known")
             found[name] = i, _UNITS[name][unit] if unit else 1.0
             break
-    for name in ("time", "current"):
+    for name in ("time", wanted):
         if name not in found:
             raise BadInput(f"{path}: no column is headed {name}: there are {', '.join(headings)}")
     return found

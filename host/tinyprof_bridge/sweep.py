@@ -12,7 +12,7 @@ def figures(runs: list[Run]) -> pd.DataFrame:
     """One row a test and clock: MHz, seconds and joules a token, energy-delay product (nan without a sensor)."""
     rows = []
     for run in runs:
-        if run.begin is None or not run.per_second:
+        if run.begin is None or not run.begin.clock_hz or not run.per_second:
             continue
         energy = power.energy(run)
         valid = energy is not None and not energy.findings
