@@ -203,6 +203,19 @@ def test_energy_of_a_logger(watched):
     assert energy.idle == pytest.approx(3.3 * 0.020, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    "skew,rate,why", [(1.015, 10000, "clock is 1.5 % off the board's"), (1, 100, "alignment may be")]
+)
+def test_a_logger_that_cannot_be_aligned_well_is_told(skew, rate, why, watched):
+    run = table.load(watched[0])
+    seen = supply.read_csv(watched[1], 3.3)
+    step = 10000 // rate
+    whole = len(seen.t) // step * step
+    t, a, v = (x[:whole].reshape(-1, step).mean(axis=1) for x in (seen.t, seen.a, seen.v))
+    run.supply = supply.Trace(skew * t, a, v, name="logger")
+    assert any(why in x for x in power.energy(run).findings), power.energy(run).findings
+
+
 def test_report_and_trace_show_it(watched, tmp_path):
     run = table.load(watched[0])
     run.supply = supply.read_csv(watched[1], 3.3)

@@ -49,7 +49,19 @@ def model(tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("power") / "small.gguf", type_="Q4_0", context=32)
 
 
-def profile(name, model, chip, mohm=0, noise=0, fault="pass", max_ma=400, meter="", **options):
+def profile(*args, **more):
+    run = table.read(iter(lines(*args, **more)), "x")
+    assert run.complete and not run.torn
+    return run
+
+
+@pytest.fixture(scope="module")
+def measured(model):
+    """The lines of a run that is as it should be."""
+    return lines("unix", model, "ina226", noise=4000)
+
+
+def lines(name, model, chip, mohm=0, noise=0, fault="pass", max_ma=400, meter="", **options):
     with board(name, model) as b:
         code = MODEL + PROFILE.format(
             chip=chip,
@@ -61,9 +73,7 @@ def profile(name, model, chip, mohm=0, noise=0, fault="pass", max_ma=400, meter=
             options={"warmup": 1, "reps": 10, "idle_ms": 200, "operator_ms": 0} | options,
         )
         code = code.replace("power.Meter(driver,", f"power.Meter(driver, {meter}")
-        run = table.read((x.encode() for x in b.run(code).splitlines()), "x")
-    assert run.complete and not run.torn
-    return run
+        return b.run(code).encode().splitlines()
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -162,20 +172,73 @@ def test_a_sensor_that_lies_or_is_silent_is_caught(fault, model):
     assert any(re.search(LIES[fault], x) for x in power.on_board(run).findings), power.on_board(run).findings
 
 
-def test_a_sensor_that_never_moves_is_caught(model):
-    run = profile("unix", model, "ina226", fault="pass")
+def never_moves(run):
     for rows in run.readings.values():
         for r in rows:
             r.i[:], r.v[:] = [100] * len(r.i), [2640] * len(r.v)
-    assert any("it lies" in x for x in power.on_board(run).findings)
 
 
-@pytest.mark.parametrize("quiet", (False, True))
-def test_a_window_without_length_is_caught(quiet, model):
-    run = profile("unix", model, "ina228", quiet=quiet, reps=2)
-    next(w for w in run.windows if w.test == "tg8").end = next(w for w in run.windows if w.test == "tg8").begin
+def reversed_shunt(run):
+    for rows in run.readings.values():
+        for r in rows:
+            r.i[:] = [-i for i in r.i]
+
+
+def idle_that_rises(run):
+    for r in run.readings["idle", 1]:
+        r.i[:] = [round(1.2 * i) for i in r.i]
+
+
+def overflow(run):
+    run.windows[3].overflow = True
+
+
+def no_length(run):
+    window = next(w for w in run.windows if w.test == "tg8")
+    window.end = window.begin
+
+
+def accumulated_without_length(run):
+    for w in run.windows:
+        w.energy_nj = 1000
+    run.sensor = run.sensor.model_copy(update={"mode": "accumulator"})
+    no_length(run)
+
+
+def no_readings(run):
+    run.readings["tg8", 4] = []
+
+
+def few_windows(run):
+    run.windows = [w for w in run.windows if w.rep < 3]
+
+
+def a_clock_that_skews(run):
+    run.counter = run.counter.model_copy(update={"source": "hw-timer", "unit": "us"})
+    for w in run.windows:
+        w.units = round((w.end - w.begin) * 1.02)
+
+
+WRONG = {
+    never_moves: "it lies",
+    reversed_shunt: "wired the other way round",
+    idle_that_rises: "idle power went from 66 to 79",
+    overflow: "arithmetic overflowed",
+    no_length: "whole window of tg8",
+    accumulated_without_length: "whole window of tg8",
+    no_readings: "whole window of tg8",
+    few_windows: "too short: tg8 ran 3 times",
+    a_clock_that_skews: "the clock of windows is -2.0 % off the counter",
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda f: f.__name__)
+def test_what_is_wrong_is_caught(wrong, measured):
+    run = table.read(iter(measured), "x")
+    assert power.on_board(run).findings == []
+    wrong(run)
     energy = power.on_board(run)
-    assert any("whole window of tg8" in x for x in energy.findings), energy.findings
+    assert any(WRONG[wrong] in x for x in energy.findings), energy.findings
     assert "POWER NOT VALID" in report.markdown(run, energy)
 
 
@@ -187,9 +250,6 @@ def test_saturation_is_caught(model):
 def test_too_little_is_caught(model):
     energy = power.on_board(profile("unix", model, "ina226", rate=50))
     assert any(re.search(r"too few readings: \d in a window of pp8", x) for x in energy.findings), energy.findings
-    run = profile("unix", model, "ina226")
-    run.windows = [w for w in run.windows if w.rep < 3]
-    assert any("too short: tg8 ran 3 times" in x for x in power.on_board(run).findings)
     lost = power.on_board(profile("unix", model, "ina226", ring=64))
     assert any("found no room" in x for x in lost.findings)
 
@@ -244,13 +304,8 @@ def test_timers_of_ports(hard, refuse, said, calls):
     assert ast.literal_eval(text) == calls
 
 
-def test_battery_of_a_run(model, tmp_path):
-    with board("unix", model) as b:
-        options = {"warmup": 1, "reps": 10, "idle_ms": 200, "operator_ms": 0}
-        code = PROFILE.format(
-            chip="ina226", source=b.source, mohm=0, noise=0, fault="pass", max_ma=400, options=options
-        )
-        (tmp_path / "run.jsonl").write_text(b.run(MODEL + code))
+def test_battery_of_a_run(measured, tmp_path):
+    (tmp_path / "run.jsonl").write_bytes(b"\n".join(measured))
 
     def battery(*more):
         command = [sys.executable, "-m", "tinyprof_bridge", "power", "battery", str(tmp_path / "run.jsonl"), *more]

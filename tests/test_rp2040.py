@@ -7,6 +7,7 @@ import pytest
 from models import make_model
 from on_board import board
 from tinyprof_bridge import boards, cli, table
+from tinyprof_bridge import collect as collect_
 from tinyprof_bridge.boards import Emulator
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.transport import SerialBoard
@@ -49,6 +50,31 @@ def test_stock_firmware_is_deployed_to_over_usb(tmp_path):
     assert run.correctness == "match"
     assert "native modules of armv6m" in said and "no ROMFS" in said and "into the filesystem" in said
     assert run.model.placement == "stream"
+
+
+SWEEP = """
+import machine, sys, time
+class remote:
+    @staticmethod
+    def main(*_):
+        t = time.ticks_us()
+        for _ in range(2000):
+            pass
+        print(machine.freq(), time.ticks_diff(time.ticks_us(), t))
+sys.modules["tinyprof.remote"] = remote
+"""
+
+
+def test_the_clock_that_a_sweep_sets_and_sets_back():
+    """What --freq runs, in real firmware: the same cycles take longer at a slower clock."""
+    place = collect_.Place(None, "/rom/m", {}, None, None)
+    code = SWEEP
+    for mhz in (48, 96, None):
+        code += collect_._code(collect_.Request("rp2040", DEMO, mhz=mhz), place, "x", None)
+    with board("rp2040") as b:
+        (slow, us), (fast, fewer), (before, fewest) = (map(int, x.split()) for x in b.run(code).splitlines())
+    assert (slow, fast, before) == (48_000_000, 96_000_000, 125_000_000)
+    assert us * 48 == pytest.approx(fewer * 96, rel=0.01) == pytest.approx(fewest * 125, rel=0.01)
 
 
 def test_cycles_are_those_of_the_manual_and_go_on_behind_24_bits():
