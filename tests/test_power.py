@@ -2,14 +2,13 @@
 
 import ast
 import re
-import subprocess
-import sys
 
 import pytest
+from bridge import bridge
 from ina_model import CHIPS
 from models import make_model
 from on_board import ON_BOARDS, ROOT, board
-from tinyprof_bridge import power, report, table
+from tinyprof_bridge import energy_model, power, report, sweep, table
 
 MODEL = (ROOT / "tests" / "ina_model.py").read_text()
 
@@ -259,6 +258,34 @@ def test_battery():
     assert power.battery_hours(1.0, 10.0, 36, 0.001, 1.09) == pytest.approx(1.09 / 0.0109)
 
 
+def on_a_chip(measured, mhz):
+    """The run as of a board whose clock is known."""
+    run = table.read(iter(measured), "x")
+    run.begin = run.begin.model_copy(update={"clock_hz": mhz * 1_000_000})
+    run.counter = run.counter.model_copy(update={"source": "hw-cycles", "unit": "cycles"})
+    for w in run.windows:
+        w.units = (w.end - w.begin) * mhz
+    return run
+
+
+def test_sweep_of_runs(measured):
+    frame = sweep.figures([on_a_chip(measured, 96), on_a_chip(measured, 48)])
+    assert list(frame["mhz"]) == [48, 96] * 2 and list(frame["test"]) == ["pp8"] * 2 + ["tg8"] * 2
+    assert frame["joules"].iloc[3] == pytest.approx(3.3 * 0.060 * 0.025, rel=0.01)
+    assert frame["seconds"].iloc[2] == pytest.approx(2 * frame["seconds"].iloc[3])
+    assert (frame["delay_product"] == frame["joules"] * frame["seconds"]).all()
+    assert list(sweep.best(frame, None)["mhz"]) == [96, 96]
+
+
+def test_rows_of_the_energy_model(measured):
+    good, bad = on_a_chip(measured, 48), on_a_chip(measured, 48)
+    bad.windows[3].overflow = True
+    frame, left_out = energy_model.rows([good, bad])
+    assert list(frame["test"]) == ["pp8", "tg8"] and left_out == ["x is left out: the sensor's arithmetic overflowed"]
+    assert frame["joules"].iloc[1] == pytest.approx(8 * 3.3 * 0.060 * 0.025, rel=0.01)
+    assert frame["cycles"].iloc[1] == pytest.approx(48e6 * frame["seconds"].iloc[1]) and frame["bytes"].iloc[1] > 0
+
+
 TIMER = """
 import sys
 calls = []
@@ -308,8 +335,7 @@ def test_battery_of_a_run(measured, tmp_path):
     (tmp_path / "run.jsonl").write_bytes(b"\n".join(measured))
 
     def battery(*more):
-        command = [sys.executable, "-m", "tinyprof_bridge", "power", "battery", str(tmp_path / "run.jsonl"), *more]
-        return subprocess.run(command, capture_output=True, text=True)
+        return bridge("power", "battery", tmp_path / "run.jsonl", *more)
 
     # tg8: 39.6 mJ in 0.2 s each minute, 66 mW in between
     result = battery("--test", "tg8", "--an-hour", "60", "--watt-hours", "3.7")

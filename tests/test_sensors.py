@@ -3,7 +3,6 @@ hardware is a serial port that speaks as a PPK2 does, and an I2C bus with the mo
 
 import os
 import pty
-import subprocess
 import sys
 import threading
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import ina_model
 import numpy as np
 import pytest
+from bridge import bridge
 from models import make_model
 from tinyprof_bridge import calibration, collect, power, sensors, supply, sweep, table
 from tinyprof_bridge.errors import BadInput, RunFailed
@@ -43,11 +43,6 @@ def test_sensors_by_name():
 def test_sensors_that_are_none(text, why):
     with pytest.raises(BadInput, match=why):
         sensors.parse(text)
-
-
-def bridge(*arguments, env=None):
-    command = [sys.executable, "-m", "tinyprof_bridge", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=env and os.environ | env)
 
 
 def test_boards_that_draw_no_current_are_refused():

@@ -668,7 +668,10 @@ def power_fit(
 
     if o not in ("md", "json"):
         raise BadInput(f"-o takes md or json, not '{o}'")
-    found = energy_model.fit(energy_model.rows([_with_supply(f) for f in files]), tuple(on.split(",")))
+    rows, left_out = energy_model.rows([_with_supply(f) for f in files])
+    for line in left_out:
+        print(line, file=sys.stderr)
+    found = energy_model.fit(rows, tuple(on.split(",")))
     print(energy_model.markdown(found) if o == "md" else energy_model.as_json(found))
 
 

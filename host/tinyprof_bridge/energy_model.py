@@ -49,12 +49,14 @@ class Fit:
         )
 
 
-def rows(runs: list[Run]) -> pd.DataFrame:
-    """One row a test with valid energy: joules, seconds, cycles, MACs and bytes of one repetition."""
-    found = []
+def rows(runs: list[Run]) -> tuple[pd.DataFrame, list[str]]:
+    """One row a test with valid energy: joules, seconds, cycles, MACs and bytes of one repetition; and which runs have
+    none, and why."""
+    found, left_out = [], []
     for run in runs:
         energy = power.energy(run)
         if energy is None or energy.findings:
+            left_out.append(f"{run.path} is left out: {energy.findings[0] if energy else 'it has no energy'}")
             continue
         for _, row in power.figures(run, energy).iterrows():
             test = run.tests.get(str(row["test"]))
@@ -71,7 +73,7 @@ def rows(runs: list[Run]) -> pd.DataFrame:
                     "bytes": sum(d[1] for d in done),
                 }
             )
-    return pd.DataFrame(found)
+    return pd.DataFrame(found), left_out
 
 
 def fit(frame: pd.DataFrame, on: tuple[str, ...] = DEFAULT) -> Fit:
