@@ -253,7 +253,10 @@ def check(run: Run, energy: Energy) -> list[str]:
     sampled = [m for m in windows if not math.isnan(m.peak)]
     few = {m.window.test: m.readings for m in sampled if m.readings < LEAST_READINGS}
     for test, count in few.items():
-        found.append(f"too few readings: {count} in a window of {test}, {LEAST_READINGS} are the least")
+        found.append(
+            f"too few readings: {count} in a window of {test}, {LEAST_READINGS} are the least:"
+            " a longer test or a higher rate"
+        )
     for test in _tests(energy):
         own = [m for m in windows if m.window.test == test]
         seconds = sum(m.seconds for m in own)
