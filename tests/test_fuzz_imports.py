@@ -258,7 +258,7 @@ def on_host(data):
     device = planner.device("portable")
     try:
         gguf = device.read(data)
-        device.tokenizer.Tokenizer(gguf, device.llama.Llama(gguf, 2, 8).vocab)
+        device.tokenizer.load(gguf, device.llama.Llama(gguf, 2, 8).vocab)
     except device.error as error:
         return f"ModelError {error}"
     return "ok"

@@ -85,7 +85,7 @@ def inspect(
         device = planner.device(variant)
         try:
             own = device.read(data, lambda *tensor: _scan(data, values, *tensor))
-            device.tokenizer.Tokenizer(own, device.llama.Llama(own, 1, 1).vocab)
+            device.tokenizer.load(own, device.llama.Llama(own, 1, 1).vocab)
             llama = device.llama.Llama(own, context, batch, kv, 0, activations)
             mapped[variant] = need(variant, llama)
             header, room = _streamed(device, own, len(data), batch)
