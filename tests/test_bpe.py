@@ -17,7 +17,7 @@ from on_board import DATA, ON_BOARDS, board
 from reference import Reference, metadata
 from test_gguf_reader import LOAD
 from test_import_huggingface import GREEDY, OTHERS, make_folder, state
-from tinyprof_bridge import planner, tokens
+from tinyprof_bridge import planner, tokenizers_in, tokens
 from tinyprof_bridge.byte_level import SPLITS
 from tinyprof_bridge.convert import convert
 from tinyprof_bridge.errors import BadInput
@@ -230,13 +230,13 @@ def tokenizer_json(pre="qwen2"):
             "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
             "special_tokens": {END: {"id": END, "ids": [0], "tokens": [END]}},
         },
-        "decoder": PRE_TOKENIZERS["gpt-2"],
+        "decoder": copy.deepcopy(PRE_TOKENIZERS["gpt-2"]),
         "model": {
             "type": "BPE",
             "byte_fallback": False,
             "ignore_merges": pre == "llama-bpe",
             "vocab": {piece: i for i, piece in enumerate(pieces)},
-            "merges": merges if pre == "gpt-2" else [merge.split(" ") for merge in merges],
+            "merges": list(merges) if pre == "gpt-2" else [merge.split(" ") for merge in merges],
         },
     }
 
@@ -348,6 +348,32 @@ DEEPSEEK = {"type": "Split", "pattern": {"Regex": "[\r\n]"}, "behavior": "Isolat
 )  # fmt: skip
 def test_bad_tokenizers(tmp_path, edit, message):
     refused(folder_of(tmp_path / "hf", edit(tokenizer_json())), message)
+
+
+def damaged(rng, value):
+    """JSON with one of its values replaced."""
+    if isinstance(value, dict | list) and value and rng.random() < 0.9:
+        keys = list(value) if isinstance(value, dict) else range(len(value))
+        key = rng.choice(keys)
+        value[key] = damaged(rng, value[key])
+        return value
+    return rng.choice(
+        (None, True, -1, 3, 1 << 40, 0.5, "", "x", " ", "a b", "\ud800", [], {}, ["a"], {"type": "ByteLevel"})
+    )
+
+
+def test_damaged_tokenizers_are_read_or_refused(tmp_path):
+    path, read = tmp_path / "tokenizer.json", 0
+    for seed in range(400):
+        rng = random.Random(seed)
+        parsed = tokenizer_json(rng.choice(words.RULES))
+        path.write_text(json.dumps(damaged(rng, parsed)))
+        try:
+            tokenizers_in.from_file(path, VOCAB)
+            read += 1
+        except BadInput as error:
+            assert str(error).isprintable() and len(str(error)) < 600
+    assert 0 < read < 400
 
 
 def test_ends_of_a_text(tmp_path):

@@ -12,10 +12,11 @@ from .errors import ModelError
 from .tokenizer import Tokenizer
 from .words import RULES, words
 
-_NORMAL = b"\x01\0\0\0"
-_USER_DEFINED = b"\x04\0\0\0"
+_NORMAL = const(1)
+_USER_DEFINED = const(4)
 _STRING = const(8)
 _STEP = const(64)
+_ALL_NORMAL = b"\x01\0\0\0" * _STEP
 
 
 def character(byte):
@@ -44,6 +45,19 @@ class ByteLevel(Tokenizer):
         self.whole_words = llama3
         self.add_bos = gguf.get("tokenizer.ggml.add_bos_token", llama3, bool)
         self.merge_count, self.merges = self._array(gguf, "merges", _STRING)
+        self.user_defined = self._from_to()
+
+    def _from_to(self):
+        """Where user-defined tokens begin and end: range(first, last + 1)."""
+        first, end = self.vocab, 0
+        for some in range(0, self.vocab, _STEP):
+            at = self.types + 4 * some
+            if self.data[at : at + 4 * _STEP] == _ALL_NORMAL:
+                continue
+            for token in range(some, min(some + _STEP, self.vocab)):
+                if self.type(token) == _USER_DEFINED:
+                    first, end = min(first, token), token + 1
+        return range(first, end)
 
     def rank(self, a, b):
         """The place of two pieces among the merges, -1 where they are not merged."""
@@ -51,8 +65,7 @@ class ByteLevel(Tokenizer):
 
     def decode(self, token):
         """The text of a token as bytes; nothing for control tokens."""
-        at = self.types + 4 * token
-        kind = bytes(self.data[at : at + 4])
+        kind = self.type(token)
         if kind == _USER_DEFINED:
             return self.piece(token)
         text = bytearray()
@@ -94,19 +107,14 @@ class ByteLevel(Tokenizer):
         """Piece and number of the user-defined tokens that are in a text."""
         found = []
         at, before = self.tokens, 0
-        for first in range(0, self.vocab, _STEP):
-            types = self.types + 4 * first
-            some = bytes(self.data[types : types + 4 * min(_STEP, self.vocab - first)])
-            if some == _NORMAL * (len(some) // 4):
-                continue
-            for i in range(len(some) // 4):
-                if some[4 * i : 4 * i + 4] == _USER_DEFINED:
-                    at = _tinyprof.strings_skip(self.data, at, first + i - before)
-                    before = first + i
-                    size = struct.unpack_from("<I", self.data, at)[0]
-                    piece = bytes(self.data[at + 8 : at + 8 + min(size, len(text) + 1)])
-                    if piece and piece in text:
-                        found.append((piece, before))
+        for token in self.user_defined:
+            if self.type(token) == _USER_DEFINED:
+                at = _tinyprof.strings_skip(self.data, at, token - before)
+                before = token
+                size = struct.unpack_from("<I", self.data, at)[0]
+                piece = bytes(self.data[at + 8 : at + 8 + min(size, len(text) + 1)])
+                if piece and piece in text:
+                    found.append((piece, token))
         return found
 
     def word(self, word):

@@ -127,14 +127,16 @@ def words(text, rule):
     """The words of text (UTF-8), each as bytes. rule: one of RULES."""
     kinds = _kinds(text)
     at = 0
+    stop = 0 if rule == "smollm" else len(text)
     while at < len(text):
-        if rule == "smollm":
+        if at >= stop:  # of smollm, at the begin or at a number
             stop = at
             while stop < len(text) and kinds[stop] != _NUMBER:
                 stop += 1
-            end = _gpt2(text, kinds, at, stop) if stop > at else _next(text, at)
-        elif rule == "gpt-2":
-            end = _gpt2(text, kinds, at, len(text))
+        if at == stop:
+            end = _next(text, at)
+        elif rule == "gpt-2" or rule == "smollm":
+            end = _gpt2(text, kinds, at, stop)
         else:
             end = _llama3(text, kinds, at, 1 if rule == "qwen2" else 3)
         yield text[at:end]
