@@ -33,8 +33,11 @@ TEXTS = (
 )
 
 
-def written(path, pre, **options):
-    return make_model(path, pre=pre, vocab=VOCAB, **options)
+SMALL = {"dim": 32, "hidden": 32, "heads": 2, "kv_heads": 1, "layers": 1}
+
+
+def written(path, pre, vocab=VOCAB, **options):
+    return make_model(path, pre=pre, vocab=vocab, **options)
 
 
 def encoder(path):
@@ -187,6 +190,42 @@ def test_a_model_writes_text(tmp_path):
         with pytest.raises(Exception, match="an empty prompt for a model that wants no BOS"):
             b.run(code.format(b.source, ""))
         assert b.run(code.format(b.source, "The")).splitlines()[-1] == "4"
+
+
+COST = """
+import tinyprof, _tinyprof
+from array import array
+from tinyprof import counters, ops
+t = tinyprof.load({source!r}, context=16, batch=2).tokenizer
+c = counters.find()
+ctl, lap = ops.control(), array("I", (0, 0))
+c.select(ctl)
+for text in ("a", {text!r}):
+    _tinyprof.stamp(ctl, lap, 0)
+    n = len(t.encode(text))
+    _tinyprof.stamp(ctl, lap, 1)
+print(c.between(lap[0], lap[1]), n)
+"""
+
+
+@pytest.mark.parametrize("count,most", [(120, 60_000), (16_000, 4_000_000)])
+def test_what_a_prompt_costs(tmp_path, count, most):
+    """With further merges, and tokens, of ten characters before those that are used."""
+    pieces, merges = byte_level()
+    more = range(count - len(merges))
+    pieces, merges = (
+        [*(f"{i:010}" for i in more), *pieces, "[PAD0]", "[PAD1]"],
+        [*(f"{i:05} {i:05}" for i in more), *merges],
+    )
+    types = [TokenType.NORMAL] * len(pieces)
+    arrays = {"tokens": pieces, "merges": merges, "token_type": types}
+    keys = {f"tokenizer.ggml.{name}": (value, GGUFValueType.ARRAY) for name, value in arrays.items()}
+    model = written(tmp_path / "m.gguf", "qwen2", vocab=len(pieces), keys=keys, type_="Q4_0", **SMALL)
+    with board("m4", model) as b:
+        text = "Once upon a time there was a little girl who lived"
+        instructions, n = map(int, b.run(COST.format(source=b.source, text=text)).split())
+    print(f"\n{count:,} merges: {instructions:,} instructions for {n} tokens (emulated-icount)")
+    assert instructions / n < most
 
 
 # --- imports
