@@ -1,6 +1,10 @@
 """Small random models for tests."""
 
+import functools
 import string
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from gguf import GGUFWriter, RopeScalingType, TokenType
@@ -28,6 +32,44 @@ def tokenizer(vocab):
     return tokens, scores, types
 
 
+# As GPT-2's bytes_to_unicode: by byte the character that stands for it in pieces.
+SHOWN = [*range(33, 127), *range(161, 173), *range(174, 256)]
+CHARACTERS = dict(zip([*SHOWN, *sorted(set(range(256)) - set(SHOWN))], [*SHOWN, *range(256, 324)], strict=True))
+LEARNT = (
+    Path(__file__).parents[1].joinpath("LICENSE").read_text()
+    + " Größe naïve Ελλάδα Москва Москвы 日本語 日本 \n\n    x" * 3
+)
+END = "<|endoftext|>"
+
+
+@functools.cache
+def byte_level(merges=120, text=LEARNT):
+    """(tokens, merges) of byte-level BPE: an end of text, the bytes, and what merging the most frequent pairs of words
+    makes."""
+    words = Counter(tuple(chr(CHARACTERS[b]) for b in word.encode()) for word in text.replace(" ", "\0 ").split("\0"))
+    found = []
+    for _ in range(merges):
+        pairs = Counter()
+        for word, count in words.items():
+            for pair in pairwise(word):
+                pairs[pair] += count
+        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        found.append(best)
+        words = Counter({merged(word, best): count for word, count in words.items()})
+    made = dict.fromkeys(a + b for a, b in found)
+    return [END, *(chr(CHARACTERS[b]) for b in range(256)), *made], [f"{a} {b}" for a, b in found]
+
+
+def merged(word, pair):
+    """A word (characters) with each of that pair as one."""
+    out, i = [], 0
+    while i < len(word):
+        size = 2 if word[i : i + 2] == pair else 1
+        out.append("".join(word[i : i + size]))
+        i += size
+    return tuple(out)
+
+
 def make_model(
     path,
     *,
@@ -47,12 +89,14 @@ def make_model(
     eps=1e-5,
     seed=1,
     keys=None,
+    pre=None,
 ):
     """Write a random model to `path` and return `path`.
 
     architecture: llama, or as llama.cpp names it; head_dim: where it is not dim / heads.
     type_: any of quants.TYPES, for the matrices; norms are F32.
     rope_scale: factor of linear RoPE scaling; None for none.
+    pre: the pre-tokenizer of byte-level BPE, where the tokenizer is of that kind.
     keys: name -> (value, GGUFValueType) of metadata to add or to write instead.
     """
     rng = np.random.default_rng(seed)
@@ -75,7 +119,10 @@ def make_model(
     if rope_scale is not None:
         writer.add_rope_scaling_type(RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope_scale)
-    add_tokenizer(writer, vocab)
+    if pre:
+        add_byte_level(writer, vocab, pre)
+    else:
+        add_tokenizer(writer, vocab)
     for key, (value, value_type) in (keys or {}).items():
         for shard in writer.kv_data:
             shard.pop(key, None)
@@ -128,3 +175,20 @@ def add_tokenizer(writer, vocab):
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(True)
     writer.add_add_space_prefix(True)
+
+
+def add_byte_level(writer, vocab, pre, user_defined=("<think>", "<think>more")):
+    """The user-defined tokens are the last; between them and the others is padding, as converters write it."""
+    tokens, merges = byte_level()
+    fill = vocab - len(tokens) - len(user_defined)
+    if fill < 0:
+        raise ValueError(f"this vocabulary has {len(tokens) + len(user_defined)} tokens or more")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_list([*tokens, *(f"[PAD{i}]" for i in range(fill)), *user_defined])
+    writer.add_token_merges(merges)
+    types = [TokenType.CONTROL] + [TokenType.NORMAL] * (len(tokens) - 1) + [TokenType.UNUSED] * fill
+    writer.add_token_types(types + [TokenType.USER_DEFINED] * len(user_defined))
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    writer.add_add_bos_token(False)

@@ -50,8 +50,8 @@ class Format:
 
 
 class Gguf(Format):
-    def __init__(self, folder):
-        path = make_model(folder / "model.gguf", type_="Q4_0", layers=1, context=32)
+    def __init__(self, folder, **options):
+        path = make_model(folder / "model.gguf", type_="Q4_0", layers=1, context=32, **options)
         super().__init__(path, None, [path])
         self.fields = Fields(path.read_bytes()).found
 
@@ -177,6 +177,7 @@ class Onnx(Format):
 
 FORMATS = {
     "GGUF": Gguf,
+    "GGUF, byte-level": lambda folder: Gguf(folder, pre="qwen2", vocab=384),
     "llama2.c v0": lambda folder: Llama2c(folder, 0),
     "llama2.c v1": lambda folder: Llama2c(folder, 1),
     "llama2.c v2": lambda folder: Llama2c(folder, 2),
@@ -258,21 +259,22 @@ def on_host(data):
     device = planner.device("portable")
     try:
         gguf = device.read(data)
-        device.tokenizer.Tokenizer(gguf, device.llama.Llama(gguf, 2, 8).vocab)
+        device.tokenizer.load(gguf, device.llama.Llama(gguf, 2, 8).vocab)
     except device.error as error:
         return f"ModelError {error}"
     return "ok"
 
 
 @pytest.mark.timeout(300 + COUNT)
-def test_the_reader_on_the_board(tmp_path):
+@pytest.mark.parametrize("name", ["GGUF", "GGUF, byte-level"])
+def test_the_reader_on_the_board(name, tmp_path):
     """The same files as above."""
-    good, at_a_time = Gguf(tmp_path), 50
+    good, at_a_time = FORMATS[name](tmp_path), 50
     with board("unix") as b:
         for first in range(0, COUNT, at_a_time):
             files = []
             for seed in range(first, min(first + at_a_time, COUNT)):
-                files.append(good.harmed(random.Random(f"GGUF {seed}"), good.source, good.files[good.source]))
+                files.append(good.harmed(random.Random(f"{name} {seed}"), good.source, good.files[good.source]))
                 (tmp_path / f"{seed - first}.gguf").write_bytes(files[-1])
             paths = [str(tmp_path / f"{i}.gguf") for i in range(len(files))]
             lines = b.run(ON_BOARD.format(paths=paths)).splitlines()

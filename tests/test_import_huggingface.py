@@ -384,7 +384,7 @@ def change(**parts):
 @pytest.mark.parametrize(
     "edit,message",
     [
-        (change(byte_fallback=False), "GPT-2's bytes or words) is not supported"),
+        (change(byte_fallback=False), "(BPE, of words or characters) is not supported"),
         (change(type="Unigram"), "is not supported"),
         (change(vocab=[["a", 0.5]]), "is not supported: only BPE"),
         (change(vocab={"a": "b"}), "damaged: vocabulary"),

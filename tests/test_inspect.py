@@ -43,9 +43,13 @@ def test_sizes_are_those_of_the_board(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["m4", "m3"])
-@pytest.mark.parametrize("layers,architecture", [(1, "llama"), (4, "llama"), (12, "llama"), (12, "qwen2")])
-def test_ram_is_enough_and_not_much_more(tmp_path, name, layers, architecture):
-    model = make_model(tmp_path / "model.gguf", architecture=architecture, type_="Q4_0", layers=layers)
+@pytest.mark.parametrize(
+    "layers,architecture,pre", [(1, "llama", None), (4, "llama", None), (12, "llama", None), (12, "qwen2", "qwen2")]
+)
+def test_ram_is_enough_and_not_much_more(tmp_path, name, layers, architecture, pre):
+    model = make_model(
+        tmp_path / "model.gguf", architecture=architecture, type_="Q4_0", layers=layers, pre=pre, vocab=384
+    )
     run, _ = collect(Request(board=name, model=model, p=(8,), n=(8,), r=2), tmp_path / "run.jsonl", Progress())
     memory = run.memory
     need = inspection.inspect(model, run.model.context, run.model.batch).mapped[VARIANTS[name]]

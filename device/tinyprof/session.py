@@ -5,11 +5,10 @@ import sys
 
 import _tinyprof
 
-from . import llama, ops
+from . import llama, ops, tokenizer
 from .errors import ModelError
 from .gguf import GGUF
 from .stream import Stream
-from .tokenizer import Tokenizer
 
 _PLACES = ("/rom/model.gguf", "/model.gguf", "/flash/model.gguf", "/sd/model.gguf", "model.gguf")
 
@@ -104,7 +103,7 @@ class Model:
         self.name = gguf.get("general.name", "?", str)[:64]
         self.arch = arch = llama.Llama(gguf, context, batch, kv, room, activations)
         self.tensor_types = arch.tensor_types(gguf)
-        self.tokenizer = Tokenizer(gguf, arch.vocab)
+        self.tokenizer = tokenizer.load(gguf, arch.vocab)
         del gguf
         if self.stream:
             self.stream.prepare(arch.plan, arch.body, arch.batch)
@@ -249,7 +248,8 @@ class Model:
                 break
             text = self.tokenizer.decode(token)
             # the space that encode puts before the first piece is not part of the text
-            write(text[1:] if not prompt and not written and text[:1] == b" " else text)
+            added = self.tokenizer.add_space and not prompt and not written
+            write(text[1:] if added and text[:1] == b" " else text)
             written += 1
             if self.pos >= self.arch.context:
                 break

@@ -332,7 +332,7 @@ def _tokens(request: Request) -> bytes | None:
     if request.text is None:
         return None
     words = vocabulary(open_gguf(request.model, Metadata))
-    if len(words.pieces) > 1 << 16:
+    if words.size > 1 << 16:
         raise BadInput(f"{request.model}: --perplexity takes a vocabulary of 65536 at most")
     tokens = words.encode(read_text(request.text))[: request.text_tokens]
     return b64encode(struct.pack(f"<{len(tokens)}H", *tokens))

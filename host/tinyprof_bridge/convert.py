@@ -99,7 +99,7 @@ def refusal(out: Path) -> list[str]:
     device = planner.device("portable")
     try:
         gguf = device.read(gguf_files.open_mapped(out))
-        device.tokenizer.Tokenizer(gguf, device.llama.Llama(gguf, 1, 1).vocab)
+        device.tokenizer.load(gguf, device.llama.Llama(gguf, 1, 1).vocab)
     except device.error as error:
         return [f"boards refuse this model: {error}"]
     return []
@@ -218,15 +218,19 @@ def add_sizes(writer: GGUFWriter, sizes: Sizes, hidden_dim: int) -> None:
 
 
 def add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
-    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_model("gpt2" if vocabulary.pre else "llama")
     writer.add_token_list(vocabulary.tokens)
-    writer.add_token_scores(vocabulary.scores)
+    if vocabulary.pre:
+        writer.add_tokenizer_pre(vocabulary.pre)
+        writer.add_token_merges(vocabulary.merges)
+    else:
+        writer.add_token_scores(vocabulary.scores)
+        writer.add_unk_token_id(vocabulary.unknown)
+        writer.add_add_space_prefix(vocabulary.add_space)
     writer.add_token_types(vocabulary.types)
-    writer.add_unk_token_id(vocabulary.unknown)
     writer.add_bos_token_id(vocabulary.bos)
     writer.add_eos_token_id(vocabulary.eos)
     writer.add_add_bos_token(vocabulary.add_bos)
-    writer.add_add_space_prefix(vocabulary.add_space)
 
 
 def write_tensors(

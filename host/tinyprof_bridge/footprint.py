@@ -41,7 +41,7 @@ class Footprint:
             for name, (rows, cols) in group.shapes.items():
                 self._gguf.tensors[name] = (quants.TYPES[types[group.name]].id, cols, rows, 0)
         self._gguf.end = 1 << 40  # of a file that is not there
-        return inspection.need(self._variant, self._device.llama.Llama(self._gguf, context, self._batch))
+        return inspection.need(self._variant, self._gguf, self._device.llama.Llama(self._gguf, context, self._batch))
 
     def activations(self, type_: str, cols: int) -> int:
         """Bytes of a row of inputs for a matrix of that type."""

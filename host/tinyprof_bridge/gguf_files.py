@@ -16,6 +16,7 @@ from gguf.quants import dequantize
 from . import planner, quants
 from .errors import BadInput, plain
 from .source import Bytes, Floats, Sizes, Source, Tensor, Vocabulary, file_size, sha256
+from .tokens import strings
 
 MAGIC = b"GGUF"
 # strings of general.* that go with the weights
@@ -53,7 +54,7 @@ def read(path: Path) -> Source:
             first = re.sub(r"-\d{5}-of-", "-00001-of-", path.name)
             raise BadInput(f"{path}: is a part of a model: llama.cpp's llama-gguf-split --merge {first} OUT joins them")
         llama = device.llama.Llama(gguf, 1, 1)
-        tokenizer = device.tokenizer.Tokenizer(gguf, llama.vocab)
+        tokenizer = device.tokenizer.load(gguf, llama.vocab)
         about = {key: gguf.get(key, "", str)[:1024] for key in ABOUT if key in gguf.keys}
         name = gguf.get("general.name", "", str)[:256]
         vocabulary = _vocabulary(path, gguf, tokenizer)
@@ -112,28 +113,28 @@ class _Rows:
 
 
 def _vocabulary(path: Path, gguf: Any, tokenizer: Any) -> Vocabulary:
-    count, at = tokenizer.vocab, tokenizer.tokens
-    tokens = []
-    for i in range(count):
-        (size,) = struct.unpack_from("<Q", gguf.data, at)
-        try:
-            tokens.append(bytes(gguf.data[at + 8 : at + 8 + size]).decode())
-        except UnicodeDecodeError:
-            raise BadInput(f"{path}: token {i} is not UTF-8") from None
-        at += 8 + size
-    scores = np.frombuffer(gguf.data, np.uint8, 4 * count, tokenizer.scores).view("<f4")
-    types = np.frombuffer(gguf.data, np.uint8, 4 * count, tokenizer.types).view("<i4")
-    if wrong := set(types.tolist()) - {t.value for t in TokenType}:
+    count = tokenizer.vocab
+    tokens = _texts(path, "token", gguf.data, tokenizer.tokens, count)
+    numbers = np.frombuffer(gguf.data, np.uint8, 4 * count, tokenizer.types).view("<i4").tolist()
+    if wrong := set(numbers) - {t.value for t in TokenType}:
         raise BadInput(f"{path}: tokens of type {min(wrong)}, which does not exist")
+    types = [TokenType(t) for t in numbers]
+    ends = {"bos": tokenizer.bos, "eos": tokenizer.eos, "add_bos": tokenizer.add_bos}
+    if gguf.get("tokenizer.ggml.model") == "gpt2":
+        merges = _texts(path, "merge", gguf.data, tokenizer.merges, tokenizer.merge_count)
+        return Vocabulary(tokens, types, pre=tokenizer.pre, merges=merges, **ends)
+    scores = np.frombuffer(gguf.data, np.uint8, 4 * count, tokenizer.scores).view("<f4")
     if not np.isfinite(scores).all():
         raise BadInput(f"{path}: a token's score is no number")
-    return Vocabulary(
-        tokens,
-        scores.tolist(),
-        [TokenType(t) for t in types.tolist()],
-        tokenizer.unknown,
-        tokenizer.bos,
-        tokenizer.eos,
-        tokenizer.add_bos,
-        tokenizer.add_space,
-    )
+    return Vocabulary(tokens, types, scores.tolist(), unknown=tokenizer.unknown, add_space=tokenizer.add_space, **ends)
+
+
+def _texts(path: Path, what: str, data: Any, at: int, count: int) -> list[str]:
+    """An array of strings whose sizes have been checked."""
+    found = []
+    for i, text in enumerate(strings(data, at, count)):
+        try:
+            found.append(text.decode())
+        except UnicodeDecodeError:
+            raise BadInput(f"{path}: {what} {i} is not UTF-8") from None
+    return found

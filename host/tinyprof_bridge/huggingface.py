@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from . import naming, safetensor_files, tokenizers_in
 from .errors import BadInput, plain
-from .source import MOST, Sizes, Source, Tensor, read_limited
+from .source import MOST, Sizes, Source, Tensor, read_json, read_limited
 
 CONFIG_LIMIT = 1 << 20
 ONE_FILE, INDEX, PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
@@ -169,7 +169,7 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / PICKLED]
     if not (folder / INDEX).exists():
         raise BadInput(f"{folder}: has neither {ONE_FILE} nor {INDEX}")
-    listed = tokenizers_in.parse(folder / INDEX, 64 << 20).get("weight_map")
+    listed = read_json(folder / INDEX, 64 << 20).get("weight_map")
     if not isinstance(listed, dict) or not listed:
         raise BadInput(f"{folder / INDEX}: has no weight_map; copy it again")
     names = sorted({str(name) for name in listed.values()})

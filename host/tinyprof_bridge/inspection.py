@@ -20,6 +20,7 @@ from .source import SLAB, sha256
 FORMATS = ("table", "json")
 # Heap of package, model and a measured run beside arena, KV cache and plan; tests hold it against boards.
 HEAP_BASE, HEAP_RECORD = 26_500, 88
+HEAP_BYTE_LEVEL = 1_900  # more, with that tokenizer
 HEADER = 16384  # bytes of a streamed file that are first tried as its header
 _NAMES = {type_.id: name for name, type_ in quants.TYPES.items()}
 
@@ -85,12 +86,12 @@ def inspect(
         device = planner.device(variant)
         try:
             own = device.read(data, lambda *tensor: _scan(data, values, *tensor))
-            device.tokenizer.Tokenizer(own, device.llama.Llama(own, 1, 1).vocab)
+            device.tokenizer.load(own, device.llama.Llama(own, 1, 1).vocab)
             llama = device.llama.Llama(own, context, batch, kv, 0, activations)
-            mapped[variant] = need(variant, llama)
+            mapped[variant] = need(variant, own, llama)
             header, room = _streamed(device, own, len(data), batch)
             piecewise = device.llama.Llama(own, context, batch, kv, room, activations)
-            streamed[variant] = need(variant, piecewise, header + room)
+            streamed[variant] = need(variant, own, piecewise, header + room)
             sizes = {
                 "layers": llama.layers,
                 "dim": llama.dim,
@@ -128,8 +129,9 @@ def _type_name(type_: int) -> str:
         return str(type_)
 
 
-def need(variant: str, llama: Any, weights: int = 0) -> Need:
-    """llama: the device package's, of a model."""
+def need(variant: str, gguf: Any, llama: Any, weights: int = 0) -> Need:
+    """gguf, llama: the device package's, of a model."""
+    byte_level = gguf.get("tokenizer.ggml.model", "", str) == "gpt2"
     return Need(
         variant=variant,
         path=planner.VARIANTS[variant][0],
@@ -141,7 +143,7 @@ def need(variant: str, llama: Any, weights: int = 0) -> Need:
         kv=llama.kv_bytes,
         kv_per_100=2 * llama.layers * 100 * llama.kv_row,
         plan=4 * len(llama.plan.words),
-        package=HEAP_BASE + HEAP_RECORD * llama.plan.count,
+        package=HEAP_BASE + HEAP_RECORD * llama.plan.count + HEAP_BYTE_LEVEL * byte_level,
         weights=weights,
     )
 

@@ -223,7 +223,7 @@ def read_tokenizer(path: Path, vocab_size: int) -> Vocabulary:
     if len(set(tokens)) < len(tokens):
         twice = Counter(tokens).most_common(1)[0][0]
         raise BadInput(f"{path}: token {twice[:32]!r} is there twice; export the tokenizer again")
-    return Vocabulary(tokens, scores, types)
+    return Vocabulary(tokens, types, scores)
 
 
 def _pieces(path: Path, data: bytes, count: int) -> Iterator[tuple[float, bytes]]:

@@ -97,10 +97,12 @@ class Device:
         vars(micropython)["const"] = lambda value: value
         shims = {"_tinyprof": native(variant), "micropython": micropython, name: package}
         with mock.patch.dict(sys.modules, shims):
-            self.gguf, self.llama, self.tokenizer, self.ops, self.errors = (
+            self.gguf, self.llama, self.tokenizer, self.bpe, self.ops, self.errors, *_ = (
                 importlib.import_module(f"{name}.{module}")
-                for module in ("gguf", "llama", "tokenizer", "ops", "errors")
+                for module in ("gguf", "llama", "tokenizer", "bpe", "ops", "errors", "sentencepiece")
             )
+            own = {key: module for key, module in sys.modules.items() if key.startswith(name)}
+        sys.modules.update(own)  # for what the package imports when it is used
         if any_type:
             self.ops.TYPES.update({t.value: t.name for t in GGMLQuantizationType if t.value not in self.ops.TYPES})
 

@@ -15,9 +15,9 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from . import huggingface, llama2c, naming, tokenizers_in, torch_exports
+from . import huggingface, llama2c, naming, torch_exports
 from .errors import BadInput, plain
-from .source import MOST, Bytes, Floats, Sizes, Source, Tensor, file_size, sha256
+from .source import MOST, Bytes, Floats, Sizes, Source, Tensor, file_size, read_json, sha256
 
 MAGIC = b"PK\x03\x04"
 PICKLE_LIMIT = 16 << 20
@@ -44,7 +44,7 @@ def read(path: Path, tokenizer: Path | None) -> Source:
     else:
         params = path.with_name("params.json")
         if params.exists():
-            settings = tokenizers_in.parse(params, 1 << 20) | settings
+            settings = read_json(params, 1 << 20) | settings
         sizes = _sizes(path, tensors, settings)
         if exported and "rope_theta" not in settings:
             raise BadInput(f"{path}: does not say RoPE's base: put its config.json or params.json beside it")

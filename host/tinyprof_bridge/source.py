@@ -1,10 +1,12 @@
 """A model as an importer gives it to the converter: sizes, vocabulary, and tensors read some rows at a time."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,16 +89,19 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens as GGUF has them: spaces as '▁' in normal tokens."""
+    """Tokens as GGUF has them. Of SentencePiece's kind spaces are '▁' in normal tokens, and unknown, add_space and a
+    score of each token count; of byte-level BPE (pre: its pre-tokenizer, as llama.cpp names it) the merges."""
 
     tokens: list[str]
-    scores: list[float]
     types: list[TokenType]
+    scores: list[float] = field(default_factory=list)
     unknown: int = 0
     bos: int = 1
     eos: int = 2
     add_bos: bool = True
     add_space: bool = True
+    pre: str = ""
+    merges: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,17 @@ def read_limited(path: Path, limit: int) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def read_json(path: Path, limit: int) -> dict[str, Any]:
+    """An object in JSON."""
+    try:
+        value = json.loads(read_limited(path, limit))
+    except (ValueError, RecursionError):
+        raise BadInput(f"{path}: is no JSON; copy it again") from None
+    if not isinstance(value, dict):
+        raise BadInput(f"{path}: is no JSON object; copy it again")
+    return value
 
 
 def sha256(path: Path) -> str:

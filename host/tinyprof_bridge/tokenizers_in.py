@@ -1,10 +1,6 @@
-"""Vocabularies of Hugging Face folders: tokenizer.model of SentencePiece, or tokenizer.json with BPE of its kind.
+"""Vocabularies of Hugging Face folders: tokenizer.model of SentencePiece, tokenizer.json, or GPT-2's two files."""
 
-Boards merge by score whatever two neighbours make a token, as SentencePiece and llama.cpp do."""
-
-import json
 import math
-import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,47 +8,44 @@ from typing import Any
 
 from gguf.constants import TokenType
 
+from . import byte_level, tokenizer_json
 from .errors import BadInput, plain
-from .source import Vocabulary, read_limited
+from .source import Vocabulary, read_json, read_limited
 
 LIMIT = 64 << 20
-LONGEST = 512  # characters of a token
-BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
-OTHERWISE = "text is split by scores, which may differ from what tokenizer.json's merges give"
 
 
 def read(folder: Path, vocab: int, bos: int | None, eos: int | None) -> tuple[Vocabulary, list[str]]:
     """The vocabulary, of `vocab` tokens, and notes on it."""
     notes: list[str] = []
+    path = folder / "tokenizer_config.json"
+    settings = read_json(path, 4 << 20) if path.exists() else {}
     if (folder / "tokenizer.model").exists():
         found = sentencepiece(folder / "tokenizer.model")
     elif (folder / "tokenizer.json").exists():
-        found, notes = bpe(folder / "tokenizer.json")
+        found, notes = _json(folder / "tokenizer.json", settings, bos, eos)
+    elif (folder / byte_level.VOCABULARY).exists():
+        found, notes = byte_level.of_files(folder, LIMIT, settings, bos, eos)
     else:
-        raise BadInput(f"{folder}: has neither tokenizer.model nor tokenizer.json")
-    path = folder / "tokenizer_config.json"
-    settings = parse(path, 4 << 20) if path.exists() else {}
+        raise BadInput(f"{folder}: has neither tokenizer.model nor tokenizer.json nor {byte_level.VOCABULARY}")
     if isinstance(settings.get("add_bos_token"), bool):
         found = replace(found, add_bos=settings["add_bos_token"])
-    found = replace(found, bos=found.bos if bos is None else bos, eos=found.eos if eos is None else eos)
+    if not found.pre:
+        found = replace(found, bos=found.bos if bos is None else bos, eos=found.eos if eos is None else eos)
     return filled(folder, found, vocab), notes
 
 
 def from_file(path: Path, vocab: int) -> tuple[Vocabulary, list[str]]:
     """As read, of one file: tokenizer.model or tokenizer.json."""
-    found, notes = bpe(path) if path.suffix == ".json" else (sentencepiece(path), [])
+    found, notes = _json(path, {}, None, None) if path.suffix == ".json" else (sentencepiece(path), [])
     return filled(path, found, vocab), notes
 
 
-def parse(path: Path, limit: int) -> dict[str, Any]:
-    """An object in JSON."""
-    try:
-        value = json.loads(read_limited(path, limit))
-    except (ValueError, RecursionError):
-        raise BadInput(f"{path}: is no JSON; copy it again") from None
-    if not isinstance(value, dict):
-        raise BadInput(f"{path}: is no JSON object; copy it again")
-    return value
+def _json(path: Path, settings: dict[str, Any], bos: int | None, eos: int | None) -> tuple[Vocabulary, list[str]]:
+    parsed = read_json(path, LIMIT)
+    if byte_level.is_one(parsed):
+        return byte_level.of_json(path, parsed, settings, bos, eos)
+    return tokenizer_json.sentencepiece(path, parsed)
 
 
 def filled(path: Path, found: Vocabulary, vocab: int) -> Vocabulary:
@@ -73,7 +66,7 @@ def filled(path: Path, found: Vocabulary, vocab: int) -> Vocabulary:
         "".join(tokens).encode()
     except UnicodeEncodeError:
         raise BadInput(f"{path}: a token is no Unicode text") from None
-    scores = [*found.scores, *(-10000.0 for _ in missing)]
+    scores = [] if found.pre else [*found.scores, *(-10000.0 for _ in missing)]
     return replace(found, tokens=tokens, scores=scores, types=[*found.types, *(TokenType.UNUSED for _ in missing)])
 
 
@@ -97,105 +90,11 @@ def sentencepiece(path: Path) -> Vocabulary:
     spec = model.trainer_spec
     return Vocabulary(
         [p.piece for p in model.pieces],
-        [p.score for p in model.pieces],
         [TokenType(p.type) for p in model.pieces],
+        [p.score for p in model.pieces],
         max(spec.unk_id, 0),
         max(spec.bos_id, 0),
         max(spec.eos_id, 0),
         spec.bos_id >= 0,
         model.normalizer_spec.add_dummy_prefix,
     )
-
-
-def bpe(path: Path) -> tuple[Vocabulary, list[str]]:
-    """tokenizer.json; a token's score is less, the later it is made."""
-    parsed = parse(path, LIMIT)
-    model = parsed.get("model")
-    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
-        kind = model.get("type") if isinstance(model, dict) else None
-        raise BadInput(f"{path}: a tokenizer of type {str(kind)[:32]} is not supported: only BPE")
-    if model.get("type") != "BPE" or not model.get("byte_fallback"):
-        raise BadInput(
-            f"{path}: boards split text as SentencePiece's BPE with byte fallback does; this tokenizer"
-            f" ({str(model.get('type'))[:32]}, GPT-2's bytes or words) is not supported"
-        )
-    try:
-        ids = {str(token): _index(i) for token, i in model["vocab"].items()}
-        added = {_index(t["id"]): (str(t["content"]), bool(t.get("special"))) for t in parsed.get("added_tokens") or []}
-        merges = [tuple(m.split(" ", 1)) if isinstance(m, str) else (str(m[0]), str(m[1])) for m in model["merges"]]
-        ranks: dict[str, int] = {}
-        for rank, (left, right) in enumerate(merges):
-            ranks.setdefault(left + right, rank)
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError):
-        raise BadInput(f"{path}: damaged: vocabulary, merges or added tokens are not as they should be") from None
-    by_id = {i: token for token, i in ids.items()} | {i: token for i, (token, _) in added.items()}
-    if sorted(by_id) != list(range(len(by_id))):
-        raise BadInput(f"{path}: the numbers of its tokens have gaps, or are there twice")
-    unknown = ids.get(str(model.get("unk_token")), 0)
-    tokens = [by_id[i] for i in range(len(by_id))]
-    vocabulary = Vocabulary(
-        tokens,
-        [-float(ranks.get(token, len(ranks))) for token in tokens],
-        [_type(i, token, added, unknown) for i, token in enumerate(tokens)],
-        unknown,
-        ids.get("<s>", 0),
-        ids.get("</s>", 0),
-        _adds_bos(parsed),
-        _adds_space(parsed),
-    )
-    normal = {token for token, type_ in zip(tokens, vocabulary.types, strict=True) if type_ == TokenType.NORMAL}
-    return vocabulary, [] if _as_sentencepiece(normal, merges) else [f"{path}: {OTHERWISE}"]
-
-
-def _index(value: object) -> int:
-    if not isinstance(value, int) or not 0 <= value < 1 << 24:
-        raise ValueError(value)
-    return value
-
-
-def _type(i: int, token: str, added: dict[int, tuple[str, bool]], unknown: int) -> TokenType:
-    if i == unknown:
-        return TokenType.UNKNOWN
-    if i in added:
-        return TokenType.CONTROL if added[i][1] else TokenType.USER_DEFINED
-    return TokenType.BYTE if BYTE_TOKEN.fullmatch(token) else TokenType.NORMAL
-
-
-def _as_sentencepiece(normal: set[str], merges: list[tuple[str, ...]]) -> bool:
-    """Whether merging by score is what the merges say: all pairs that make a token are there, token after token."""
-    order = [left + right for left, right in merges]
-    made = set(order)
-    if len(made) != sum(a != b for a, b in zip([None, *order], order, strict=False)):
-        return False
-    if max(map(len, normal), default=0) > LONGEST:
-        return False
-    pairs = set(merges)
-    splits = ((token[:i], token[i:]) for token in normal for i in range(1, len(token)))
-    return all(pair in pairs or not normal.issuperset(pair) for pair in splits)
-
-
-def _steps(parsed: dict[str, Any], name: str, part: str) -> list[dict[str, Any]]:
-    """A normalizer, pre-tokenizer or post-processor, alone or those of a sequence."""
-    step = parsed.get(name)
-    if not isinstance(step, dict):
-        return []
-    inner = step.get(part) if step.get("type") == "Sequence" else [step]
-    return [s for s in inner if isinstance(s, dict)] if isinstance(inner, list) else []
-
-
-def _adds_bos(parsed: dict[str, Any]) -> bool:
-    for step in _steps(parsed, "post_processor", "processors"):
-        single = step.get("single")
-        if step.get("type") == "TemplateProcessing" and isinstance(single, list) and single:
-            return isinstance(single[0], dict) and "SpecialToken" in single[0]
-    return False
-
-
-def _adds_space(parsed: dict[str, Any]) -> bool:
-    steps = _steps(parsed, "normalizer", "normalizers") + _steps(parsed, "pre_tokenizer", "pretokenizers")
-    for step in steps:
-        if step.get("type") == "Prepend":
-            return True
-        if step.get("type") == "Metaspace":
-            return step.get("prepend_scheme", "always") != "never" and step.get("add_prefix_space", True) is not False
-    return False

@@ -1,17 +1,34 @@
 """Text to tokens, as the board's tokenizer makes them, and the windows in which a model is judged."""
 
+import functools
 import heapq
+import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gguf import GGUFReader
 
-from .errors import BadInput
+from . import planner
+from .errors import BadInput, plain
+
+
+class Vocabulary(Protocol):
+    """bos: what stands before a text; size: how many tokens there are."""
+
+    @property
+    def bos(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of the text, without BOS."""
+        ...
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class SentencePiece:
     """scores and ids by piece; spaces are '▁' in pieces."""
 
     pieces: list[str]
@@ -20,8 +37,12 @@ class Vocabulary:
     unknown: int
     add_space: bool
 
+    @property
+    def size(self) -> int:
+        return len(self.pieces)
+
     def encode(self, text: str) -> list[int]:
-        """Tokens of the text, without BOS. Of neighbours that make a piece, those of the best score are joined,
+        """Of neighbours that make a piece, those of the best score are joined,
         the first of equals, as long as there are any; what is no piece becomes its bytes."""
         ids = {piece: i for i, piece in reversed(list(enumerate(self.pieces)))}
         parts: list[str | None] = list((" " * self.add_space + text if text else "").replace(" ", "▁"))
@@ -57,6 +78,45 @@ class Vocabulary:
         return tokens
 
 
+class ByteLevel:
+    """The device package's own tokenizer, with indexes of what it looks up; a word is split once."""
+
+    def __init__(self, reader: GGUFReader) -> None:
+        device = planner.device("portable")
+        try:
+            gguf = device.read(reader.data.data)
+            _, self.size, _ = gguf.arrays.get("tokenizer.ggml.tokens", (0, 0, 0))
+            self._tokenizer = tokenizer = device.tokenizer.load(gguf, self.size)
+        except device.error as error:
+            raise BadInput(plain(str(error))) from None
+        self.bos: int = tokenizer.bos
+        tokens = _places(strings(tokenizer.data, tokenizer.tokens, self.size))
+        ranks = _places(strings(tokenizer.data, tokenizer.merges, tokenizer.merge_count))
+        tokenizer.find = lambda piece: tokens.get(piece, -1)
+        tokenizer.rank = lambda a, b: ranks.get(a + b" " + b, -1)
+        tokenizer.word = functools.cache(tokenizer.word)
+        tokenizer.add_bos = False
+
+    def encode(self, text: str) -> list[int]:
+        tokens: list[int] = self._tokenizer.encode(text)
+        return tokens
+
+
+def strings(data: memoryview, at: int, count: int) -> list[bytes]:
+    """An array of GGUF whose sizes have been checked."""
+    found = []
+    for _ in range(count):
+        (size,) = struct.unpack_from("<Q", data, at)
+        found.append(bytes(data[at + 8 : at + 8 + size]))
+        at += 8 + size
+    return found
+
+
+def _places(items: list[bytes]) -> dict[bytes, int]:
+    """Where each stands for the first time."""
+    return {item: i for i, item in reversed(list(enumerate(items)))}
+
+
 class Metadata(GGUFReader):
     """The keys alone of a GGUF file, whose tensors may be of types that the gguf package does not know."""
 
@@ -88,9 +148,9 @@ def trained_context(reader: GGUFReader) -> int:
 
 
 def vocabulary(reader: GGUFReader) -> Vocabulary:
-    if (kind := field(reader, "tokenizer.ggml.model")) != "llama":
-        raise BadInput(f"tokenizer.ggml.model {kind!r} is not supported: only 'llama'")
-    return Vocabulary(
+    if field(reader, "tokenizer.ggml.model") != "llama":
+        return ByteLevel(reader)
+    return SentencePiece(
         field(reader, "tokenizer.ggml.tokens"),
         field(reader, "tokenizer.ggml.scores"),
         field(reader, "tokenizer.ggml.bos_token_id", 1),

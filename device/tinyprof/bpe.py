@@ -1,0 +1,143 @@
+"""Byte-level BPE (Radford et al., 2019): llama.cpp's tokenizer.ggml.model `gpt2`.
+
+Pieces hold bytes as characters, those that print as themselves. A pair's rank is its place among the merges, which are
+searched where they lie, as the tokens are."""
+
+import struct
+
+import _tinyprof
+from micropython import const
+
+from .errors import ModelError
+from .tokenizer import Tokenizer
+from .words import RULES, words
+
+_NORMAL = const(1)
+_USER_DEFINED = const(4)
+_STRING = const(8)
+_STEP = const(64)
+_ALL_NORMAL = b"\x01\0\0\0" * _STEP
+
+
+def character(byte):
+    """A byte as the UTF-8 of a character: what does not print, or is a space, takes U+0100 on."""
+    if not (33 <= byte <= 126 or 161 <= byte <= 172 or byte >= 174):
+        byte = 256 + byte if byte <= 32 else 162 + byte if byte <= 160 else 323
+    return bytes((byte,)) if byte < 128 else bytes((0xC0 | byte >> 6, 0x80 | byte & 0x3F))
+
+
+def _byte(character):
+    if character < 256:
+        return character
+    return character - 256 if character <= 288 else character - 162 & 255 if character <= 322 else 173
+
+
+class ByteLevel(Tokenizer):
+    add_space = False
+
+    def __init__(self, gguf, vocab):
+        eos = gguf.get("tokenizer.ggml.eos_token_id", None, int)
+        super().__init__(gguf, vocab, gguf.get("tokenizer.ggml.bos_token_id", eos, int), eos)
+        self.pre = gguf.get("tokenizer.ggml.pre", None, str)
+        if self.pre not in RULES:
+            raise ModelError("tokenizer.ggml.pre %r is not supported: only %s" % (self.pre[:32], ", ".join(RULES)))
+        llama3 = self.pre == "llama-bpe"
+        self.whole_words = llama3
+        self.add_bos = gguf.get("tokenizer.ggml.add_bos_token", llama3, bool)
+        self.merge_count, self.merges = self._array(gguf, "merges", _STRING)
+        self.user_defined = self._from_to()
+
+    def _from_to(self):
+        """Where user-defined tokens begin and end: range(first, last + 1)."""
+        first, end = self.vocab, 0
+        for some in range(0, self.vocab, _STEP):
+            at = self.types + 4 * some
+            if self.data[at : at + 4 * _STEP] == _ALL_NORMAL:
+                continue
+            for token in range(some, min(some + _STEP, self.vocab)):
+                if self.type(token) == _USER_DEFINED:
+                    first, end = min(first, token), token + 1
+        return range(first, end)
+
+    def rank(self, a, b):
+        """The place of two pieces among the merges, -1 where they are not merged."""
+        return _tinyprof.strings_find(self.data, self.merges, self.merge_count, a + b" " + b)
+
+    def decode(self, token):
+        """The text of a token as bytes; nothing for control tokens."""
+        kind = self.type(token)
+        if kind == _USER_DEFINED:
+            return self.piece(token)
+        text = bytearray()
+        if kind == _NORMAL:
+            high = 0
+            for byte in self.piece(token):
+                if byte >= 0xC0:  # the first of a character's two
+                    high = (byte & 0x1F) << 6
+                else:
+                    text.append(_byte(byte if byte < 0x80 else high | byte & 0x3F))
+        return bytes(text)
+
+    def encode(self, text):
+        """Token ids of text (str), with BOS in front if the model wants it. Control tokens are not looked for."""
+        ids = [self.bos] if self.add_bos else []
+        for part in self._parts(text.encode()):
+            if isinstance(part, int):
+                ids.append(part)
+            else:
+                for word in words(part, self.pre):
+                    ids.extend(self.word(word))
+        return ids
+
+    def _parts(self, text):
+        """The text's bytes, and between them user-defined tokens, the longest found first."""
+        parts = [text]
+        for piece, token in sorted(self._user_defined(text), key=lambda own: -len(own[0])):
+            split = []
+            for part in parts:
+                while not isinstance(part, int) and piece in part:
+                    at = part.find(piece)
+                    split += [part[:at], token]
+                    part = part[at + len(piece) :]
+                split.append(part)
+            parts = split
+        return parts
+
+    def _user_defined(self, text):
+        """Piece and number of the user-defined tokens that are in a text."""
+        found = []
+        at, before = self.tokens, 0
+        for token in self.user_defined:
+            if self.type(token) == _USER_DEFINED:
+                at = _tinyprof.strings_skip(self.data, at, token - before)
+                before = token
+                size = struct.unpack_from("<I", self.data, at)[0]
+                piece = bytes(self.data[at + 8 : at + 8 + min(size, len(text) + 1)])
+                if piece and piece in text:
+                    found.append((piece, token))
+        return found
+
+    def word(self, word):
+        """Tokens of a word (bytes): of neighbours those of the least rank are merged, the first of equals, as long as
+        there are any."""
+        pieces = [character(byte) for byte in word]
+        if self.whole_words:
+            token = self.find(b"".join(pieces))
+            if token >= 0:
+                return [token]
+        ranks = [self.rank(a, b) for a, b in zip(pieces, pieces[1:])]
+        while True:
+            best = -1
+            for i, rank in enumerate(ranks):
+                if rank >= 0 and (best < 0 or rank < ranks[best]):
+                    best = i
+            if best < 0:
+                break
+            pieces[best] += pieces.pop(best + 1)
+            ranks.pop(best)
+            if best > 0:
+                ranks[best - 1] = self.rank(pieces[best - 1], pieces[best])
+            if best < len(ranks):
+                ranks[best] = self.rank(pieces[best], pieces[best + 1])
+        # as in llama.cpp, a byte for which there is no token is left out
+        return [token for token in [self.find(piece) for piece in pieces] if token >= 0]
