@@ -73,10 +73,10 @@ void tp_rows_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale) {
     }
     // the leading bit of a mantissa adds one to the exponent
     uint32_t base = (uint32_t)(e - 32) << 23, factor = scale.s.m, top = 20;
-    for (uint32_t i = 0; i < rows; ++i) {
-        int32_t v = sums[i];
+    for (float *end = y + rows; y < end; ++y) {
+        int32_t v = *(const int32_t *)(const void *)y;
         if (v == 0) {
-            y[i] = 0.0f;
+            *y = 0.0f;
             continue;
         }
         uint32_t size = (uint32_t)v, bits = base;
@@ -87,7 +87,7 @@ void tp_rows_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale) {
         top = tp_highest_bit(size, top);
         int32_t exponent = (int32_t)top;
         uint32_t m = tp_raise(((size << (31 - top)) >> 16) * factor, 1, &exponent);
-        y[i] = tp_from_bits(bits + ((uint32_t)exponent << 23) + (m >> 8));
+        *y = tp_from_bits(bits + ((uint32_t)exponent << 23) + (m >> 8));
     }
 }
 
