@@ -90,12 +90,12 @@ class Operators:
         y = self.floats("ATTENTION", q.size, q, b, **fields).reshape(q.shape)
         return y, *(_values(type_, cache, k.shape) for cache in caches)
 
-    def quantized(self, x):
+    def quantized(self, x, type_=F32):
         """[(scale, int8 values, halvings of each 32)] of tokens, as portable kernels of the fixed path
-        have them; x (n, cols)."""
+        have them for weights of a type; x (n, cols)."""
         n, cols = x.shape
         size = 4 + cols + (cols // 32 + 3 & ~3)
-        out = self.call("QUANTIZE", n * size, x, np.zeros(1), rows=1, cols=cols, n=n, flags=8)
+        out = self.call("QUANTIZE", n * size, x, np.zeros(1), rows=1, cols=cols, type=type_, n=n, flags=8)
         tokens = [out[i * size : (i + 1) * size] for i in range(n)]
         return [
             (

@@ -160,7 +160,7 @@ def test_bench_measures_both_kernels(name):
     assert all(p.portable > 3 * p.fast and p.bound < p.fast / p.macs for p in result.products)
 
 
-@pytest.mark.parametrize("name,most", [("m0", 2.8), ("m3", 1.5), ("m4", 1.1), ("m55", 0.25), ("rv32", 2.4)])
+@pytest.mark.parametrize("name,most", [("m0", 2.6), ("m3", 1.5), ("m4", 1.1), ("m55", 0.25), ("rv32", 2.4)])
 def test_products_of_two_bits_cost_no_more(name, most):
     result = bench.run(name, ["TP2", "TPT"], bench.shapes("256x256,64x512"), (1,), 60)
     assert all(p.same and p.fast / p.macs <= most for p in result.products), result.products

@@ -6,6 +6,7 @@ from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 from on_board import board
 from operators import INT16, Operators
+from tinyprof_bridge import quants
 from tinyprof_bridge.errors import BadInput
 
 F32, F16, Q8_0 = 0, 1, 8
@@ -197,6 +198,31 @@ def test_products_of_int16_activations(ops, type_, cols):
         bound += cols / 32 * d * np.abs(x).max() / 127 * 2.0**-6
     assert np.all(np.abs(error) <= bound)
     assert np.std(of_int8) > (80 if ops.path == "float" else 20) * np.std(error)
+
+
+@pytest.mark.parametrize("type_", quants.OWN)
+@pytest.mark.parametrize("cols,spread", [(96, 1), (512, 0)])
+def test_products_of_our_own_types_on_the_fixed_path(fixed, type_, cols, spread):
+    weights = quants.quantize(values(16, 14, cols, spread=spread), type_)
+    rows, number = quants.TYPES[type_].rows, quants.TYPES[type_].id
+    factors = weights.reshape(len(weights) // rows, -1)[:, : 4 * rows].view("<f4")  # one a row, in place
+    factors[:] = 1
+    codes = quants.dequantize(weights, type_, cols).astype(np.float64)
+    # of all sizes that a float has, below 0, and 0
+    powers = 2.0 ** np.array([0, 1, -9, 20, 50, -50, 90, -60, -90, -126, -127, 1, -149, -149])
+    signs = [1] * 11 + [-1, 0, 1]
+    factors[:] = (powers * signs * np.linspace(1, 1.999, 14)).reshape(factors.shape)
+    factor = factors.reshape(-1).astype(np.float64)
+    for power in (0, 30, -85):
+        x = (values(17, 1, cols, spread=spread) * 2.0**power).astype(np.float32)
+        scale, q, halvings = fixed.quantized(x, number)[0]
+        exact = factor * (codes @ (q * (float(scale) * 2.0 ** -halvings.repeat(32).astype(np.float64))))
+        y = fixed.product(number, weights, x)
+        # a group is cut to a step of the row and the token; the rest is rounded to 14 bits
+        cut = -(-cols // 256) * np.abs(factor) * float(scale)
+        fits = np.abs(exact) < 2.0**127
+        assert fits.sum() >= 13
+        assert np.all(np.abs(y - exact)[fits] <= (2.0**-12 * np.abs(exact) + cut + 2.0**-149)[fits])
 
 
 def test_argmax_takes_the_first_of_the_greatest(ops):

@@ -299,10 +299,12 @@ static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
 // A branch back that may be far.
 #define FAR(otherwise, to) "b" otherwise " 7f\nb " to "\n7:\n"
 
-// Pairs in twos. Stack: 0 and 4 sums of groups of the second pair, 8 stride, 12 to 24 sums of rows, 28 32
-// from an eighth of r1 to scales, which go on by 2 bytes where blocks go on by 16, 36 tp_rows_t.
+// Pairs in twos. Stack, within a row: 0 and 4 sums of groups of the first pair, 8 to 20 sums of rows; then, which
+// between rows are 0 and on, 24 28 from an eighth of r1 to scales, which go on by 2 bytes where blocks go on by 16,
+// 32 how far these go on to the next two pairs, 36 how far r1 does, 40 stride, 44 x, 48 where sums of rows go,
+// 52 their end.
 //   r0 x, r1 first pair, r2 r4 activations, r3 mask, r5 r6 weights; r8 to r11 dot products, r12 lr sums of
-//   groups of the first pair.
+//   groups of the second pair.
 #define PAIR_A(shift, x) shift("r5", "r8", x) shift("r6", "r10", x)
 #define PAIR_B(shift, x) shift("r5", "r9", x) shift("r6", "r11", x)
 #define LEFT_2(w, sum, x) "lsls r7, " w ", #2\n" PRODUCT(sum, x)
@@ -323,7 +325,7 @@ static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
 #define XX "ldmia r0!, {r2, r4}\n"
 
 #define PAIR_WORDS \
-    "ldr r6, [sp, #8]\n" \
+    "ldr r6, [sp, #40]\n" \
     "ldr r6, [r1, r6]\n" \
     "ldmia r1!, {r5}\n"
 #define PAIR_LAST(x, add) \
@@ -331,7 +333,7 @@ static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
     "ands r6, r3\n" \
     "muls r5, " x ", r5\n" \
     "muls r6, " x ", r6\n" \
-    "add r11, r6\n" \
+    "add r9, r5\n" \
     add
 // Sixteen columns. The first activations are in r4; at the end those after the last are.
 #define PAIR_16(add) \
@@ -339,7 +341,7 @@ static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
     PAIR_A(LEFT_2, "r4") PAIR_B(RIGHT_12, "r4") \
     XX PAIR_A(RIGHT_2, "r2") PAIR_A(RIGHT_6, "r4") \
     XX PAIR_B(RIGHT_4, "r2") PAIR_A(RIGHT_10, "r4") \
-    XX PAIR_B(RIGHT_8, "r2") PAIR_LAST("r4", "add r9, r5\n") \
+    XX PAIR_B(RIGHT_8, "r2") PAIR_LAST("r4", "add r11, r6\n") \
     PAIR_WORDS \
     XX PAIR_A(LEFT_2, "r2") PAIR_B(RIGHT_12, "r2") PAIR_A(RIGHT_2, "r4") \
     XX PAIR_A(RIGHT_6, "r2") PAIR_B(RIGHT_4, "r4") \
@@ -372,93 +374,128 @@ __attribute__((naked, noinline))
 static void pair_rows(tp_rows_t *rows) {
     __asm volatile (
         PUSH
-        "sub sp, #40\n"
-        "str r0, [sp, #36]\n"
-        "ldr r5, [r0, #8]\n"
-        "str r5, [sp, #8]\n"
+        "ldr r1, [r0, #4]\n"
+        "ldr r2, [r0, #8]\n"
+        "ldr r4, [r0, #24]\n"
+        // twice the stride, less a pair's blocks: which is all of it but 8 bytes and the scales
+        "subs r7, r1, r4\n"
+        "adds r7, #8\n"
+        "adds r7, r7, r2\n"
+        "lsrs r3, r1, #3\n"
+        "subs r4, r4, r3\n"
+        "subs r4, #2\n"
+        "adds r5, r4, r2\n"
+        "lsls r6, r2, #1\n"
+        "lsrs r3, r2, #2\n"
+        "subs r6, r6, r3\n"
+        "sub sp, #32\n"
+        "mov r3, sp\n"
+        "stmia r3!, {r4-r7}\n"
+        "ldr r4, [r0, #12]\n"
+        "ldr r5, [r0]\n"
+        "ldr r6, [r0, #20]\n"
+        "lsls r6, r6, #4\n"
+        "adds r6, r6, r5\n"
+        "stmia r3!, {r2, r4-r6}\n"
         "movs r3, #12\n"
         "lsls r4, r3, #16\n"
         "orrs r3, r4\n"
         "0:\n"
-        "ldr r4, [sp, #36]\n"
-        "ldr r0, [r4, #12]\n"
-        "ldr r1, [r4, #4]\n"
-        "ldr r5, [r4, #8]\n"
-        "ldr r6, [r4, #24]\n"
-        "lsrs r2, r1, #3\n"
-        "subs r6, r6, r2\n"
-        "subs r6, #2\n"
-        "str r6, [sp, #28]\n"
-        "adds r6, r6, r5\n"
-        "str r6, [sp, #32]\n"
+        "ldr r0, [sp, #20]\n"
         "movs r4, #0\n"
+        "movs r5, #0\n"
         "mov r12, r4\n"
         "mov lr, r4\n"
-        "str r4, [sp]\nstr r4, [sp, #4]\n"
-        "str r4, [sp, #12]\nstr r4, [sp, #16]\nstr r4, [sp, #20]\nstr r4, [sp, #24]\n"
+        "push {r4, r5}\npush {r4, r5}\npush {r4, r5}\n"
         "1:\n"
         XX
         "mov r8, r2\n"
         "mov r9, r2\n"
         "mov r10, r2\n"
         "mov r11, r2\n"
-        PAIR_16("add r9, r5\n")
-        PAIR_16("add r5, r9\n")
+        PAIR_16("add r11, r6\n")
+        PAIR_16("add r6, r11\n")
         "lsrs r2, r1, #3\n"
         "ldr r7, [sp, #28]\n"
         "ldrsh r7, [r7, r2]\n"
-        "asrs r5, r5, #16\n"
-        "asrs r6, r7, #8\n"
-        "muls r5, r6, r5\n"
-        "add lr, r5\n"
-        "mov r5, r8\n"
-        "asrs r5, r5, #16\n"
+        "asrs r6, r6, #16\n"
+        "asrs r5, r7, #8\n"
+        "muls r6, r5, r6\n"
+        "add lr, r6\n"
+        "mov r6, r10\n"
+        "asrs r6, r6, #16\n"
         "sxtb r7, r7\n"
-        "muls r5, r7, r5\n"
-        "add r12, r5\n"
-        "ldr r7, [sp, #32]\n"
+        "muls r6, r7, r6\n"
+        "add r12, r6\n"
+        "ldr r7, [sp, #24]\n"
         "ldrsh r7, [r7, r2]\n"
-        "mov r5, r10\n"
+        "mov r5, r8\n"
         "asrs r5, r5, #16\n"
         "sxtb r6, r7\n"
         "muls r5, r6, r5\n"
-        "mov r6, r11\n"
+        "mov r6, r9\n"
         "asrs r6, r6, #16\n"
         "asrs r7, r7, #8\n"
         "muls r6, r7, r6\n"
         "pop {r2, r7}\n"
         "adds r2, r2, r5\n"
         "adds r5, r7, r6\n"
-        "push {r2, r5}\n"
         "cmp r4, #0\n"
-        FAR("ne", "1b")
-        "movs r7, r4\n"
-        "movs r4, r2\n"
-        OWN_GROUP("r4", "20")
-        OWN_GROUP("r5", "24")
-        "mov r4, r12\n"
-        "mov r5, lr\n"
-        OWN_GROUP("r4", "12")
-        OWN_GROUP("r5", "16")
+        "bne 6f\n"
+        "push {r2, r5}\n"
+        "b 1b\n"
+        // the sums of a group meet those of rows
+        "6:\n"
+        "bmi 6f\n"
+        "asrs r2, r4\n"
+        "asrs r5, r4\n"
+        "pop {r6, r7}\n"
+        "adds r2, r2, r6\n"
+        "adds r5, r5, r7\n"
+        "mov r6, r12\n"
+        "mov r7, lr\n"
+        "asrs r6, r4\n"
+        "asrs r7, r4\n"
+        "pop {r4}\n"
+        "adds r6, r6, r4\n"
+        "pop {r4}\n"
+        "adds r7, r7, r4\n"
+        "push {r2, r5, r6, r7}\n"
         "movs r4, #0\n"
+        "movs r5, #0\n"
         "mov r12, r4\n"
         "mov lr, r4\n"
-        "str r4, [sp]\n"
-        "str r4, [sp, #4]\n"
-        "cmp r7, #0\n"
-        FAR("le", "1b")
-        "ldr r0, [sp, #36]\n"
-        "ldr r1, [r0]\n"
-        "ldr r4, [sp, #12]\n"
-        "ldr r5, [sp, #16]\n"
-        "ldr r6, [sp, #20]\n"
-        "ldr r7, [sp, #24]\n"
-        "stmia r1!, {r4-r7}\n"
-        "str r1, [r0]\n"
-        "mov r4, r0\n"
-        "ldr r0, [r0, #8]\n"
-        "lsls r0, r0, #1\n"
-        OWN_NEXT("40")
+        "push {r4, r5}\n"
+        "b 1b\n"
+        // the same of the last group
+        "6:\n"
+        "mov r6, r12\n"
+        "mov r7, lr\n"
+        "asrs r2, r4\n"
+        "asrs r5, r4\n"
+        "asrs r6, r4\n"
+        "asrs r7, r4\n"
+        "pop {r0, r4}\n"
+        "adds r2, r2, r0\n"
+        "adds r5, r5, r4\n"
+        "pop {r0, r4}\n"
+        "adds r6, r6, r0\n"
+        "adds r7, r7, r4\n"
+        "ldr r0, [sp, #24]\n"
+        "ldr r4, [sp, #28]\n"
+        "stmia r0!, {r2, r5, r6, r7}\n"
+        "str r0, [sp, #24]\n"
+        "cmp r0, r4\n"
+        "beq 6f\n"
+        "pop {r4-r7}\n"
+        "adds r4, r4, r6\n"
+        "adds r5, r5, r6\n"
+        "adds r1, r1, r7\n"
+        "push {r4-r7}\n"
+        "b 0b\n"
+        "6:\n"
+        "add sp, #32\n"
+        POP
         );
 }
 

@@ -71,6 +71,25 @@ static inline uint32_t tp_raise(uint32_t m, uint32_t zeros, int32_t *e) {
     #endif
 }
 
+// m * 2^e in 24 bits from its highest one on; m is not 0, and great for the most part.
+static inline uint32_t tp_mantissa(uint32_t m, int32_t *e) {
+    #if defined(__ARM_FEATURE_CLZ) || defined(__x86_64__)
+    uint32_t zeros = tp_clz(m);
+    *e += 8 - (int32_t)zeros;
+    return m << zeros >> 8;
+    #else
+    // how far to the right, by the upper five bits: 8 less the zeros
+    static const uint8_t right[32] = {
+        3, 4, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7, 7, 7, 7, 7, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8,
+    };
+    for (; m >> 27 == 0; m <<= 5) {
+        *e -= 5;
+    }
+    *e += right[m >> 27];
+    return m >> right[m >> 27];
+    #endif
+}
+
 // The size of a float with 16 bits of it; subnormal counts as 0.
 static inline tp_factor_t tp_factor(uint32_t bits) {
     uint32_t e = bits >> 23 & 255;

@@ -33,8 +33,8 @@ static inline tp_row_scale_t tp_row_scale(const tp_product_t *p, const void *x) 
     return scale;
 }
 
-// Where the integer sums lie in y: y[i] = tp_times(sum, scale.s, scale.e), for our own types times the
-// row's factor.
+// Where the integer sums lie in y: y[i] = sum * scale.s * 2^scale.e, for our own types sum * scale.s * the row's
+// factor.
 void tp_rows_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale);
 
 // v >> n, n at most 255.

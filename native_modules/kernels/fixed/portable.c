@@ -10,34 +10,50 @@
 
 #define SIGN (1u << 31)
 
-// tp_times(sum, s times factor, 0): of our own types, with the bits of the row's factor. base: of the
-// result's exponent; top: see tp_highest_bit.
-static inline float own_to_float(int32_t v, uint32_t factor, uint32_t s, int32_t base, uint32_t *top) {
-    uint32_t exponent = factor << 1 >> 24, size = (uint32_t)v;
-    if (v == 0 || exponent == 0) {
-        return 0.0f;
-    }
-    if (v < 0) {
-        size = 0u - size;
-    }
-    *top = tp_highest_bit(size, *top);
-    uint32_t f = ((factor << 8 | SIGN) >> 16) * s >> 16; // 15 bits or 16
-    int32_t e = base + (int32_t)(exponent + *top);
-    uint32_t m = tp_raise(((size << (31 - *top)) >> 16) * f, 2, &e), sign = ((uint32_t)v ^ factor) & SIGN;
-    // the leading bit of m adds one to the exponent
-    return (uint32_t)e < 254 ? tp_from_bits(sign + ((uint32_t)e << 23) + (m >> 8)) : tp_pack(sign, m, e + 1 - 127 - 31);
+// sum * s * factor by the compiler's own floats, for what is rare. factor: the bits of a float.
+static __attribute__((noinline)) float rare_to_float(int32_t sum, uint32_t factor, tp_factor_t s) {
+    return (float)sum * tp_from_bits(((uint32_t)(s.e + 142) << 23) + (s.m << 17 >> 9)) * tp_from_bits(factor);
 }
 
-static void own_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale) {
-    const int32_t *sums = (const int32_t *)(const void *)y;
-    uint32_t s = scale.s.m, top = 20;
-    int32_t base = scale.s.e + 16 - 15 + 16 - 1;
-    // from one factor to the next, and to the one after that: those of a pair of rows lie together
-    size_t size = tp_own(p->type, p->cols).size, step = p->type == TP_TP3 ? size : 4;
-    size_t other = p->type == TP_TP3 ? size : size - 4, turn = step ^ other;
-    const uint8_t *w = p->w;
-    for (float *end = y + p->rows; y < end; w += step, step ^= turn) {
-        *y++ = own_to_float(*sums++, *(const uint32_t *)(const void *)w, s, base, &top);
+// Of our own types: sum * s * the row's factor. No more than 18 bits of the sum meet 14 of s * factor, so that one
+// multiplication and one search for the highest bit do. s is not 0.
+static __attribute__((noinline)) void own_to_floats(const tp_product_t *p, float *y, tp_factor_t s) {
+    // of s * factor: what its leading bit gives, and half, but for what would not fit
+    uint32_t more = (s.m << 15) + 0x1fffe;
+    // A result's exponent, less 1, is the factor's, base, and -31 to 16 by the sum. With the factors of count exponents,
+    // from first on, it stays between 0 and 253.
+    int32_t base = s.e + 18 - 15 + 31 - 1;
+    int32_t count = base > 30 ? 0 : base < -17 ? 224 + base : 207;
+    uint32_t first = (uint32_t)(31 - base) << 23, span = (uint32_t)count << 23;
+    // every other row, then the rest: factors of a pair of rows lie together
+    size_t bytes = tp_own(p->type, p->cols).size, next = p->type == TP_TP3 ? bytes : 4;
+    size_t step = p->type == TP_TP3 ? 2 * bytes : bytes;
+    float *end = y + p->rows;
+    for (uint32_t odd = 0; odd < 2; ++odd) {
+        const uint8_t *w = p->w + odd * next;
+        for (float *to = y + odd; to < end; to += 2, w += step) {
+            int32_t sum = *(const int32_t *)(const void *)to;
+            uint32_t factor = *(const uint32_t *)(const void *)w, above = factor - first, size = (uint32_t)sum;
+            if (above >= span) {
+                *to = rare_to_float(sum, factor, s);
+                continue;
+            }
+            int32_t exponent = (int32_t)(above >> 23);
+            if (sum <= 0) {
+                if (sum == 0) {
+                    *to = 0.0f;
+                    continue;
+                }
+                size = 0u - size;
+                exponent += 256; // the sign
+            }
+            for (; size >> 18 != 0; size >>= 4) {
+                exponent += 4;
+            }
+            uint32_t m = tp_mantissa(size * (((factor << 9 >> 17) * s.m + more) >> 18), &exponent);
+            // the leading bit adds one to the exponent
+            *to = tp_from_bits(((uint32_t)(exponent + 31 - 8) << 23) + m);
+        }
     }
 }
 
@@ -45,22 +61,22 @@ void tp_rows_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale) {
     const int32_t *sums = (const int32_t *)(const void *)y;
     uint32_t rows = p->rows;
     if (tp_format(p->type)->bytes == 0 && scale.s.m != 0) {
-        own_to_floats(p, y, scale);
+        own_to_floats(p, y, scale.s);
         return;
     }
     int32_t e = scale.s.e + scale.e + 127 + 31 + 16;
     if (scale.s.m == 0 || e < 34 || e > 254) { // zero, or at the ends of what a float holds
         for (uint32_t i = 0; i < rows; ++i) {
-            y[i] = tp_times(sums[i], scale.s, scale.e);
+            y[i] = rare_to_float(sums[i], (uint32_t)(scale.e + 127) << 23, scale.s);
         }
         return;
     }
     // the leading bit of a mantissa adds one to the exponent
     uint32_t base = (uint32_t)(e - 32) << 23, factor = scale.s.m, top = 20;
-    for (uint32_t i = 0; i < rows; ++i) {
-        int32_t v = sums[i];
+    for (float *end = y + rows; y < end; ++y) {
+        int32_t v = *(const int32_t *)(const void *)y;
         if (v == 0) {
-            y[i] = 0.0f;
+            *y = 0.0f;
             continue;
         }
         uint32_t size = (uint32_t)v, bits = base;
@@ -71,7 +87,7 @@ void tp_rows_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale) {
         top = tp_highest_bit(size, top);
         int32_t exponent = (int32_t)top;
         uint32_t m = tp_raise(((size << (31 - top)) >> 16) * factor, 1, &exponent);
-        y[i] = tp_from_bits(bits + ((uint32_t)exponent << 23) + (m >> 8));
+        *y = tp_from_bits(bits + ((uint32_t)exponent << 23) + (m >> 8));
     }
 }
 
