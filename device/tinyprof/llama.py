@@ -164,8 +164,11 @@ class Llama:
                 "tensor %s: rows of %d are no multiple of the block of %s, or this firmware was built"
                 " without that type" % (name, cols, ops.TYPES[type_])
             )
-        if type_ in (ops.TP2, ops.TPT) and rows % 2:
-            raise ModelError("tensor %s: %s keeps rows in pairs, and there are %d" % (name, ops.TYPES[type_], rows))
+        if rows % ops.together(type_):
+            together = "fours" if type_ == ops.TP3 else "pairs"
+            raise ModelError(
+                "tensor %s: %s keeps rows in %s, and there are %d" % (name, ops.TYPES[type_], together, rows)
+            )
         if offset % self._gguf.alignment:
             raise ModelError("tensor %s is not aligned" % name)
         offset += self._gguf.data_offset
@@ -293,7 +296,8 @@ class Llama:
         inputs = self._inputs("output_q8", 0, h, dim, (output,), ops.ONE)
         self.logits = plan.buffer(4 * self.vocab)
         row_bytes = _tinyprof.row_bytes(output[1], dim)
-        step = (self._room // row_bytes & ~1) or self.vocab
+        together = max(2, ops.together(output[1]))
+        step = self._room // row_bytes // together * together or self.vocab
         for first in range(0, self.vocab, step):
             part = (output[0] + first * row_bytes, output[1], output[2])
             rows = min(step, self.vocab - first)

@@ -32,12 +32,13 @@ static void own_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale)
     const int32_t *sums = (const int32_t *)(const void *)y;
     uint32_t s = scale.s.m, top = 20;
     int32_t base = scale.s.e + 16 - 15 + 16 - 1;
-    // from one factor to the next, and to the one after that: those of a pair of rows lie together
-    size_t size = tp_own(p->type, p->cols).size, step = p->type == TP_TP3 ? size : 4;
-    size_t other = p->type == TP_TP3 ? size : size - 4, turn = step ^ other;
+    // factors of rows that lie together do, too
+    uint32_t left = p->rows, together = 1u << tp_together(p->type);
+    size_t size = tp_own(p->type, p->cols).size - 4 * together;
     const uint8_t *w = p->w;
-    for (float *end = y + p->rows; y < end; w += step, step ^= turn) {
+    while (left > 0) {
         *y++ = own_to_float(*sums++, *(const uint32_t *)(const void *)w, s, base, &top);
+        w += (--left & (together - 1)) == 0 ? size + 4 : 4;
     }
 }
 
