@@ -8,6 +8,7 @@ import pytest
 from gguf import GGUFReader, GGUFValueType
 from models import make_model
 from on_board import ON_BOARDS, board
+from tinyprof_bridge import quants
 
 LOAD = """
 import tinyprof
@@ -97,6 +98,16 @@ def key(name, value):
 def test_says_what_is_not_supported(old, new, message, model, tmp_path):
     text = load_patched(tmp_path, model, old, new)
     assert text.startswith("ModelError") and message in text and text.count("\n") <= 1
+
+
+@pytest.mark.parametrize("type_,rows,together", [("TP2", 289, "pairs"), ("TP3", 290, "fours")])
+def test_rows_that_cannot_lie_together_are_refused(type_, rows, together, tmp_path):
+    model = make_model(tmp_path / "good.gguf", type_="Q8_0", vocab=rows, context=32)
+    old, new = (b"token_embd.weight" + struct.pack("<IQQI", 2, 64, rows, quants.TYPES[t].id) for t in ("Q8_0", type_))
+    text = load_patched(tmp_path, model, old, new)
+    assert text.strip() == (
+        f"ModelError tensor token_embd.weight: {type_} keeps rows in {together}, and there are {rows}"
+    )
 
 
 U32, F32, STRING, BOOL = GGUFValueType.UINT32, GGUFValueType.FLOAT32, GGUFValueType.STRING, GGUFValueType.BOOL

@@ -19,7 +19,7 @@ METHODS = {"imatrix": rounding.importance, "gptq": rounding.feedback}
 needs_stories = pytest.mark.skipif(not (DATA / "stories260K.bin").exists(), reason=NO_DATA)
 
 
-def weights(rows=6, cols=512, seed=1):
+def weights(rows=8, cols=512, seed=1):
     return np.random.default_rng(seed).normal(0, 0.1, (rows, cols)).astype(np.float32)
 
 
@@ -45,7 +45,7 @@ def test_packed_values_are_those_of_the_grid(type_):
         least, step = grid.fit(w[:, at : at + grid.cols], np.ones((1, grid.cols), np.float32))
         values.append(least + step * codes[:, at : at + grid.cols])
     data = grid.pack(codes)
-    assert data.dtype == np.uint8 and data.shape == (6, quants.row_bytes(type_, 512))
+    assert data.dtype == np.uint8 and data.shape == (len(w), quants.row_bytes(type_, 512))
     np.testing.assert_allclose(restored(data, type_, 512), np.concatenate(values, 1), rtol=1e-5, atol=1e-7)
 
 

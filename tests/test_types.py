@@ -26,10 +26,15 @@ def ops(request):
 
 @pytest.mark.parametrize("type_", QUANTIZED)
 def test_packing_loses_what_the_bits_allow(type_):
-    x = weights(6, 512)
+    x = weights(8, 512)
     y = quants.dequantize(quants.quantize(x, type_), type_, 512)
     assert np.sqrt(np.mean((x - y) ** 2)) < SHARE[width(type_)]
     assert np.array_equal(quants.dequantize(quants.quantize(0 * x, type_), type_, 512), 0 * x)
+
+
+def test_rows_that_cannot_lie_together_take_another_type():
+    found = [quants.fitting(type_, rows, 64) for type_ in ("TP3", "TP2", "TQ2_0") for rows in (5, 6, 8)]
+    assert found == ["Q4_0", "Q4_0", "TP3", "Q4_0", "TP2", "TP2", "Q4_0", "TPT", "TPT"]
 
 
 @pytest.mark.parametrize("type_", QUANTIZED)
@@ -59,8 +64,9 @@ def any_bytes(type_, data, cols):
     rng = np.random.default_rng(7)
     noise = rng.integers(0, 256, data.shape, np.uint8)
     if type_ in quants.OWN:
-        flat, given = (a.reshape(-1, 2 * a.shape[1] if type_ != "TP3" else a.shape[1]) for a in (noise, data))
-        flat[:, : 4 if type_ == "TP3" else 8] = given[:, : 4 if type_ == "TP3" else 8]
+        rows = quants.TYPES[type_].rows  # whose floats lie together
+        flat, given = (a.reshape(-1, rows * a.shape[1]) for a in (noise, data))
+        flat[:, : 4 * rows] = given[:, : 4 * rows]
         return flat.reshape(data.shape)
     blocks, given = (a.reshape(len(data) * 3, -1) for a in (noise, data))
     for at in {"Q2_K": (80, 82), "Q3_K": (108,), "Q6_K": (208,), "TQ1_0": (52,), "TQ2_0": (64,)}.get(type_, (0, 2)):
@@ -72,9 +78,9 @@ def any_bytes(type_, data, cols):
 @pytest.mark.parametrize("kind", ["packed", "random"])
 def test_products(ops, type_, kind):
     cols = 512 if quants.TYPES[type_].values == 256 else 352
-    data = quants.quantize(weights(6, cols, 2), type_)
+    data = quants.quantize(weights(8, cols, 2), type_)
     if kind == "random" and quants.TYPES[type_].values == 256:
-        data = any_bytes(type_, quants.quantize(weights(6, 768, 2), type_), 768)[:, : data.shape[1]]
+        data = any_bytes(type_, quants.quantize(weights(8, 768, 2), type_), 768)[:, : data.shape[1]]
     w = quants.dequantize(data, type_, cols).astype(np.float64)
     x = weights(1, cols, 3)
     y = ops.product(quants.TYPES[type_].id, data, x)
@@ -86,7 +92,7 @@ def test_products(ops, type_, kind):
 @pytest.mark.parametrize("type_", QUANTIZED)
 def test_fast_and_portable_products_agree(ops, type_):
     cols = 512 if quants.TYPES[type_].values == 256 else 416
-    data = quants.quantize(weights(10, cols, 4), type_)
+    data = quants.quantize(weights(12, cols, 4), type_)
     x = weights(3, cols, 5)
     for flags in (0, INT16):
         assert ops.products_agree(quants.TYPES[type_].id, data, x, flags)

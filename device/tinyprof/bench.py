@@ -45,7 +45,7 @@ def _weights(type_, rows, cols, seed, extreme):
         for i in range(3, len(w), 4):
             w[i] = w[i] & 0x80 | 0x3E
     else:  # our own: a float for each row
-        together = 1 if name == "TP3" else 2
+        together = ops.together(type_)
         step = together * _tinyprof.row_bytes(type_, cols)
         for at in range(0, len(w), step):
             for i in range(together):
@@ -55,7 +55,7 @@ def _weights(type_, rows, cols, seed, extreme):
 
 def fits(type_, rows, cols):
     """Whether there can be such a matrix."""
-    return _tinyprof.row_bytes(type_, cols) != 0 and not (type_ in (ops.TP2, ops.TPT) and rows % 2)
+    return _tinyprof.row_bytes(type_, cols) != 0 and rows % ops.together(type_) == 0
 
 
 def _activations(cols, n, seed, extreme):

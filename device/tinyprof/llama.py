@@ -170,8 +170,11 @@ class Llama:
                 "tensor %s: rows of %d are no multiple of the block of %s, or this firmware was built"
                 " without that type" % (name, cols, ops.TYPES[type_])
             )
-        if type_ in (ops.TP2, ops.TPT) and rows % 2:
-            raise ModelError("tensor %s: %s keeps rows in pairs, and there are %d" % (name, ops.TYPES[type_], rows))
+        if rows % ops.together(type_):
+            together = "fours" if type_ == ops.TP3 else "pairs"
+            raise ModelError(
+                "tensor %s: %s keeps rows in %s, and there are %d" % (name, ops.TYPES[type_], together, rows)
+            )
         if offset % self._gguf.alignment:
             raise ModelError("tensor %s is not aligned" % name)
         offset += self._gguf.data_offset
@@ -306,7 +309,8 @@ class Llama:
         output = self._tensor(head, self.vocab, dim)
         inputs = self._inputs("output_q8", 0, h, dim, (output,), ops.ONE)
         row_bytes = _tinyprof.row_bytes(output[1], dim)
-        step = (room // row_bytes & ~1) or self.vocab
+        together = max(2, ops.together(output[1]))
+        step = room // row_bytes // together * together or self.vocab
         more = 0
         if self.activations == 16:  # a part's second product lies where the next part will
             step = more = min(step, _PART)

@@ -71,6 +71,7 @@ F16 = const(1)
 Q4_0 = const(2)
 Q8_0 = const(8)
 TP2 = const(192)
+TP3 = const(193)
 TPT = const(194)
 TYPES = {
     F32: "F32",
@@ -88,9 +89,14 @@ TYPES = {
     34: "TQ1_0",
     35: "TQ2_0",
     TP2: "TP2",
-    193: "TP3",
+    TP3: "TP3",
     TPT: "TPT",
 }
+
+
+def together(type_):
+    """How many rows of a matrix of such a type lie together."""
+    return 4 if type_ == TP3 else 2 if type_ in (TP2, TPT) else 1
 
 
 def check_native():

@@ -230,13 +230,12 @@ def _weights(type_, rows, row):
     have both signs and whose rows differ."""
     name = ops.TYPES[type_]
     size, scales = BLOCKS.get(name, (4, ()))
-    if name in ("TP2", "TPT"):
-        size = 2 * row
-    elif name == "TP3":
-        size = row
+    together = ops.together(type_)
+    if together > 1:
+        size = together * row
     block = bytearray(b"\x35\xa6\x17\x3c" * (size // 4 + 1))[:size]
     for at in scales:
         block[at : at + 2] = b"\x10\x24"
-    if name in ("TP2", "TPT", "TP3"):
-        block[:8] = b"\x00\x00\x20\x3c\x00\x00\x20\x3c"
+    if together > 1:
+        block[: 4 * together] = b"\x00\x00\x20\x3c" * together
     return bytes(block) * (rows * row // size)

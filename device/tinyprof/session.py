@@ -140,7 +140,9 @@ class Model:
         for name, (type_, cols, rows, _) in gguf.tensors.items():
             # rows of these two are read as they are wanted, or some at a time
             some = name in ("token_embd.weight", "output.weight")
-            room = max(room, (min(rows, max(batch, 1) * 2) if some else rows) * _tinyprof.row_bytes(type_, cols))
+            if some:
+                rows = min(rows, max(batch, 1) * max(2, ops.together(type_)))
+            room = max(room, rows * _tinyprof.row_bytes(type_, cols))
         stream.room(room)
         return gguf
 

@@ -52,7 +52,8 @@ class Stream:
     def scan(self, offset, type_, rows, cols):
         """As _tinyprof.scan of a tensor in the file."""
         row = _tinyprof.row_bytes(type_, cols)
-        step = max(len(self.buffer) // row & ~1, 1)  # some types keep rows in pairs
+        together = ops.together(type_)
+        step = max(len(self.buffer) // row // together * together, 1)
         top = 0
         self.file.seek(offset)
         for first in range(0, rows, step):
@@ -127,7 +128,7 @@ class Stream:
     def _embed(self, at, batch):
         words = self._plan
         type_ = words[at] >> 8 & 0xFF
-        self._rows = 2 if type_ in (ops.TP2, ops.TPT) else 1  # that lie together
+        self._rows = ops.together(type_)
         size = self._rows * _tinyprof.row_bytes(type_, words[at + 5])
         if batch * size > len(self.buffer):
             raise ModelError("a batch of %d does not fit the buffer for streaming: take a smaller one" % batch)

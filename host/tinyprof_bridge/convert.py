@@ -268,7 +268,7 @@ def slabs(
     """The bytes of a tensor that is padded to `shape`; as they are, without rounding."""
     have, cols = tensor.matrix
     rows = prod(shape[:-1])
-    step = max(SLAB // max(shape[-1], 1) // 2 * 2, 2)  # some types keep rows in pairs
+    step = max(SLAB // max(shape[-1], 1) // 4 * 4, 4)  # some types keep rows in fours
     for first in range(0, rows, step):
         count = min(step, rows - first)
         there = min(count, have - first)

@@ -155,7 +155,8 @@ def _streamed(device: planner.Device, gguf: Any, size: int, batch: int) -> tuple
         header *= 2
     some = ("token_embd.weight", "output.weight")
     room = max(
-        (min(rows, 2 * max(batch, 1)) if name in some else rows) * planner.row_bytes(type_, cols)
+        (min(rows, max(2, device.ops.together(type_)) * max(batch, 1)) if name in some else rows)
+        * planner.row_bytes(type_, cols)
         for name, (type_, cols, rows, _) in gguf.tensors.items()
     )
     return min(header, size), room
@@ -167,7 +168,7 @@ def _scan(data: memoryview, known: dict[tuple[int, ...], int], *tensor: int) -> 
         offset, type_, rows, cols = tensor
         size = planner.row_bytes(type_, cols)
         raw = np.frombuffer(data, np.uint8, rows * size, offset).reshape(rows, size)
-        step = max(SLAB // cols // 2 * 2, 2)
+        step = max(SLAB // cols // 4 * 4, 4)
         parts = (quants.dequantize(raw[i : i + step], _NAMES[type_], cols) for i in range(0, rows, step))
         with np.errstate(all="ignore"):
             known[tensor] = int(all(np.isfinite(part).all() for part in parts))

@@ -25,14 +25,14 @@ VARIANTS: dict[str, tuple[str, dict[str, float]]] = {
     "portable": (FLOAT, {}),
     "avx2": (FLOAT, {}),
     "armv7em": (FLOAT, _ARMV7EM),
-    "mve": (FLOAT, {"Q4_0": 40, "Q8_0": 40, "TP3": 96, "TP2": 64, "TPT": 64, "Q4_K": 32, "Q6_K": 32}),
+    "mve": (FLOAT, {"Q4_0": 40, "Q8_0": 40, "TP3": 40, "TP2": 64, "TPT": 64, "Q4_K": 32, "Q6_K": 32}),
     "armv6m": (FIXED, _SCALAR | {"Q8_0": 36, "TP2": 120, "TPT": 120}),
     "armv7m": (FIXED, _SCALAR | {"Q8_0": 76, "TP2": 72, "TPT": 72}),
     "rv32": (FIXED, _SCALAR | {"Q8_0": 132, "TP2": 140, "TPT": 140}),
     "scalar": (FIXED, _SCALAR | {"Q8_0": 136, "TP2": 140, "TPT": 140}),
 }
 # What follows a group of eight blocks with MVE: sums, scale, and for pairs of rows where scales are.
-MVE_TAIL = {"TP2": 44, "TPT": 44, "TP3": 36, "Q4_K": 36, "Q6_K": 36}
+MVE_TAIL = {"TP2": 44, "TPT": 44, "Q4_K": 36, "Q6_K": 36}
 _NAMES = {type_.id: name for name, type_ in quants.TYPES.items()}
 
 

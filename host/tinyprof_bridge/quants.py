@@ -44,9 +44,9 @@ TYPES = {
     "Q6_K": Type(14, 256, 18, "Q8_0"),
     "TQ1_0": Type(34, 256, 36, "TPT"),
     "TQ2_0": Type(35, 256, 37, "TPT"),
-    "TP2": Type(192, 32, None, "TP3", rows=2),
-    "TP3": Type(193, 32, None),
-    "TPT": Type(194, 32, None, "TP3", rows=2),
+    "TP2": Type(192, 32, None, "Q4_0", rows=2),
+    "TP3": Type(193, 32, None, "Q4_0", rows=4),
+    "TPT": Type(194, 32, None, "Q4_0", rows=2),
 }
 OWN = ("TP2", "TP3", "TPT")
 MIXES = {"Q4_K_M": ("Q4_K", 15)}  # mostly which type, and its general.file_type
@@ -87,10 +87,11 @@ def chosen(name: str, layers: int, type_: str) -> str:
 
 
 def row_bytes(type_: str, cols: int) -> int:
-    """Bytes of a row of cols values (of TP2 and TPT: half of a pair of rows)."""
+    """Bytes of a row of cols values (where rows lie together: their bytes by their number)."""
+    if type_ == "TP3":
+        return 4 + cols // 32 * 13
     if type_ in OWN:
-        rows = TYPES[type_].rows
-        return (4 * rows + (rows * cols // 32 + 3) // 4 * 4) // rows + cols // 32 * (12 if type_ == "TP3" else 8)
+        return 4 + (2 * cols // 32 + 3) // 4 * 2 + cols // 32 * 8
     values, size = GGML_QUANT_SIZES[GGMLQuantizationType[type_]]
     return cols // values * size
 
@@ -255,24 +256,26 @@ def _tp3(x: Floats) -> Bytes:
 
 
 def tp3_bytes(factor: Floats, scales: Ints, codes: Ints) -> Bytes:
-    """Rows of 3 bits: float scale, int8 scales, 12 bytes a block. factor (rows, 1), scales (rows, blocks), codes
-    0 to 7 (rows, blocks, 32)."""
-    words = codes[..., :30].reshape(*codes.shape[:2], 3, 5, 2)  # word, place, half
-    halves = (words << (3 * np.arange(5))[:, None]).sum(3)
-    halves |= (codes[..., None, 30:] >> np.arange(3)[:, None] & 1) << 15
-    blocks = halves.astype("<u2").reshape(len(codes), -1).view(np.uint8)
-    return np.concatenate([factor.view(np.uint8), _pad4(scales), blocks], 1)
+    """Rows in fours of 3 bits: four float scales; of each block four int8 scales and 48 bytes. factor (rows, 1),
+    scales (rows, blocks), codes 0 to 7 (rows, blocks, 32)."""
+    fours, blocks = len(codes) // 4, codes.shape[1]
+    two = (codes[..., :16] | codes[..., 16:] << 3).reshape(fours, 4, blocks, 16).transpose(0, 2, 1, 3)
+    # what the fourth row has is laid over the others, two bits each
+    data = two[:, :, :3] | (two[:, :, 3:] >> np.array([0, 2, 4])[:, None] & 3) << 6
+    turned = scales.reshape(fours, 4, blocks).transpose(0, 2, 1).astype(np.int8).view(np.uint8)
+    body = np.concatenate([turned, data.astype(np.uint8).reshape(fours, blocks, 48)], 2)
+    return np.concatenate([factor.reshape(fours, 4).view(np.uint8), body.reshape(fours, -1)], 1)
 
 
 def _unpack_tp3(data: Bytes, cols: int) -> Floats:
-    blocks = cols // 32
-    factor = data[:, :4].copy().view("<f4")
-    scales = data[:, 4 : 4 + blocks].view(np.int8)
-    halves = data[:, -12 * blocks :].copy().view("<u2").astype(np.int64).reshape(len(data), blocks, 3, 1, 2)
-    codes = (halves >> (3 * np.arange(5))[:, None] & 7).reshape(len(data), blocks, 30)
-    top = ((halves[:, :, :, 0] >> 15) << np.arange(3)[:, None]).sum(2)
-    q = np.concatenate([codes, top], 2) - 4
-    x: Floats = ((factor * scales)[..., None] * q).astype(np.float32)
+    fours = data.reshape(len(data) // 4, -1)
+    body = fours[:, 16:].reshape(len(fours), -1, 52)
+    d = fours[:, :16].copy().view("<f4")[..., None] * body[..., :4].view(np.int8).transpose(0, 2, 1)
+    three = body[..., 4:].reshape(len(fours), -1, 3, 16).astype(np.int64)
+    fourth = (three >> 6 << np.array([0, 2, 4])[:, None]).sum(2, keepdims=True)
+    two = np.concatenate([three, fourth], 2).transpose(0, 2, 1, 3)
+    q = np.concatenate([two & 7, two >> 3 & 7], -1) - 4
+    x: Floats = (d[..., None] * q).astype(np.float32)
     return x.reshape(len(data), cols)
 
 

@@ -30,8 +30,8 @@ enum {
     TP_TPT = 194, // 2 bits: -1, 0, 1
 };
 
-// Bytes of one row of cols values; 0 if the type is unknown or cols does not fit it. TP2 and TPT keep
-// rows in pairs, of which this is half.
+// Bytes of one row of cols values; 0 if the type is unknown or cols does not fit it. Of TP2 and TPT two
+// rows lie together, of TP3 four: of them this is a half or a quarter.
 size_t tp_row_bytes(uint32_t type, uint32_t cols);
 
 // How many neighbouring activations share one scale where they meet weights of this type.

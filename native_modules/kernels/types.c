@@ -37,6 +37,15 @@ const tp_format_t *tp_format(uint32_t type) {
     return NULL;
 }
 
+tp_own_t tp_own(uint32_t type, uint32_t cols) {
+    uint32_t blocks = cols / TP_BLOCK;
+    tp_own_t own;
+    own.scales = (size_t)4 << tp_together(type);
+    own.blocks = own.scales + (type == TP_TP3 ? 0 : (2 * blocks + 3) & ~(size_t)3);
+    own.size = own.blocks + (type == TP_TP3 ? TP_TP3_BYTES : 16) * (size_t)blocks;
+    return own;
+}
+
 size_t tp_row_bytes(uint32_t type, uint32_t cols) {
     if (type == TP_F32) {
         return (size_t)cols * 4;
@@ -49,7 +58,7 @@ size_t tp_row_bytes(uint32_t type, uint32_t cols) {
         return 0;
     }
     if (format->bytes == 0) {
-        return cols % TP_BLOCK != 0 ? 0 : tp_own(type, cols).size / (type == TP_TP3 ? 1 : 2);
+        return cols % TP_BLOCK != 0 ? 0 : tp_own(type, cols).size >> tp_together(type);
     }
     uint32_t values = TP_BLOCK * format->parts;
     return cols % values != 0 ? 0 : (size_t)cols / values * format->bytes;
@@ -170,22 +179,23 @@ static void decode_32(uint32_t type, const uint8_t *block, tp_part_t *out) {
 // See docs/kernels.md for the orders.
 static void decode_own(uint32_t type, const uint8_t *w, uint32_t row, uint32_t cols, uint32_t index, tp_part_t *out) {
     tp_own_t own = tp_own(type, cols);
-    uint32_t b = type == TP_TP3 ? 0 : row & 1;
-    const uint8_t *at = w + (type == TP_TP3 ? row : row / 2) * own.size;
-    out->scale[0] = out->scale[1] = (int8_t)at[own.scales + (type == TP_TP3 ? index : 2 * index + b)];
+    const uint8_t *at = w + (row >> tp_together(type)) * own.size;
     if (type == TP_TP3) {
-        const uint8_t *block = at + own.blocks + 12 * (size_t)index;
-        for (uint32_t j = 0; j < 30; ++j) {
-            // of each word the lower half holds five values, then the upper half five
-            uint32_t half = tp_load_u16(block + 4 * (j / 10) + 2 * (j % 2));
-            out->q[j] = (int8_t)((int32_t)(half >> 3 * (j % 10 / 2) & 7) - 4);
-        }
-        for (uint32_t j = 0; j < 2; ++j) {
-            const uint8_t *top = block + 2 * j + 1;
-            out->q[30 + j] = (int8_t)((top[0] >> 7 | top[4] >> 7 << 1 | top[8] >> 7 << 2) - 4);
+        uint32_t b = row & 3;
+        const uint8_t *block = at + own.blocks + TP_TP3_BYTES * (size_t)index;
+        out->scale[0] = out->scale[1] = (int8_t)block[b];
+        block += 4;
+        for (uint32_t j = 0; j < 16; ++j) {
+            // two digits; those of the fourth row are the top bits of the other three's bytes
+            uint32_t two = b < 3 ? block[16 * b + j]
+                : (uint32_t)block[j] >> 6 | block[16 + j] >> 6 << 2 | block[32 + j] >> 6 << 4;
+            out->q[j] = (int8_t)((int32_t)(two & 7) - 4);
+            out->q[j + 16] = (int8_t)((int32_t)(two >> 3 & 7) - 4);
         }
         return;
     }
+    uint32_t b = row & 1;
+    out->scale[0] = out->scale[1] = (int8_t)at[own.scales + 2 * index + b];
     const uint8_t *block = at + own.blocks + 16 * (size_t)index;
     for (uint32_t j = 0; j < TP_BLOCK; ++j) {
         uint32_t nibble = b == 0 ? j % 8 : (j + 3) % 8;
@@ -220,8 +230,8 @@ uint32_t tp_row_factor(const tp_format_t *format, const uint8_t *w, uint32_t row
     if (format->bytes != 0) {
         return 0x3f800000; // 1
     }
-    size_t size = tp_own(format->type, cols).size;
-    const uint8_t *at = format->type == TP_TP3 ? w + row * size : w + row / 2 * size + 4 * (row & 1);
+    uint32_t together = tp_together(format->type), first = row >> together;
+    const uint8_t *at = w + first * tp_own(format->type, cols).size + 4 * (row - (first << together));
     return tp_load_u16(at) | tp_load_u16(at + 2) << 16;
 }
 

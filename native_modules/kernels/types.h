@@ -27,13 +27,18 @@
 #define TP_HAS_OWN (1)
 #endif
 
-// Our own types that keep rows in pairs; all our own; the K-quants that variants have products for.
+// Our own types that keep rows in pairs; all our own; how many rows of a type lie together, as a power of 2;
+// the K-quants that variants have products for.
 static inline int tp_is_pair(uint32_t type) {
     return TP_HAS_OWN && (type == TP_TP2 || type == TP_TPT);
 }
 
 static inline int tp_is_own(uint32_t type) {
     return TP_HAS_OWN && (type == TP_TP2 || type == TP_TP3 || type == TP_TPT);
+}
+
+static inline uint32_t tp_together(uint32_t type) {
+    return type == TP_TP3 ? 2 : (uint32_t)tp_is_pair(type);
 }
 
 static inline int tp_is_k(uint32_t type) {
@@ -80,21 +85,17 @@ static inline uint32_t tp_load_u16(const uint8_t *p) {
     return p[0] | (uint32_t)p[1] << 8;
 }
 
-// Where the parts of a row of TP3, or of a pair of rows of TP2 or TPT lie: floats of one scale a row,
-// int8 scales of the blocks (of both rows in turn), then the blocks. In bytes.
+// Where the parts of a pair of rows of TP2 or TPT lie, or of four rows of TP3: floats of one scale a row;
+// int8 scales of the blocks (of both rows in turn), then the blocks. TP3: blocks, which begin with their
+// scales. In bytes.
+#define TP_TP3_BYTES (52) // of a block of four rows, with its scales
+
 typedef struct {
     size_t scales;
     size_t blocks;
     size_t size;
 } tp_own_t;
 
-static inline tp_own_t tp_own(uint32_t type, uint32_t cols) {
-    uint32_t rows = type == TP_TP3 ? 1 : 2, blocks = cols / TP_BLOCK;
-    tp_own_t own;
-    own.scales = 4 * rows;
-    own.blocks = own.scales + ((rows * blocks + 3) & ~(size_t)3);
-    own.size = own.blocks + (type == TP_TP3 ? 12 : 16) * (size_t)blocks;
-    return own;
-}
+tp_own_t tp_own(uint32_t type, uint32_t cols);
 
 #endif

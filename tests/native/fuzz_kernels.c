@@ -106,9 +106,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint32_t type = types[data[0] % sizeof(types)];
     uint32_t step = tp_row_bytes(type, TP_BLOCK) != 0 ? TP_BLOCK : 256;
     uint32_t rows = data[1] % 9 + 1, cols = (data[2] % (step == TP_BLOCK ? 12 : 3) + 1) * step, n = data[3] % 6 + 1;
-    if (type == TP_TP2 || type == TP_TPT) {
-        rows = (rows + 1) & ~1u;
-    }
+    uint32_t together = 1u << tp_together(type);
+    rows = (rows + together - 1) / together * together;
     product(type, rows, cols, n, data + 4, size - 4);
     operators(data, size);
     return 0;

@@ -162,7 +162,7 @@ static void fill(uint32_t type) {
     }
     const tp_format_t *format = tp_format(type);
     if (format->bytes == 0) {
-        size_t rows = type == TP_TP3 ? 1 : 2, size = tp_own(type, COLS).size;
+        size_t rows = (size_t)1 << tp_together(type), size = tp_own(type, COLS).size;
         for (size_t r = 0; r < ROWS / rows; ++r) {
             for (size_t i = 0; i < rows; ++i) {
                 ((float *)(void *)(w + r * size))[i] = 0.01f;

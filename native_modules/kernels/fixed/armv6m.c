@@ -6,7 +6,7 @@
 
 const char tp_kernels_variant[] = "armv6m";
 
-#define TP_ROWS(type) ((type) == TP_Q4_0 || (type) == TP_TP3 ? 2 : 4)
+#define TP_ROWS(type) ((type) == TP_Q4_0 ? 2 : 4)
 #define TP_Q4_K_ROWS (2)
 #define TP_ALIGNED (1)
 #define TP_LESS (1)
@@ -312,11 +312,13 @@ static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
 #define RIGHT_2(w, sum, x) "lsrs r7, " w ", #2\n" PRODUCT(sum, x)
 #define RIGHT_3(w, sum, x) "lsrs r7, " w ", #3\n" PRODUCT(sum, x)
 #define RIGHT_4(w, sum, x) "lsrs r7, " w ", #4\n" PRODUCT(sum, x)
+#define RIGHT_5(w, sum, x) "lsrs r7, " w ", #5\n" PRODUCT(sum, x)
 #define RIGHT_6(w, sum, x) "lsrs r7, " w ", #6\n" PRODUCT(sum, x)
 #define RIGHT_8(w, sum, x) "lsrs r7, " w ", #8\n" PRODUCT(sum, x)
-#define RIGHT_9(w, sum, x) "lsrs r7, " w ", #9\n" PRODUCT(sum, x)
 #define RIGHT_10(w, sum, x) "lsrs r7, " w ", #10\n" PRODUCT(sum, x)
+#define RIGHT_11(w, sum, x) "lsrs r7, " w ", #11\n" PRODUCT(sum, x)
 #define RIGHT_12(w, sum, x) "lsrs r7, " w ", #12\n" PRODUCT(sum, x)
+#define RIGHT_13(w, sum, x) "lsrs r7, " w ", #13\n" PRODUCT(sum, x)
 #define PRODUCT(sum, x) \
     "ands r7, r3\n" \
     "muls r7, " x ", r7\n" \
@@ -499,105 +501,110 @@ static void pair_rows(tp_rows_t *rows) {
         );
 }
 
-// TP3, rows in twos. Stack: 0 0x80008000, 4 the other mask, 8 and 12 sums of rows, 16 stride, 20
-// tp_rows_t.
-//   r0 x, r1 r2 rows, r3 mask, r4 activations, r5 r6 weights; r8 r9 dot products, r10 r11 sums of
-//   groups, r12 scales.
-#define TP3_2(shift) X shift("r5", "r8", "r4") shift("r6", "r9", "r4")
-#define TP3_10(at) \
-    "ldr r5, [r1, #" at "]\n" \
-    "ldr r6, [r2, #" at "]\n" \
-    TP3_2(RIGHT_0) TP3_2(RIGHT_3) TP3_2(RIGHT_6) TP3_2(RIGHT_9) TP3_2(RIGHT_12)
-// The pair of the spare bits; r3: their mask.
-#define TP3_LAST(row, sum) \
-    "ldmia " row "!, {r5, r6, r7}\n" \
-    "ands r5, r3\n" \
-    "ands r6, r3\n" \
-    "ands r7, r3\n" \
-    "lsrs r5, r5, #1\n" \
-    "orrs r6, r5\n" \
-    "lsrs r6, r6, #1\n" \
-    "orrs r7, r6\n" \
-    "lsrs r7, r7, #13\n" \
-    "muls r7, r4, r7\n" \
-    "add " sum ", r7\n"
+// TP3, rows in fours. Stack: 0 sums of groups, 16 of rows, 32 tp_rows_t.
+//   r0 x, r1 w, r3 mask, r2 r4 activations, r2 r5 r6 weights; r8 to r11 dot products, r12 where columns end, lr
+//   mask of the fourth row's bits.
+#define TP3_SCALE(scale, dot) \
+    "mov r7, " dot "\n" \
+    "asrs r7, r7, #16\n" \
+    "muls " scale ", r7, " scale "\n"
+#define TP3_2(shift) X shift("r2", "r8", "r4") shift("r5", "r9", "r4") shift("r6", "r10", "r4")
 
 __attribute__((naked, noinline))
 static void tp3_rows(tp_rows_t *rows) {
     __asm volatile (
         PUSH
-        "sub sp, #24\n"
-        "str r0, [sp, #20]\n"
-        "ldr r1, [r0, #8]\n"
-        "str r1, [sp, #16]\n"
-        "movs r1, #1\n"
-        "lsls r1, r1, #31\n"
-        "lsrs r2, r1, #16\n"
-        "orrs r1, r2\n"
-        "str r1, [sp]\n"
+        "sub sp, #36\n"
+        "str r0, [sp, #32]\n"
+        "ldr r1, [r0, #4]\n"
+        "movs r3, #0xc0\n"
+        "lsls r4, r3, #8\n"
+        "orrs r3, r4\n"
+        "lsls r4, r3, #16\n"
+        "orrs r3, r4\n"
+        "mov lr, r3\n"
         "movs r3, #7\n"
         "lsls r4, r3, #16\n"
         "orrs r3, r4\n"
-        "str r3, [sp, #4]\n"
         "0:\n"
-        "ldr r4, [sp, #20]\n"
-        "ldr r0, [r4, #12]\n"
-        "ldr r1, [r4, #4]\n"
-        "ldr r5, [r4, #8]\n"
-        "ldr r6, [r4, #24]\n"
-        "mov r12, r6\n"
-        "adds r2, r1, r5\n"
+        "ldr r0, [sp, #32]\n"
+        "ldr r0, [r0, #12]\n"
         "movs r4, #0\n"
-        "mov r10, r4\n"
-        "mov r11, r4\n"
-        "str r4, [sp, #8]\n"
-        "str r4, [sp, #12]\n"
+        "str r4, [sp]\nstr r4, [sp, #4]\nstr r4, [sp, #8]\nstr r4, [sp, #12]\n"
+        "str r4, [sp, #16]\nstr r4, [sp, #20]\nstr r4, [sp, #24]\nstr r4, [sp, #28]\n"
         "1:\n"
         X
         "mov r8, r4\n"
         "mov r9, r4\n"
-        TP3_10("0") TP3_10("4") TP3_10("8")
-        X
-        "ldr r3, [sp]\n"
-        TP3_LAST("r1", "r8")
-        TP3_LAST("r2", "r9")
-        "ldr r3, [sp, #4]\n"
-        "mov r4, r12\n"
-        "movs r5, #0\n"
-        "ldr r7, [sp, #16]\n"
-        "ldrsb r5, [r4, r5]\n"
-        "ldrsb r6, [r4, r7]\n"
-        "mov r7, r8\n"
-        "asrs r7, r7, #16\n"
-        "muls r5, r7, r5\n"
-        "mov r7, r9\n"
-        "asrs r7, r7, #16\n"
-        "muls r6, r7, r6\n"
-        "add r10, r5\n"
-        "add r11, r6\n"
-        "adds r4, #1\n"
+        "mov r10, r4\n"
+        "mov r11, r4\n"
+        "movs r4, #16\n"
+        "add r4, r1\n"
         "mov r12, r4\n"
+        "2:\n"
+        "ldr r2, [r1, #4]\n"
+        "ldr r5, [r1, #20]\n"
+        "ldr r6, [r1, #36]\n"
+        TP3_2(RIGHT_0) TP3_2(RIGHT_3) TP3_2(RIGHT_8) TP3_2(RIGHT_11)
+        // the fourth row's word
+        "mov r4, lr\n"
+        "ands r2, r4\n"
+        "ands r5, r4\n"
+        "ands r6, r4\n"
+        "lsrs r2, r2, #2\n"
+        "orrs r5, r2\n"
+        "lsrs r5, r5, #2\n"
+        "orrs r6, r5\n"
+        "subs r0, #16\n"
+        XX RIGHT_2("r6", "r11", "r2") RIGHT_5("r6", "r11", "r4")
+        XX RIGHT_10("r6", "r11", "r2") RIGHT_13("r6", "r11", "r4")
+        "adds r1, #4\n"
+        "cmp r1, r12\n"
+        "bne 2b\n"
+        // scales
+        "subs r1, #16\n"
+        "ldr r6, [r1]\n"
+        "adds r1, #52\n"
+        "sxtb r2, r6\n"
+        "asrs r6, r6, #8\n"
+        "sxtb r4, r6\n"
+        "asrs r6, r6, #8\n"
+        "sxtb r5, r6\n"
+        "asrs r6, r6, #8\n"
+        TP3_SCALE("r2", "r8") TP3_SCALE("r4", "r9") TP3_SCALE("r5", "r10") TP3_SCALE("r6", "r11")
+        "mov r8, r3\n"
+        "pop {r3, r7}\n"
+        "adds r2, r2, r3\n"
+        "adds r4, r4, r7\n"
+        "pop {r3, r7}\n"
+        "adds r5, r5, r3\n"
+        "adds r6, r6, r7\n"
+        "push {r2, r4, r5, r6}\n"
+        "mov r3, r8\n"
         "ldmia r0!, {r7}\n"
         "cmp r7, #0\n"
         FAR("ne", "1b")
-        "mov r4, r10\n"
-        "mov r5, r11\n"
-        OWN_GROUP("r4", "8")
-        OWN_GROUP("r5", "12")
+        "mov r8, r6\n"
+        OWN_GROUP("r2", "16") OWN_GROUP("r4", "20") OWN_GROUP("r5", "24")
+        "mov r5, r8\n"
+        OWN_GROUP("r5", "28")
         "movs r4, #0\n"
-        "mov r10, r4\n"
-        "mov r11, r4\n"
+        "str r4, [sp]\nstr r4, [sp, #4]\nstr r4, [sp, #8]\nstr r4, [sp, #12]\n"
         "cmp r7, #0\n"
         FAR("le", "1b")
-        "ldr r4, [sp, #20]\n"
-        "ldr r1, [r4]\n"
-        "ldr r5, [sp, #8]\n"
-        "ldr r6, [sp, #12]\n"
-        "stmia r1!, {r5, r6}\n"
-        "str r1, [r4]\n"
-        "ldr r0, [r4, #8]\n"
-        "lsls r0, r0, #1\n"
-        OWN_NEXT("24")
+        "add r7, sp, #16\n"
+        "ldmia r7!, {r2, r4, r5, r6}\n"
+        "ldr r0, [sp, #32]\n"
+        "ldr r7, [r0]\n"
+        "stmia r7!, {r2, r4, r5, r6}\n"
+        "str r7, [r0]\n"
+        "adds r1, #16\n"
+        "ldr r4, [r0, #20]\n"
+        "subs r4, #1\n"
+        "str r4, [r0, #20]\n"
+        FAR("eq", "0b")
+        "add sp, #36\n"
+        POP
         );
 }
 

@@ -14,7 +14,7 @@
 
 const char tp_kernels_variant[] = "armv7m";
 
-#define TP_ROWS(type) (2)
+#define TP_ROWS(type) ((type) == TP_TP3 ? 4 : 2)
 #define TP_Q4_K_ROWS (2)
 #define TP_ALIGNED (0)
 #define TP_LESS (0)
@@ -179,41 +179,6 @@ static void q8_0_rows(tp_rows_t *rows) {
         );
 }
 
-// Our own types: [sp] to [sp, #12] begin as 0, [sp, #20] is tp_rows_t.
-#define OWN_ENTER \
-    ".syntax unified\n" \
-    "push {r0, r4-r11, lr}\n" \
-    "sub sp, #24\n" \
-    "0:\n" \
-    "str r0, [sp, #20]\n" \
-    "mov r12, #0\n" \
-    "mov lr, #0\n" \
-    "strd r12, lr, [sp]\n" \
-    "strd r12, lr, [sp, #8]\n" \
-    "ldr r1, [r0, #4]\n"
-
-// first, second: registers with the sums.
-#define OWN_LEAVE(first, second) \
-    "ldr r0, [sp, #20]\n" \
-    "ldr r8, [r0]\n" \
-    "stmia r8!, {" first ", " second "}\n" \
-    "str r8, [r0]\n"
-
-// The next group's rows are bytes (a register) further on.
-#define OWN_NEXT(bytes) \
-    "ldr r4, [r0, #4]\n" \
-    "ldr r8, [r0, #24]\n" \
-    "add r4, r4, " bytes "\n" \
-    "add r8, r8, " bytes "\n" \
-    "str r4, [r0, #4]\n" \
-    "str r8, [r0, #24]\n" \
-    "ldr r4, [r0, #20]\n" \
-    "subs r4, #1\n" \
-    "str r4, [r0, #20]\n" \
-    "bne 0b\n" \
-    "add sp, #24\n" \
-    "pop {r0, r4-r11, pc}\n"
-
 // Eight columns of a pair of rows; from: what the first product of the second row is added to.
 #define PAIR_8(from) \
     "ldmia r0!, {r4-r7}\n" \
@@ -292,79 +257,112 @@ static void pair_rows(tp_rows_t *rows) {
         );
 }
 
-// Ten columns of a row; from: as above.
-#define TP3_10(row, sum, from) \
-    "ldr r12, [" row "], #4\n" \
-    "and lr, r3, r12\n" \
-    "mla " sum ", lr, r4, " from "\n" \
-    "and lr, r3, r12, lsr #3\n" \
-    "mla " sum ", lr, r5, " sum "\n" \
-    "and lr, r3, r12, lsr #6\n" \
-    "mla " sum ", lr, r6, " sum "\n" \
-    "and lr, r3, r12, lsr #9\n" \
-    "mla " sum ", lr, r7, " sum "\n" \
-    "and lr, r3, r12, lsr #12\n" \
-    "mla " sum ", lr, r8, " sum "\n"
-#define TP3_20(from) \
-    "ldmia r0!, {r4-r8}\n" \
-    TP3_10("r2", "r10", from) \
-    TP3_10("r1", "r9", "r9")
+// Eight columns of a row in w, at bits from, +3, +8 and +11.
+#define TP3_ROW(sum, w, from) \
+    "and r10, r3, " w ", lsr #" from "\n" \
+    "mla " sum ", r10, r4, " sum "\n" \
+    "and r10, r3, " w ", lsr #3+" from "\n" \
+    "mla " sum ", r10, r5, " sum "\n" \
+    "and r10, r3, " w ", lsr #8+" from "\n" \
+    "mla " sum ", r10, r6, " sum "\n" \
+    "and r10, r3, " w ", lsr #11+" from "\n" \
+    "mla " sum ", r10, r7, " sum "\n"
+// Eight columns of four rows; what they leave makes the last one's word.
+#define TP3_8 \
+    "ldmia r0!, {r4-r7}\n" \
+    "ldr r8, [r1, #-32]\n" \
+    TP3_ROW("r2", "r8", "0") \
+    "and r9, r8, #0xc0c0c0c0\n" \
+    "ldr r8, [r1, #-16]\n" \
+    TP3_ROW("r11", "r8", "0") \
+    "and r8, r8, #0xc0c0c0c0\n" \
+    "orr r9, r8, r9, lsr #2\n" \
+    "ldr r8, [r1], #4\n" \
+    TP3_ROW("r12", "r8", "0") \
+    "and r8, r8, #0xc0c0c0c0\n" \
+    "orr r9, r8, r9, lsr #2\n" \
+    TP3_ROW("lr", "r9", "2")
 
-// The pair of the spare bits of the three words before.
-#define TP3_LAST(row, sum) \
-    "ldmdb " row ", {r5-r7}\n" \
-    "and r5, r5, #0x80008000\n" \
-    "and r6, r6, #0x80008000\n" \
-    "and r7, r7, #0x80008000\n" \
-    "orr r6, r6, r5, lsr #1\n" \
-    "orr r7, r7, r6, lsr #1\n" \
-    "lsr r7, r7, #13\n" \
-    "mla " sum ", r7, r4, " sum "\n"
-
-// r0 x, r1 r2 rows 0 and 1, r3 mask, r4 to r8 activations, r9 r10 dot products, r11 scales, r12 lr
-// weights. [sp] and [sp, #4] are sums of groups, [sp, #8] and [sp, #12] those of rows.
+// Rows in fours: r0 x, r1 third row's weights, r3 mask, r4 to r7 activations, r8 r9 weights, r2 r11 r12 lr dot
+// products; [sp] sums of groups, [sp, #16] of rows, [sp, #32] tp_rows_t.
 __attribute__((naked, noinline))
 static void tp3_rows(tp_rows_t *rows) {
     __asm volatile (
-        OWN_ENTER
-        "ldr r4, [r0, #8]\n"
-        "ldr r11, [r0, #24]\n"
-        "ldr r0, [r0, #12]\n"
-        "str r4, [sp, #16]\n"
-        "add r2, r1, r4\n"
+        ".syntax unified\n"
+        "push {r0, r4-r11, lr}\n"
+        "sub sp, #32\n"
+        "ldr r1, [r0, #4]\n"
         "mov r3, #0x00070007\n"
+        "add r1, r1, #36\n"
+        "0:\n"
+        "ldr r0, [sp, #32]\n"
+        "mov r4, #0\n"
+        "mov r5, #0\n"
+        "ldr r0, [r0, #12]\n"
+        "strd r4, r5, [sp]\n"
+        "strd r4, r5, [sp, #8]\n"
+        "strd r4, r5, [sp, #16]\n"
+        "strd r4, r5, [sp, #24]\n"
         "1:\n"
-        "ldr r9, [r0], #4\n"
-        TP3_20("r9") TP3_20("r10") TP3_20("r10")
+        "ldr r2, [r0], #4\n"
+        "mov r11, r2\n"
+        "mov r12, r2\n"
+        "mov lr, r2\n"
+        "cmp r3, r3\n"
+        "2:\n"
+        TP3_8 TP3_8
+        // twice; nothing above sets flags
+        "bne 3f\n"
+        "cmp r3, #0\n"
+        "b 2b\n"
+        "3:\n"
+        "ldrsb r4, [r1, #-52]\n"
+        "ldrsb r5, [r1, #-51]\n"
+        "ldrsb r6, [r1, #-50]\n"
+        "ldrsb r7, [r1, #-49]\n"
+        "ldrd r8, r9, [sp]\n"
+        "asr r2, r2, #16\n"
+        "asr r11, r11, #16\n"
+        "asr r12, r12, #16\n"
+        "asr lr, lr, #16\n"
+        "mla r2, r2, r4, r8\n"
+        "mla r11, r11, r5, r9\n"
+        "ldrd r8, r9, [sp, #8]\n"
         "ldr r4, [r0], #4\n"
-        TP3_LAST("r2", "r10")
-        TP3_LAST("r1", "r9")
-        "ldr r8, [sp, #16]\n"
-        "asr r10, r10, #16\n"
-        "asr r9, r9, #16\n"
-        "ldrsb r6, [r11, r8]\n"
-        "ldrsb r5, [r11], #1\n"
-        "ldrd r7, r8, [sp]\n"
-        "ldr r4, [r0], #4\n"
-        "mla r7, r9, r5, r7\n"
-        "mla r8, r10, r6, r8\n"
-        "strd r7, r8, [sp]\n"
+        "adds r1, #36\n"
+        "mla r12, r12, r6, r8\n"
+        "mla lr, lr, r7, r9\n"
+        "strd r2, r11, [sp]\n"
+        "strd r12, lr, [sp, #8]\n"
         "cmp r4, #0\n"
         "beq 1b\n"
-        "ldrd r5, r6, [sp, #8]\n"
-        "asr r7, r7, r4\n"
-        "asr r8, r8, r4\n"
-        "add r5, r5, r7\n"
-        "add r6, r6, r8\n"
-        "mov r7, #0\n"
-        "mov r8, #0\n"
-        "strd r5, r6, [sp, #8]\n"
-        "strd r7, r8, [sp]\n"
+        "add r10, sp, #16\n"
+        "ldmia r10, {r5-r8}\n"
+        "asr r2, r2, r4\n"
+        "asr r11, r11, r4\n"
+        "asr r12, r12, r4\n"
+        "asr lr, lr, r4\n"
+        "add r5, r5, r2\n"
+        "add r6, r6, r11\n"
+        "add r7, r7, r12\n"
+        "add r8, r8, lr\n"
+        "stmia r10, {r5-r8}\n"
+        "mov r2, #0\n"
+        "mov r4, #0\n"
+        "strd r2, r4, [sp]\n"
+        "strd r2, r4, [sp, #8]\n"
         "bgt 1b\n"
-        OWN_LEAVE("r5", "r6")
-        "ldr r5, [sp, #16]\n"
-        "lsl r5, r5, #1\n"
-        OWN_NEXT("r5")
+        "ldr r0, [sp, #32]\n"
+        "ldr r2, [r0]\n"
+        "ldr r4, [r0, #20]\n"
+        "stmia r2!, {r5-r8}\n"
+        "add r1, r1, #16\n"
+        "str r2, [r0]\n"
+        "subs r4, #1\n"
+        "str r4, [r0, #20]\n"
+        "bne 0b\n"
+        "add sp, #32\n"
+        "pop {r0, r4-r11, pc}\n"
         );
 }
 

@@ -25,13 +25,13 @@ static __attribute__((noinline)) void own_to_floats(const tp_product_t *p, float
     int32_t base = s.e + 18 - 15 + 31 - 1;
     int32_t count = base > 30 ? 0 : base < -17 ? 224 + base : 207;
     uint32_t first = (uint32_t)(31 - base) << 23, span = (uint32_t)count << 23;
-    // every other row, then the rest: factors of a pair of rows lie together
-    size_t bytes = tp_own(p->type, p->cols).size, next = p->type == TP_TP3 ? bytes : 4;
-    size_t step = p->type == TP_TP3 ? 2 * bytes : bytes;
+    // the first rows of those that lie together, then the second ones, …: their factors lie together
+    uint32_t together = 1u << tp_together(p->type);
+    size_t step = tp_own(p->type, p->cols).size;
     float *end = y + p->rows;
-    for (uint32_t odd = 0; odd < 2; ++odd) {
-        const uint8_t *w = p->w + odd * next;
-        for (float *to = y + odd; to < end; to += 2, w += step) {
+    for (uint32_t row = 0; row < together; ++row) {
+        const uint8_t *w = p->w + 4 * row;
+        for (float *to = y + row; to < end; to += together, w += step) {
             int32_t sum = *(const int32_t *)(const void *)to;
             uint32_t factor = *(const uint32_t *)(const void *)w, above = factor - first, size = (uint32_t)sum;
             if (above >= span) {

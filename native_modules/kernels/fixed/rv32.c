@@ -362,50 +362,6 @@ static void q8_0_rows(tp_rows_t *rows) {
         );
 }
 
-// Our own types, four rows: a0 tp_rows_t, a1 to a3 and a5 rows (or a1 and a2 pairs), a4 mask, a6 x, a7
-// mask; s0 to s3 dot products, s4 to s7 sums of groups, s8 to s11 of rows; t2 activations, t3 of a
-// weight, t4 a block's end, t6 from blocks to their scales.
-#define OWN_ROW "li s4, 0\nli s5, 0\nli s6, 0\nli s7, 0\nli s8, 0\nli s9, 0\nli s10, 0\nli s11, 0\n"
-
-#define OWN_GROUP \
-    "beqz t4, 1b\n" \
-    "sra s4, s4, t4\n" \
-    "sra s5, s5, t4\n" \
-    "sra s6, s6, t4\n" \
-    "sra s7, s7, t4\n" \
-    "add s8, s8, s4\n" \
-    "add s9, s9, s5\n" \
-    "add s10, s10, s6\n" \
-    "add s11, s11, s7\n" \
-    "li s4, 0\nli s5, 0\nli s6, 0\nli s7, 0\n" \
-    "bgtz t4, 1b\n" \
-    "lw t0, 0(a0)\n" \
-    "lw t1, 20(a0)\n" \
-    "sw s8, 0(t0)\nsw s9, 4(t0)\nsw s10, 8(t0)\nsw s11, 12(t0)\n" \
-    "addi t0, t0, 16\n" \
-    "addi t1, t1, -1\n" \
-    "sw t0, 0(a0)\n" \
-    "sw t1, 20(a0)\n" \
-    "bnez t1, 0b\n" \
-    RETURN
-
-#define PIECE(shift, sum, from) \
-    shift \
-    "and t3, t3, a7\n" \
-    "mul t3, t3, t2\n" \
-    "add " sum ", " from ", t3\n"
-#define WEIGHT0(shift, sum, from) PIECE(shift("t0"), sum, from)
-#define WEIGHT1(shift, sum, from) PIECE(shift("t1"), sum, from)
-#define LEFT_2(w) "slli t3, " w ", 2\n"
-#define RIGHT_2(w) "srli t3, " w ", 2\n"
-#define RIGHT_3(w) "srli t3, " w ", 3\n"
-#define RIGHT_4(w) "srli t3, " w ", 4\n"
-#define RIGHT_6(w) "srli t3, " w ", 6\n"
-#define RIGHT_8(w) "srli t3, " w ", 8\n"
-#define RIGHT_9(w) "srli t3, " w ", 9\n"
-#define RIGHT_10(w) "srli t3, " w ", 10\n"
-#define RIGHT_12(w) "srli t3, " w ", 12\n"
-
 // Pairs in fours: a0 x, a1 activations, a2 to a5 weights, s0 s1 t0 t1 pairs, t2 of a weight, a6 a7
 // masks; t3 to t6, ra, s2 to s4 dot products; s5 to s11 and 8(sp) sums of groups; 4(sp) tp_rows_t, 12(sp)
 // the last pair.
@@ -549,112 +505,83 @@ static void pair_rows(tp_rows_t *rows) {
     "mul t3, t3, " dot "\n" \
     "add " group ", " group ", t3\n"
 
-// Two columns of four rows in t0, t1, t5 and ra.
-#define TP3_2(x, shift, from0, from1, from2, from3) \
-    "lw t2, " x "(a6)\n" \
-    PIECE(shift("t1"), "s1", from1) \
-    PIECE(shift("t5"), "s2", from2) \
-    PIECE(shift("ra"), "s3", from3) \
-    PIECE(shift("t0"), "s0", from0)
-#define TP3_10(at, x, from1, from2, from3) \
-    "lw t0, " at "(a1)\n" \
-    "lw t1, " at "(a2)\n" \
-    "lw t5, " at "(a3)\n" \
-    "lw ra, " at "(a5)\n" \
-    "lw t2, " x "(a6)\n" \
-    "and t3, t1, a7\nmul t3, t3, t2\nadd s1, " from1 ", t3\n" \
-    "and t3, t5, a7\nmul t3, t3, t2\nadd s2, " from2 ", t3\n" \
-    "and t3, ra, a7\nmul t3, t3, t2\nadd s3, " from3 ", t3\n" \
-    "and t3, t0, a7\nmul t3, t3, t2\nadd s0, s0, t3\n" \
-    TP3_2("4+" x, RIGHT_3, "s0", "s1", "s2", "s3") \
-    TP3_2("8+" x, RIGHT_6, "s0", "s1", "s2", "s3") \
-    TP3_2("12+" x, RIGHT_9, "s0", "s1", "s2", "s3") \
-    TP3_2("16+" x, RIGHT_12, "s0", "s1", "s2", "s3")
+// Eight columns of a row in w, at bits from, +3, +8 and +11; FIRST: the weights at from.
+#define TP3_PRODUCT(sum, x) "and t3, t3, a7\nmul t3, t3, " x "\nadd " sum ", " sum ", t3\n"
+#define TP3_ROW(sum, w, from, FIRST) \
+    FIRST \
+    "srli t3, " w ", 3+" from "\n" TP3_PRODUCT(sum, "a3") \
+    "srli t3, " w ", 8+" from "\n" TP3_PRODUCT(sum, "a4") \
+    "srli t3, " w ", 11+" from "\n" TP3_PRODUCT(sum, "a5")
+#define TP3_AT_0(sum, w) "and t3, " w ", a7\nmul t3, t3, a2\nadd " sum ", " sum ", t3\n"
 
-// The pair of the spare bits, and the row's scale.
-#define TP3_LAST(row, sum, group) \
-    "lw t0, -STEPPED(" row ")\n" \
-    "lw t1, 4-STEPPED(" row ")\n" \
-    "lw t5, 8-STEPPED(" row ")\n" \
-    "and t0, t0, a4\n" \
-    "and t1, t1, a4\n" \
-    "and t5, t5, a4\n" \
-    "srli t0, t0, 1\n" \
-    "or t1, t1, t0\n" \
-    "srli t1, t1, 1\n" \
-    "or t5, t5, t1\n" \
-    "srli t5, t5, 13\n" \
-    "mul t5, t5, t2\n" \
-    "add t3, " row ", t6\n" \
-    "lb t3, -STEPPED(t3)\n" \
-    "add " sum ", " sum ", t5\n" \
-    OWN_SCALE(sum, group)
+// A dot product that meets its scale; at: bytes from the end of the first row's columns.
+#define TP3_SCALE(at, dot, group) \
+    "lb t3, " at "(a1)\n" \
+    "srai " dot ", " dot ", 16\n" \
+    "mul t3, t3, " dot "\n" \
+    "add " group ", " group ", t3\n"
 
-#define TP3_STEP(w) \
-    "addi a1, a1, " w "\n" \
-    "addi a2, a2, " w "\n" \
-    "addi a3, a3, " w "\n" \
-    "addi a5, a5, " w "\n"
-
-// A block but for its last pair; STEPPED: how far that moves the rows.
-#if defined(__OPTIMIZE_SIZE__)
-#define TP3_30 \
-    ".set STEPPED, 12\n" \
-    "mv s1, s0\nmv s2, s0\nmv s3, s0\n" \
-    "li t4, 2\n" \
-    "5:\n" \
-    TP3_10("0", "4", "s1", "s2", "s3") \
-    TP3_STEP("4") \
-    "addi a6, a6, 20\n" \
-    "addi t4, t4, -1\n" \
-    "bgez t4, 5b\n"
-#define TP3_LEFT
-#else
-#define TP3_30 \
-    ".set STEPPED, 0\n" \
-    TP3_10("0", "4", "s0", "s0", "s0") \
-    TP3_10("4", "24", "s1", "s2", "s3") \
-    TP3_10("8", "44", "s1", "s2", "s3")
-#define TP3_LEFT TP3_STEP("12")
-#endif
-
+// Rows in fours: a0 tp_rows_t, a1 w, a2 to a5 activations, a6 x, a7 mask, t0 to t2 weights, t5 where columns
+// end, t6 mask of the fourth row's bits; s0 to s3 dot products, s4 to s7 sums of groups, s8 to s11 of rows.
 __attribute__((naked, noinline))
 static void tp3_rows(tp_rows_t *rows) {
     __asm volatile (
         SAVE
         "li a7, 0x00070007\n"
-        "li a4, 0x80008000\n"
+        "li t6, 0xc0c0c0c0\n"
         "lw a1, 4(a0)\n"
         "j 2f\n"
         "0:\n"
-        "lw t5, 8(a0)\n"
-        "lw a1, 4(sp)\n"
-        "slli t5, t5, 2\n"
-        "add a1, a1, t5\n"
+        "addi a1, a1, 16\n"
         "2:\n"
-        "sw a1, 4(sp)\n"
-        "lw t5, 8(a0)\n"
-        "lw t6, 24(a0)\n"
-        "lw t0, 4(a0)\n"
-        "add a2, a1, t5\n"
-        "add a3, a2, t5\n"
-        "add a5, a3, t5\n"
-        "sub t6, t6, t0\n"
         "lw a6, 12(a0)\n"
-        OWN_ROW
+        "li s4, 0\nli s5, 0\nli s6, 0\nli s7, 0\nli s8, 0\nli s9, 0\nli s10, 0\nli s11, 0\n"
         "1:\n"
         "lw s0, 0(a6)\n"
-        TP3_30
-        "lw t2, 64-5*STEPPED(a6)\n"
-        TP3_LAST("a1", "s0", "s4")
-        TP3_LAST("a2", "s1", "s5")
-        TP3_LAST("a3", "s2", "s6")
-        TP3_LAST("a5", "s3", "s7")
-        TP3_LEFT
-        "lw t4, 68-5*STEPPED(a6)\n"
-        "addi t6, t6, -11\n"
-        "addi a6, a6, 72-5*STEPPED\n"
-        OWN_GROUP
+        "addi t5, a1, 16\n"
+        "mv s1, s0\nmv s2, s0\nmv s3, s0\n"
+        "3:\n"
+        "lw a2, 4(a6)\nlw a3, 8(a6)\nlw a4, 12(a6)\nlw a5, 16(a6)\n"
+        "lw t0, 4(a1)\nlw t1, 20(a1)\nlw t2, 36(a1)\n"
+        TP3_ROW("s0", "t0", "0", TP3_AT_0("s0", "t0"))
+        TP3_ROW("s1", "t1", "0", TP3_AT_0("s1", "t1"))
+        TP3_ROW("s2", "t2", "0", TP3_AT_0("s2", "t2"))
+        "and t0, t0, t6\n"
+        "and t1, t1, t6\n"
+        "and t2, t2, t6\n"
+        "srli t0, t0, 2\n"
+        "or t1, t1, t0\n"
+        "srli t1, t1, 2\n"
+        "or t2, t2, t1\n"
+        TP3_ROW("s3", "t2", "2", "srli t3, t2, 2\n" TP3_PRODUCT("s3", "a2"))
+        "addi a1, a1, 4\n"
+        "addi a6, a6, 16\n"
+        "bne a1, t5, 3b\n"
+        TP3_SCALE("-16", "s0", "s4") TP3_SCALE("-15", "s1", "s5")
+        TP3_SCALE("-14", "s2", "s6") TP3_SCALE("-13", "s3", "s7")
+        "lw t4, 4(a6)\n"
+        "addi a1, a1, 36\n"
+        "addi a6, a6, 8\n"
+        "beqz t4, 1b\n"
+        "sra s4, s4, t4\n"
+        "sra s5, s5, t4\n"
+        "sra s6, s6, t4\n"
+        "sra s7, s7, t4\n"
+        "add s8, s8, s4\n"
+        "add s9, s9, s5\n"
+        "add s10, s10, s6\n"
+        "add s11, s11, s7\n"
+        "li s4, 0\nli s5, 0\nli s6, 0\nli s7, 0\n"
+        "bgtz t4, 1b\n"
+        "lw t0, 0(a0)\n"
+        "lw t1, 20(a0)\n"
+        "sw s8, 0(t0)\nsw s9, 4(t0)\nsw s10, 8(t0)\nsw s11, 12(t0)\n"
+        "addi t0, t0, 16\n"
+        "addi t1, t1, -1\n"
+        "sw t0, 0(a0)\n"
+        "sw t1, 20(a0)\n"
+        "bnez t1, 0b\n"
+        RETURN
         );
 }
 

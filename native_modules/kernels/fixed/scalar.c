@@ -5,7 +5,7 @@
 
 const char tp_kernels_variant[] = "scalar";
 
-#define TP_ROWS(type) ((type) == TP_TP2 || (type) == TP_TPT ? 4 : 2)
+#define TP_ROWS(type) (tp_is_own(type) ? 4 : 2)
 #define TP_Q4_K_ROWS (2)
 #define TP_ALIGNED (1)
 #define TP_LESS (0)
@@ -114,7 +114,8 @@ static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
     }
 }
 
-static inline void pair_scales(int32_t *group, uint32_t a, uint32_t b, const uint8_t *scales) {
+static inline __attribute__((always_inline)) void pair_scales(int32_t *group, uint32_t a, uint32_t b,
+    const uint8_t *scales) {
     int32_t both = *(const int16_t *)(const void *)scales;
     group[0] += upper(a) * (int8_t)both;
     group[1] += upper(b) * (both >> 8);
@@ -151,38 +152,49 @@ ROWS pair_rows(const uint8_t *w, const uint8_t *scales, const tp_rows_t *rows, i
     }
 }
 
-static __attribute__((noinline)) int32_t tp3_row(const uint8_t *block, const uint8_t *scales, const tp_rows_t *rows) {
-    int32_t sum = 0, group = 0;
-    for (const uint32_t *x = rows->x; x + 18 <= rows->end; x += 18, block += 12) {
-        uint32_t s = x[0], last = 0;
-        for (uint32_t j = 0; j < 3; ++j) {
-            uint32_t w = load_aligned(block + 4 * j);
-            #pragma GCC unroll 5
-            for (uint32_t k = 0; k < 5; ++k) {
-                s += (w >> 3 * k & 0x00070007u) * x[1 + 5 * j + k];
-                DONE(s, last);
-            }
-            last |= (w >> 15 & 0x00010001u) << j;
+// Eight products of a row, whose weights begin at bit from of w.
+#define TP3_8(s, w, from) \
+    _Pragma("GCC unroll 4") \
+    for (uint32_t i = 0; i < 4; ++i) { \
+        s += (w >> (from + i % 2 * 3 + i / 2 * 8) & 0x00070007u) * x[i]; \
+        DONE(s, w); \
+    }
+
+// Four rows.
+ROWS tp3_rows(const uint8_t *block, const tp_rows_t *rows, int32_t *sums) {
+    int32_t group[4] = { 0, 0, 0, 0 };
+    for (uint32_t i = 0; i < 4; ++i) {
+        sums[i] = 0;
+    }
+    for (const uint32_t *x = rows->x; x + 18 <= rows->end; ++x, block += TP_TP3_BYTES - 16) {
+        uint32_t a = *x, b = *x, c = *x, d = *x++;
+        #pragma GCC unroll 1
+        for (const uint8_t *end = block + 16; block < end; block += 4, x += 4) {
+            uint32_t t = load_aligned(block + 4), u = load_aligned(block + 20), v = load_aligned(block + 36);
+            TP3_8(a, t, 0)
+            TP3_8(b, u, 0)
+            TP3_8(c, v, 0)
+            v = (t & 0xc0c0c0c0u) >> 4 | (u & 0xc0c0c0c0u) >> 2 | (v & 0xc0c0c0c0u);
+            TP3_8(d, v, 2)
         }
-        group += upper(s + last * x[16]) * (int8_t)*scales++;
-        if (x[17] != 0) {
-            sum += group >> (x[17] & 0xff);
-            group = 0;
+        pair_scales(group, a, b, block - 16);
+        pair_scales(group + 2, c, d, block - 14);
+        for (uint32_t i = 0; x[0] != 0 && i < 4; ++i) {
+            sums[i] += group[i] >> (x[0] & 0xff);
+            group[i] = 0;
         }
     }
-    return sum;
 }
 
 static void tp_own_rows(uint32_t type, tp_rows_t *rows) {
-    const uint8_t *w = rows->w;
-    const uint8_t *scales = rows->scales;
+    const uint8_t *w = rows->w, *scales = rows->scales;
     int32_t *sums = rows->sums;
-    for (uint32_t i = 0; i < 2 * rows->groups; ++i, w += rows->stride, scales += rows->stride) {
+    size_t step = type == TP_TP3 ? rows->stride : 2 * rows->stride;
+    for (uint32_t i = 0; i < rows->groups; ++i, w += step, scales += step, sums += 4) {
         if (type == TP_TP3) {
-            *sums++ = tp3_row(w, scales, rows);
-        } else if (i % 2 == 0) {
+            tp3_rows(w, rows, sums);
+        } else {
             pair_rows(w, scales, rows, sums);
-            sums += 4;
         }
     }
 }

@@ -17,8 +17,11 @@
 // not. Cores that cannot read words elsewhere (TP_ALIGNED) read the words around: the first block's
 // inner twelve bytes are three words, and its first two bytes and last two make one.
 //
-// Our own types likewise. TP3: five masks of three bits on each word, and a last pair put together of
-// the spare bits. TP2 and TPT: masks of 0x000c000c bring out four times
+// Our own types likewise. TP3: masks of 0x00070007 bring out the weights of a word of eight columns after
+// shifts by 0, 3, 8 and 11. The two bits that are left on top of each byte are the fourth row's: of the words
+// of the other three
+//   (a & 0xc0c0c0c0) >> 4 | (b & 0xc0c0c0c0) >> 2 | (c & 0xc0c0c0c0)
+// is its word, of shifts by 2, 5, 10 and 13. TP2 and TPT: masks of 0x000c000c bring out four times
 // a code of either row, columns i and i + 4 of a word of eight: of row a after a shift by 4 i - 2, of
 // row b after a rotation by 16 + 4 (i - 1), for i = 0 by 12. A core that cannot rotate (TP_PAIRS)
 // takes b's halves as they lie, for i = 1 to 3 the wrong way round, and meets them with activations
@@ -48,7 +51,7 @@ typedef struct {
     const uint32_t *x;  // of the first block
     const uint32_t *end;
     uint32_t groups;
-    const uint8_t *scales; // of our own types; w are blocks, and stride apart lie rows or pairs of rows
+    const uint8_t *scales; // of our own types; w are blocks, and stride apart lie pairs of rows, or fours
 } tp_rows_t;
 
 // pairs: whether blocks are to be read as TP_ALIGNED wants it. shift: the greatest of a block.
@@ -82,18 +85,12 @@ size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
     return known ? (1 + block_words(type) * (cols / TP_BLOCK) + (uint32_t)tp_is_own(type)) * 4 : 0;
 }
 
-static void put_own(uint32_t type, uint32_t *to, const int8_t *q) {
+static void put_pair(uint32_t type, uint32_t *to, const int8_t *q) {
     int32_t sum = 0;
     for (uint32_t j = 0; j < TP_BLOCK; ++j) {
         sum += q[j];
     }
     *to++ = ((uint32_t)((type == TP_TP2 ? -6 : -4) * sum) << 16) + 0x8000u;
-    if (type == TP_TP3) {
-        for (uint32_t j = 0; j < TP_BLOCK; j += 2) {
-            *to++ = crosswise(q[j], q[j + 1]);
-        }
-        return;
-    }
     for (uint32_t j = 0; j < TP_BLOCK / 2; ++j) {
         uint32_t i = j % 4, at = j / 4 * 8 + i;
         uint32_t straight = crosswise(q[at], q[at + 4]);
@@ -122,18 +119,21 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
     }
     uint32_t *to = (uint32_t *)x + t * (tp_isa_x_bytes(type, cols) / 4) + 1 + b * block_words(type);
     if (tp_is_own(type)) {
-        put_own(type, to, q);
-        if (TP_PAIRS == TP_PAIRS_TWO_MASKS && tp_is_pair(type)) {
+        uint32_t shift = (uint32_t)scale + (type == TP_TP2 ? 1 : type == TP_TPT ? 2 : 0);
+        int last = b + 1 == cols / TP_BLOCK, end = last || (b + 1) % (TP_MAX_GROUP / TP_BLOCK) == 0;
+        to[block_words(type) - 1] = end ? shift | 0x100u | (last ? 0x80000000u : 0) : 0;
+    } else {
+        to[block_words(type) - 1] = (uint32_t)scale << 8; // see set_shifts
+    }
+    if (tp_is_pair(type)) {
+        put_pair(type, to, q);
+        if (TP_PAIRS == TP_PAIRS_TWO_MASKS) {
             // from the block to its scales
             tp_own_t own = tp_own(type, cols);
             to[block_words(type) - 2] = (uint32_t)(own.scales + 2 * b) - (uint32_t)(own.blocks + 16 * b);
         }
-        uint32_t shift = (uint32_t)scale + (type == TP_TP2 ? 1 : type == TP_TPT ? 2 : 0);
-        int last = b + 1 == cols / TP_BLOCK, end = last || (b + 1) % (TP_MAX_GROUP / TP_BLOCK) == 0;
-        to[block_words(type) - 1] = end ? shift | 0x100u | (last ? 0x80000000u : 0) : 0;
         return;
     }
-    to[block_words(type) - 1] = (uint32_t)scale << 8; // see set_shifts
     if (type == TP_Q8_0) {
         tp_put_q8_0(to, q);
         return;
@@ -142,7 +142,7 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
     for (uint32_t j = 0; j < TP_BLOCK / 2; j += 4) {
         // the bytes of a word, and of the one that is made of both ends
         uint32_t at = j, next = 2;
-        if (in_pairs(cols) && b % 2 == 0) {
+        if (type == TP_Q4_0 && in_pairs(cols) && b % 2 == 0) {
             at = j == 0 ? 0 : j - 2;
             next = j == 0 ? 14 : 2;
         }
@@ -153,7 +153,7 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
             sum += low + high;
         }
     }
-    to[0] = ((uint32_t)(-8 * sum) << 16) + 0x8000u;
+    to[0] = ((uint32_t)((type == TP_Q4_0 ? -8 : -4) * sum) << 16) + 0x8000u;
 }
 
 // A block's word for its shift holds the halvings in its second byte, and in its first what they and
@@ -170,7 +170,7 @@ static uint32_t set_shifts(uint32_t *x, uint32_t words, const uint32_t *end, uin
 
 // All of a token's products; sums: of each row.
 static void token(const tp_product_t *p, uint32_t *x, uint32_t t, int32_t *sums) {
-    uint32_t type = p->type, cols = p->cols, unit = tp_is_pair(type) ? 2 : 1; // rows that lie together
+    uint32_t type = p->type, cols = p->cols, unit = 1u << tp_together(type); // rows that lie together
     uint32_t words = tp_isa_x_bytes(type, cols) / 4;
     uint32_t together = TP_ROWS(type);
     size_t stride = unit * tp_row_bytes(type, cols);
@@ -186,7 +186,7 @@ static void token(const tp_product_t *p, uint32_t *x, uint32_t t, int32_t *sums)
         if (p->rows - r < together && p->rows >= together) {
             r = p->rows - together; // some of the last rows are done twice
         }
-        const uint8_t *w = p->w + r / unit * stride;
+        const uint8_t *w = p->w + (r >> tp_together(type)) * stride;
         int32_t same[TP_MOST_ROWS]; // few rows: one as all of a group
         uint32_t groups = (p->rows - r) / together;
         tp_rows_t rows = { sums + r, w + own.blocks, stride, x + 1, x + words, groups, w + own.scales };

@@ -37,8 +37,11 @@ const char tp_kernels_variant[] = "armv7em";
 // 1: a + 2^14 b. One SMLAD makes four products. Sums over 16 columns keep a's within 14 bits; then
 // they are taken apart. A block is 16 words, what is taken off the first row's sum, twice, and what
 // is added to the second's.
-// TP3: five masks of three bits give pairs, the sixteenth pair is put together of the spare bits. A
-// block is what a sum begins with (-4 * sum(x)) and 16 words.
+// TP3: masks of 0x00070007 bring out pairs of a word of eight columns after shifts by 0, 3, 8 and 11. The two
+// bits that are left on top of each byte are the fourth row's: of the words of the other three
+//   (a & 0xc0c0c0c0) >> 4 | (b & 0xc0c0c0c0) >> 2 | (c & 0xc0c0c0c0)
+// is its word, of shifts by 2, 5, 10 and 13. A block is what a sum begins with (-4 * sum(x)) and 16 words, in
+// Q4_0's order.
 #define BLOCK_WORDS (18)
 #define BLOCK_BYTES (BLOCK_WORDS * 4)
 
@@ -89,30 +92,20 @@ static inline uint32_t pair(int32_t low, int32_t high) {
     return (uint32_t)(low & 0xffff) | (uint32_t)high << 16;
 }
 
-static inline uint32_t own_words(uint32_t type) {
-    return type == TP_TP3 ? 18 : 19;
-}
+#define PAIR_WORDS (19)
 
-static void put_own(uint32_t type, uint32_t *to, const int8_t *q, float scale, int last) {
+static void put_pair(uint32_t type, uint32_t *to, const int8_t *q, float scale) {
     int32_t sum = 0;
     for (uint32_t j = 0; j < TP_BLOCK; ++j) {
         sum += q[j];
     }
-    uint32_t scale_bits = !last ? 0 : scale == 0.0f ? 0x80000000u : tp_to_bits(scale);
-    if (type == TP_TP3) {
-        *to++ = (uint32_t)(-4 * sum);
-        for (uint32_t j = 0; j < TP_BLOCK; j += 2) {
-            *to++ = pair(q[j], q[j + 1]);
-        }
-    } else {
-        for (uint32_t j = 0; j < TP_BLOCK / 2; ++j) {
-            uint32_t at = j / 4 * 8 + j % 4;
-            *to++ = pair(q[at], q[at + 4]);
-        }
-        *to++ = (uint32_t)((type == TP_TP2 ? 3 : 2) * sum);
-        *to++ = (uint32_t)((type == TP_TP2 ? 1 : 2) * sum);
+    for (uint32_t j = 0; j < TP_BLOCK / 2; ++j) {
+        uint32_t at = j / 4 * 8 + j % 4;
+        *to++ = pair(q[at], q[at + 4]);
     }
-    *to = scale_bits;
+    *to++ = (uint32_t)((type == TP_TP2 ? 3 : 2) * sum);
+    *to++ = (uint32_t)((type == TP_TP2 ? 1 : 2) * sum);
+    *(float *)to = scale;
 }
 
 static inline uint32_t k_words(uint32_t type) {
@@ -150,10 +143,10 @@ size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
     if (tp_is_k(type)) {
         return (size_t)cols / 256 * k_words(type) * 4;
     }
-    if (tp_is_own(type)) {
-        return (size_t)cols / TP_BLOCK * own_words(type) * 4;
+    if (tp_is_pair(type)) {
+        return (size_t)cols / TP_BLOCK * PAIR_WORDS * 4;
     }
-    return type == TP_Q4_0 || type == TP_Q8_0 ? (size_t)cols / TP_BLOCK * BLOCK_BYTES : 0;
+    return type == TP_Q4_0 || type == TP_Q8_0 || tp_is_own(type) ? (size_t)cols / TP_BLOCK * BLOCK_BYTES : 0;
 }
 
 // How many of n tokens lie interleaved in pairs. To unpack Q4_K for less than four is not worth it.
@@ -172,25 +165,28 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
         return;
     }
     if (tp_is_own(type)) {
-        uint32_t *to = (uint32_t *)x + (t * (cols / TP_BLOCK) + b) * own_words(type);
-        put_own(type, to, q, scale, (b + 1) % (TP_MAX_GROUP / TP_BLOCK) == 0 || b + 1 == cols / TP_BLOCK);
+        int last = (b + 1) % (TP_MAX_GROUP / TP_BLOCK) == 0 || b + 1 == cols / TP_BLOCK;
+        scale = !last ? 0.0f : scale == 0.0f ? -0.0f : scale;
+    }
+    if (tp_is_pair(type)) {
+        put_pair(type, (uint32_t *)x + (t * (cols / TP_BLOCK) + b) * PAIR_WORDS, q, scale);
         return;
     }
     uint32_t *block = (uint32_t *)x + (t - i) * (cols / TP_BLOCK) * BLOCK_WORDS + b * group * BLOCK_WORDS;
     uint32_t *to = block + group + 2 * i;
-    uint32_t far = type == TP_Q4_0 ? 16 : 4; // from the first of eight values to the fifth
+    uint32_t far = type == TP_Q8_0 ? 4 : 16; // from the first of eight values to the fifth
     const uint8_t *from = (const uint8_t *)q;
     int32_t sum = 0;
-    for (uint32_t j = 0; j < TP_BLOCK; j += 8, to += 4 * group, from += type == TP_Q4_0 ? 4 : 8) {
+    for (uint32_t j = 0; j < TP_BLOCK; j += 8, to += 4 * group, from += type == TP_Q8_0 ? 8 : 4) {
         uint32_t first = load(from), second = load(from + far);
         uint32_t first_0 = sxtb16(first), first_1 = sxtb16_8(first);
         uint32_t second_0 = sxtb16(second), second_1 = sxtb16_8(second);
-        if (type == TP_Q4_0) {
+        if (type != TP_Q8_0) {
             sum = smlad(first_0, 0x00010001, sum);
             sum = smlad(first_1, 0x00010001, sum);
             sum = smlad(second_0, 0x00010001, sum);
             sum = smlad(second_1, 0x00010001, sum);
-            if (group == 1) {
+            if (type == TP_Q4_0 && group == 1) {
                 first_0 = ssub16(first_0 << 4 & 0xfff0fff0u, second_0);
                 first_1 = ssub16(first_1 << 4 & 0xfff0fff0u, second_1);
             }
@@ -200,7 +196,7 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
         to[2 * group] = first_1;
         to[2 * group + 1] = second_1;
     }
-    block[i] = (uint32_t)(group == 1 ? -8 * 16 * sum : -8 * sum);
+    block[i] = (uint32_t)(type == TP_TP3 ? -4 * sum : group == 1 ? -8 * 16 * sum : -8 * sum);
     ((float *)block)[17 * group + i] = scale;
 }
 
@@ -629,8 +625,8 @@ static void rows4(uint32_t type, float *y, const uint8_t *w, const void *x, size
     "vmov s0, s1, " zero ", " zero "\n" \
     "bne 1b\n"
 
-// What all pairs of rows share. The order of members is known to assembly, which changes the first and
-// the third.
+// What all pairs or fours of rows share. The order of members is known to assembly, which changes the first
+// and the third.
 typedef struct {
     float *y;
     const float *end; // of y
@@ -639,8 +635,8 @@ typedef struct {
     const uint32_t *x;
     size_t to_blocks;
     const uint32_t *x_end;
-    float times;
-} pairs_t;
+    float times;      // of pairs
+} own_rows_t;
 
 #define PAIRS_16(FIRST) \
     "ldmia r2!, {r5-r8}\n" \
@@ -659,10 +655,10 @@ typedef struct {
     PAIRS_16("smlad r11, r10, r5, r11\n")
 
 // All pairs of rows up to the end of y.
-//   r0 scales, r1 blocks, r2 x, r3 mask, r4 pairs_t, r5 to r8 activations, r9 r10 weights, r11 sum, r12
+//   r0 scales, r1 blocks, r2 x, r3 mask, r4 own_rows_t, r5 to r8 activations, r9 r10 weights, r11 sum, r12
 //   first row, lr second row, times 2^14; s6 times.
 __attribute__((naked, noinline))
-static void pair_rows(pairs_t *pairs) {
+static void pair_rows(own_rows_t *pairs) {
     __asm volatile (
         ".syntax unified\n"
         "push {r4-r11, lr}\n"
@@ -712,68 +708,108 @@ static void pair_rows(pairs_t *pairs) {
         );
 }
 
-#define TP3_WORD(sum, load) \
-    load \
-    "and r10, r11, r9\n" \
-    "smlad " sum ", r10, r4, " sum "\n" \
-    "and r10, r11, r9, lsr #3\n" \
-    "smlad " sum ", r10, r5, " sum "\n" \
-    "and r10, r11, r9, lsr #6\n" \
-    "smlad " sum ", r10, r6, " sum "\n" \
-    "and r10, r11, r9, lsr #9\n" \
-    "smlad " sum ", r10, r7, " sum "\n" \
-    "and r10, r11, r9, lsr #12\n" \
-    "smlad " sum ", r10, r8, " sum "\n"
-#define TP3_ROWS \
-    "ldmia r2!, {r4-r8}\n" \
-    TP3_WORD("lr", "ldr r9, [r1, r3]\n") \
-    TP3_WORD("r12", "ldr r9, [r1], #4\n")
+// Eight columns of a row in w, at bits from, +3, +8 and +11.
+#define TP3_ROW(sum, w, from) \
+    "and r10, r3, " w ", lsr #" from "\n" \
+    ADD("r10", "r4", sum) \
+    "and r10, r3, " w ", lsr #3+" from "\n" \
+    ADD("r10", "r5", sum) \
+    "and r10, r3, " w ", lsr #8+" from "\n" \
+    ADD("r10", "r6", sum) \
+    "and r10, r3, " w ", lsr #11+" from "\n" \
+    ADD("r10", "r7", sum)
+// Eight columns of four rows.
+#define TP3_8 \
+    "ldmia r2!, {r4-r7}\n" \
+    "ldr r8, [r1, #-32]\n" \
+    TP3_ROW("r0", "r8", "0") \
+    "and r9, r8, #0xc0c0c0c0\n" \
+    "ldr r8, [r1, #-16]\n" \
+    TP3_ROW("r11", "r8", "0") \
+    "and r8, r8, #0xc0c0c0c0\n" \
+    "orr r9, r8, r9, lsr #2\n" \
+    "ldr r8, [r1], #4\n" \
+    TP3_ROW("r12", "r8", "0") \
+    "and r8, r8, #0xc0c0c0c0\n" \
+    "orr r9, r8, r9, lsr #2\n" \
+    TP3_ROW("lr", "r9", "2")
 
-// The pair of the spare bits of the three words before at.
-#define TP3_LAST(at, sum) \
-    "ldmdb " at ", {r5-r7}\n" \
-    "and r5, r5, #0x80008000\n" \
-    "and r6, r6, #0x80008000\n" \
-    "and r7, r7, #0x80008000\n" \
-    "orr r6, r6, r5, lsr #1\n" \
-    "orr r7, r7, r6, lsr #1\n" \
-    "lsr r7, r7, #13\n" \
-    "smlad " sum ", r7, r4, " sum "\n"
-
-// Two rows, stride bytes apart: y[0..1] without their factors.
-//   r0 scales, r1 blocks, r2 x, r3 stride, r4 to r8 activations, r9 r10 weights, r11 mask, r12 lr dot
-//   products.
+// All fours of rows up to the end of y.
+//   r1 third row's weights, r2 x, r3 mask, r4 to r7 activations, r8 r9 weights, r0 r11 r12 lr dot products; s0 to
+//   s3 sums of groups, s4 to s7 of rows, s8 to s11 their factors, s12 the end of x; [sp] own_rows_t.
 __attribute__((naked, noinline))
-static void tp3_rows(float *y, const uint8_t *blocks, const uint32_t *x, size_t stride,
-    const uint32_t *x_end, const uint8_t *scales) {
+static void tp3_rows(own_rows_t *rows) {
     __asm volatile (
         ".syntax unified\n"
         "push {r0, r4-r11, lr}\n"
-        "vldr s5, [sp, #40]\n"
-        "ldr r0, [sp, #44]\n"
-        OWN_BEGIN("r4")
-        "mov r11, #0x00070007\n"
+        "vldr s12, [r0, #24]\n"
+        "ldr r1, [r0, #8]\n"
+        "mov r3, #0x00070007\n"
+        "4:\n"
+        "ldr r0, [sp]\n"
+        "movs r4, #0\n"
+        "vldmia r1!, {s8-s11}\n"
+        "vmov s4, s5, r4, r4\n"
+        "vmov s6, s7, r4, r4\n"
+        "adds r1, #36\n"
+        "ldr r2, [r0, #16]\n"
+        "5:\n"
+        "vmov s0, s1, r4, r4\n"
+        "vmov s2, s3, r4, r4\n"
         "1:\n"
-        "ldr r12, [r2], #4\n"
-        "mov lr, r12\n"
-        TP3_ROWS
-        TP3_ROWS
-        TP3_ROWS
-        "ldr r4, [r2], #4\n"
-        TP3_LAST("r1", "r12")
-        "add r10, r1, r3\n"
-        TP3_LAST("r10", "lr")
+        "ldr r0, [r2], #4\n"
+        "mov r11, r0\n"
+        "mov r12, r0\n"
+        "mov lr, r0\n"
+        "cmp r3, r3\n"
+        "2:\n"
+        TP3_8 TP3_8
+        // twice; nothing above sets flags
+        "bne 3f\n"
+        "cmp r3, #0\n"
+        "b 2b\n"
+        "3:\n"
+        "ldrsb r4, [r1, #-52]\n"
+        "ldrsb r5, [r1, #-51]\n"
+        "ldrsb r6, [r1, #-50]\n"
+        "ldrsb r7, [r1, #-49]\n"
         "vmov r8, r9, s0, s1\n"
-        "ldrsb r5, [r0, r3]\n"
-        "ldrsb r4, [r0], #1\n"
-        "ldr r7, [r2], #4\n"
-        "mla r9, lr, r5, r9\n"
-        "mla r8, r12, r4, r8\n"
+        "mla r8, r0, r4, r8\n"
+        "mla r9, r11, r5, r9\n"
         "vmov s0, s1, r8, r9\n"
-        OWN_GROUP("r7", "r8")
-        "pop {r0}\n"
-        "vstmia r0, {s2, s3}\n"
-        "pop {r4-r11, pc}\n"
+        "vmov r8, r9, s2, s3\n"
+        "mla r8, r12, r6, r8\n"
+        "mla r9, lr, r7, r9\n"
+        "vmov s2, s3, r8, r9\n"
+        "ldmia r2!, {r4}\n"
+        "adds r1, #36\n"
+        "cmp r4, #0\n"
+        "beq 1b\n"
+        "vmov s13, r4\n"
+        "vcvt.f32.s32 s0, s0\n"
+        "vcvt.f32.s32 s1, s1\n"
+        "vcvt.f32.s32 s2, s2\n"
+        "vcvt.f32.s32 s3, s3\n"
+        "vmov r5, s12\n"
+        "vmla.f32 s4, s13, s0\n"
+        "vmla.f32 s5, s13, s1\n"
+        "vmla.f32 s6, s13, s2\n"
+        "vmla.f32 s7, s13, s3\n"
+        "movs r4, #0\n"
+        "cmp r2, r5\n"
+        "bne 5b\n"
+        "ldr r0, [sp]\n"
+        "vmul.f32 s4, s8, s4\n"
+        "vmul.f32 s5, s9, s5\n"
+        "vmul.f32 s6, s10, s6\n"
+        "vmul.f32 s7, s11, s7\n"
+        "ldrd r4, r5, [r0]\n"
+        "subs r1, #36\n"
+        "vstmia r4!, {s4-s7}\n"
+        "str r4, [r0]\n"
+        "cmp r4, r5\n"
+        "bne 4b\n"
+        "pop {r0, r4-r11, pc}\n"
         );
 }
 
@@ -781,23 +817,8 @@ static void own_token(const tp_product_t *p, float *y, const uint32_t *x, const 
     tp_own_t own = tp_own(p->type, p->cols);
     // the products of TPT are made twice as great, as those of TP2 are
     float times = p->type == TP_TPT ? 0.5f : 1.0f;
-    const uint8_t *w = p->w;
-    if (p->type != TP_TP3) {
-        pairs_t pairs = { y, y + p->rows, w, own.size, x, own.blocks, x_end, times };
-        pair_rows(&pairs);
-        return;
-    }
-    for (uint32_t r = 0; r < p->rows; r += 2) {
-        float sums[2];
-        size_t stride = r + 1 < p->rows ? own.size : 0;
-        tp3_rows(sums, w + own.blocks, x, stride, x_end, w + own.scales);
-        *y++ = *(const float *)(const void *)w * sums[0];
-        w += stride;
-        if (stride != 0) {
-            *y++ = *(const float *)(const void *)w * sums[1];
-            w += own.size;
-        }
-    }
+    own_rows_t rows = { y, y + p->rows, p->w, own.size, x, own.blocks, x_end, times };
+    (p->type == TP_TP3 ? tp3_rows : pair_rows)(&rows);
 }
 
 #define Q4_K_WORD(row, a, b, FIRST) \

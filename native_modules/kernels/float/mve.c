@@ -4,8 +4,9 @@
 // MVE's float instructions take subnormal numbers for 0, and say so in FPSCR. If they do, C does a
 // token's product once more with scalars.
 //
-// Q4_0 and Q8_0, four rows at a time, so that what belongs to a block is done for four lanes at once.
-// A block of activations: 32 bytes as they are, what is added to a dot product, the scale (float).
+// Q4_0, Q8_0 and TP3, four rows at a time, so that what belongs to a block is done for four lanes at once.
+// A block of activations: 32 bytes as they are, what is added to a dot product, the scale (float), which of
+// TP3 is its group's.
 //
 // The other types have groups of 256 with one scale. First the dot products of a group are stored, of
 // four or eight rows; then those of a row become one vector, which meets its scales. A group of
@@ -22,7 +23,7 @@
 const char tp_kernels_variant[] = "mve";
 
 #define ROWS (4)
-#define OWN_ROWS (8) // of our own types
+#define PAIR_ROWS (8)
 #define GROUP (TP_MAX_GROUP / TP_BLOCK) // blocks
 
 typedef struct {
@@ -33,9 +34,6 @@ typedef struct {
 
 // TP2 and TPT: 16 bytes each that meet the codes at bits 0 (first row of a pair), 2 (second), 4 and 6 of
 // a block's bytes.
-// TP3: shifts bring out no digit alone, but all above it too, with the spare bit as a sign; eight times
-// what is one digit too much is in the next shift's activations. A block's 12 bytes are the last ones
-// of 16 that are loaded.
 // Q4_K and Q6_K: as they are.
 typedef struct {
     int16_t sums[2 * GROUP]; // of blocks, of Q6_K those of 16; 0 where there is none
@@ -52,11 +50,11 @@ typedef struct {
 } pair_tail_t;
 
 static inline uint32_t block_bytes(uint32_t type) {
-    return type == TP_TP3 ? 96 : type == TP_Q4_K || type == TP_Q6_K ? TP_BLOCK : 64;
+    return tp_is_pair(type) ? 64 : TP_BLOCK;
 }
 
 static inline int is_single(uint32_t type) {
-    return type == TP_Q4_0 || type == TP_Q8_0;
+    return type == TP_Q4_0 || type == TP_Q8_0 || (tp_is_own(type) && !tp_is_pair(type));
 }
 
 static inline size_t tail_bytes(uint32_t type) {
@@ -68,25 +66,10 @@ size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
     if (is_single(type)) {
         return blocks * sizeof(block_t);
     }
-    if (!tp_is_own(type) && !tp_is_k(type)) {
+    if (!tp_is_pair(type) && !tp_is_k(type)) {
         return 0;
     }
     return blocks * block_bytes(type) + (blocks + GROUP - 1) / GROUP * tail_bytes(type);
-}
-
-static void put_tp3(int16_t *to, const int8_t *q) {
-    static const uint16_t places[8] = { 0, 0, 0, 1, 10, 11, 20, 21 }, last[8] = { 0, 0, 30, 31, 30, 31, 30, 31 };
-    static const int16_t weights[8] = { 0, 0, -1, -1, -2, -2, -4, -4 };
-    const mve_pred16_t used = 0xfff0;
-    uint16x8_t at = vld1q_u16(places);
-    int16x8_t before = vdupq_n_s16(0);
-    for (uint32_t digit = 0; digit < 5; ++digit, to += 8) {
-        int16x8_t v = vldrbq_gather_offset_z_s16(q + 2 * digit, at, used);
-        vst1q_s16(to, vsubq_s16(v, vshlq_n_s16(before, 3)));
-        before = v;
-    }
-    int16x8_t spare = vmulq_s16(vldrbq_gather_offset_s16(q, vld1q_u16(last)), vld1q_s16(weights));
-    vst1q_s16(to, vsubq_s16(spare, vshlq_n_s16(before, 3)));
 }
 
 static void put_pair(int8_t *to, const int8_t *q) {
@@ -130,7 +113,7 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
         block_t *to = (block_t *)(void *)token + b;
         vst1q_s8(to->q, low);
         vst1q_s8(to->q + 16, high);
-        to->add = type == TP_Q4_0 ? -8 * (half[0] + half[1]) : 0;
+        to->add = (type == TP_Q4_0 ? -8 : type == TP_TP3 ? -4 : 0) * (half[0] + half[1]);
         to->scale = scale;
         return;
     }
@@ -144,12 +127,8 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
         return;
     }
     tail_t *tail = after;
-    if (type == TP_TP3) {
-        put_tp3((int16_t *)(void *)to, q);
-    } else {
-        vst1q_s8((int8_t *)to, low);
-        vst1q_s8((int8_t *)to + 16, high);
-    }
+    vst1q_s8((int8_t *)to, low);
+    vst1q_s8((int8_t *)to + 16, high);
     if (i == 0) {
         for (uint32_t j = 0; j < 2 * GROUP; ++j) {
             tail->sums[j] = 0;
@@ -250,13 +229,13 @@ static void q8_0_rows(float *y, const uint8_t *w, const block_t *x, size_t strid
 
 #define STORE "stmia r0!, {r4, r6, r8, r10}\n"
 
-// What all rows of our own types share.
+// What all pairs of rows share.
 typedef struct {
     const uint8_t *x;
     uint32_t blocks;
     uint32_t to_blocks; // bytes from scales to blocks
     uint32_t first;     // blocks of the first group
-} own_job_t;
+} pair_job_t;
 
 // A code of each of four pairs, from q0 to q3.
 #define CODES(take, product, dots) CODES_OF(take, product, dots)
@@ -295,7 +274,7 @@ typedef struct {
 // Then: r8 stride, r9 tail, r10 r12 dots of rows, r11 scales; q0 to q2 what the tail says of first and second
 // rows, q3 from a block's dot products to those of the one before.
 ASSEMBLY
-static void pair_rows(float *y, const uint8_t *w, const own_job_t *job, size_t stride, float *end) {
+static void pair_rows(float *y, const uint8_t *w, const pair_job_t *job, size_t stride, float *end) {
     __asm volatile (
         ".syntax unified\n"
         "push {r0-r11, lr}\n"
@@ -396,152 +375,77 @@ static void pair_rows(float *y, const uint8_t *w, const own_job_t *job, size_t s
         );
 }
 
-#define TP3_ROW(row, dot) \
-    "vldrb.u8 q6, [" row "], #12\n" \
-    "vmladav.s16 " dot ", q6, q0\n" \
-    "vshr.s16 q7, q6, #3\n" \
-    "vmladava.s16 " dot ", q7, q1\n" \
-    "vshr.s16 q7, q6, #6\n" \
-    "vmladava.s16 " dot ", q7, q2\n" \
-    "vshr.s16 q7, q6, #9\n" \
-    "vmladava.s16 " dot ", q7, q3\n" \
-    "vshr.s16 q7, q6, #12\n" \
-    "vmladava.s16 " dot ", q7, q4\n" \
-    "vshr.s16 q7, q6, #15\n" \
-    "vmladava.s16 " dot ", q7, q5\n"
-#define TP3_SCALES(dot) \
-    "vldrb.s16 q3, [r7, q2]\n" \
-    "vldrh.u16 q4, [r5, q1]\n" \
-    "add r7, r7, r3\n" \
-    "vmladav.s16 " dot ", q4, q3\n" \
-    "vmladav.s16 r12, q0, q3\n" \
-    "adds r5, #4\n" \
-    "sub " dot ", " dot ", r12, lsl #2\n"
+// Two digits of each byte of w, below those that the fourth row has there.
+#define TP3_ROW(w, dot) \
+    "vand q4, " w ", q5\n" \
+    "vmladav.s8 " dot ", q4, q0\n" \
+    "vshr.u8 q4, " w ", #3\n" \
+    "vand q4, q4, q5\n" \
+    "vmladava.s8 " dot ", q4, q1\n"
 
-// Rows, stride bytes apart, eight at a time up to the end of y. w as above; job->to_blocks: four less.
-//   r0 r1 r5 r7 r9 r11 r12 r3 rows, r2 x, r4 r6 r8 r10 dot products, lr blocks left of the group. There is no
-//   register for where dot products go but sp: the last block's are first, before them those of rows 4 to 7.
-//   Once they are done: sp, #256 sums, #288 blocks left, #292 scales, #300 blocks of the group; #368 y, #372
-//   first scales, #376 job, #380 stride, #420 end.
+// Rows in fours up to the end of y.
+//   r1 w, r11 its factors, r12 x, r4 r6 r8 r10 dot products, r7 r9 what is added and scale, lr blocks left of
+//   the group, r5 after it; q0 q1 activations, q2 q3 weights, q5 mask, q6 sums of the group, q7 of rows;
+//   [sp, #100] end.
 ASSEMBLY
-static void tp3_rows(float *y, const uint8_t *w, const own_job_t *job, size_t stride, float *end) {
+static void tp3_rows(float *y, const uint8_t *w, const block_t *x, uint32_t blocks, float *end) {
     __asm volatile (
         ".syntax unified\n"
-        "push {r0-r11, lr}\n"
+        "push {r4-r11, lr}\n"
         "vpush {d8-d15}\n"
-        "sub sp, #48\n"
-        "5:\n"
-        "ldmia r2, {r2, r4, r5}\n"
-        "vmov.i32 q0, #0\n"
-        "vstrw.32 q0, [sp]\n"
-        "vstrw.32 q0, [sp, #16]\n"
-        "strd r4, r1, [sp, #32]\n"
-        "add r0, r1, r5\n"
-        "2:\n"
-        "ldr r4, [sp, #32]\n"
-        "subs r6, r4, #8\n"
-        "str r6, [sp, #32]\n"
-        "it hs\n"
-        "movhs r4, #8\n"
-        "str r4, [sp, #44]\n"
-        "bhs 3f\n"
-        "mov r11, r4\n"
-        "rsb lr, r4, #8\n"
-        "movs r4, #0\n"
-        "movs r6, #0\n"
-        "mov r8, r4\n"
-        "mov r10, r4\n"
-        "dls lr, lr\n"
-        "4:\n"
-        "push {r4, r6, r8, r10}\n"
-        "push {r4, r6, r8, r10}\n"
-        "le lr, 4b\n"
-        "mov r4, r11\n"
+        "vmov.i8 q5, #7\n"
         "3:\n"
-        "add r1, r0, r3\n"
-        "adds r5, r1, r3\n"
-        "adds r7, r5, r3\n"
-        "add r9, r7, r3\n"
-        "add r11, r9, r3\n"
-        "add r12, r11, r3\n"
-        "add r3, r3, r12\n"
-        "dls lr, r4\n"
+        "mov r5, r3\n"
+        "mov r11, r1\n"
+        "mov r12, r2\n"
+        "adds r1, #16\n"
+        "vmov.i32 q7, #0\n"
+        "2:\n"
+        "mov lr, r5\n"
+        "cmp r5, #8\n"
+        "it hs\n"
+        "movhs lr, #8\n"
+        "sub r5, r5, lr\n"
+        "vmov.i32 q6, #0\n"
+        "dls lr, lr\n"
         "1:\n"
-        "vldrb.u8 q0, [r2], #16\n"
-        "vldrb.u8 q1, [r2], #16\n"
-        "vldrb.u8 q2, [r2], #16\n"
-        "vldrb.u8 q3, [r2], #16\n"
-        "vldrb.u8 q4, [r2], #16\n"
-        "vldrb.u8 q5, [r2], #16\n"
-        TP3_ROW("r0", "r4") TP3_ROW("r1", "r6") TP3_ROW("r5", "r8") TP3_ROW("r7", "r10")
-        "push {r4, r6, r8, r10}\n"
-        TP3_ROW("r9", "r4") TP3_ROW("r11", "r6") TP3_ROW("r12", "r8") TP3_ROW("r3", "r10")
-        "push {r4, r6, r8, r10}\n"
+        "vldrb.u8 q0, [r12], #16\n"
+        "vldrb.u8 q1, [r12], #16\n"
+        "ldrd r7, r9, [r12], #8\n"
+        "vldrb.u8 q2, [r1, #4]\n"
+        TP3_ROW("q2", "r4")
+        "vldrb.u8 q3, [r1, #20]\n"
+        TP3_ROW("q3", "r6")
+        // the fourth row's digits come together in the upper six bits
+        "vsri.8 q3, q2, #2\n"
+        "vldrb.u8 q2, [r1, #36]\n"
+        TP3_ROW("q2", "r8")
+        "vsri.8 q2, q3, #2\n"
+        "vshr.u8 q4, q2, #5\n"
+        "vmladav.s8 r10, q4, q1\n"
+        "vshr.u8 q4, q2, #2\n"
+        "vand q4, q4, q5\n"
+        "vmladava.s8 r10, q4, q0\n"
+        "vldrb.s32 q2, [r1], #52\n"
+        "vmov q4[2], q4[0], r4, r8\n"
+        "vmov q4[3], q4[1], r6, r10\n"
+        "vadd.i32 q4, q4, r7\n"
+        "vmul.i32 q4, q4, q2\n"
+        "vadd.i32 q6, q6, q4\n"
         "le lr, 1b\n"
-        // Lanes are blocks from the last to the first, and then there is 0. q0 sums of activations, q1 where
-        // dot products are, q2 where scales.
-        "ldr r4, [sp, #300]\n"
-        "ldr r3, [sp, #380]\n"
-        "ldr r7, [sp, #292]\n"
-        "movs r6, #0\n"
-        "vidup.u16 q1, r6, #1\n"
-        "subs r5, r4, #1\n"
-        "vneg.s16 q2, q1\n"
-        "vadd.i16 q2, q2, r5\n"
-        "vmov.i32 q3, #0\n"
-        "vmax.s16 q2, q2, q3\n"
-        "vctp.16 r4\n"
-        "vpst\n"
-        "vldrht.u16 q0, [r2, q2, uxtw #1]\n"
-        "vshl.i16 q1, q1, #5\n"
-        "add r5, sp, #16\n"
-        TP3_SCALES("r4") TP3_SCALES("r6") TP3_SCALES("r8") TP3_SCALES("r10")
-        "vmov q5[2], q5[0], r4, r8\n"
-        "vmov q5[3], q5[1], r6, r10\n"
-        "mov r5, sp\n"
-        TP3_SCALES("r4") TP3_SCALES("r6") TP3_SCALES("r8") TP3_SCALES("r10")
-        "ldr r12, [r2, #32]\n"
-        "add sp, #256\n"
-        "vmov q6[2], q6[0], r4, r8\n"
-        "vmov q6[3], q6[1], r6, r10\n"
-        "vldrw.u32 q0, [sp]\n"
-        "vldrw.u32 q1, [sp, #16]\n"
-        "vcvt.f32.s32 q5, q5\n"
         "vcvt.f32.s32 q6, q6\n"
-        "vmul.f32 q5, q5, r12\n"
-        "vmul.f32 q6, q6, r12\n"
-        "vadd.f32 q0, q0, q5\n"
-        "vadd.f32 q1, q1, q6\n"
-        "ldrd r4, r7, [sp, #32]\n"
-        "vstrw.32 q0, [sp]\n"
-        "vstrw.32 q1, [sp, #16]\n"
-        "adds r2, #36\n"
-        "adds r7, #8\n"
-        "str r7, [sp, #36]\n"
-        "cmp r4, #0\n"
-        "bgt 2b\n"
-        "ldrd r0, r1, [sp, #112]\n"
-        "movs r4, #0\n"
-        "vidup.u32 q4, r4, #1\n"
-        "vmul.i32 q4, q4, r3\n"
-        "subs r1, #4\n"
-        "vldrw.u32 q2, [r1, q4]\n"
-        "add r1, r1, r3, lsl #2\n"
-        "vldrw.u32 q3, [r1, q4]\n"
-        "vmul.f32 q0, q0, q2\n"
-        "vmul.f32 q1, q1, q3\n"
-        "vstrw.32 q0, [r0], #16\n"
-        "add r1, r1, r3, lsl #2\n"
-        "vstrw.32 q1, [r0], #16\n"
-        "ldr r4, [sp, #164]\n"
-        "adds r1, #4\n"
-        "ldr r2, [sp, #120]\n"
-        "strd r0, r1, [sp, #112]\n"
+        "vmul.f32 q6, q6, r9\n"
+        "vadd.f32 q7, q7, q6\n"
+        "cmp r5, #0\n"
+        "bne 2b\n"
+        "vldrw.u32 q6, [r11]\n"
+        "ldr r4, [sp, #100]\n"
+        "vmul.f32 q7, q7, q6\n"
+        "vstrw.32 q7, [r0], #16\n"
         "cmp r0, r4\n"
-        "bne 5b\n"
-        "add sp, #48\n"
+        "bne 3b\n"
         "vpop {d8-d15}\n"
-        "pop {r0-r11, pc}\n"
+        "pop {r4-r11, pc}\n"
         );
 }
 
@@ -773,78 +677,93 @@ static void single_matmul(const tp_product_t *p) {
     }
 }
 
-// One row of our own types with scalars. at: its scales, step from one to the next; half: of a pair.
-static float plain_own_row(uint32_t type, const uint8_t *at, uint32_t step, uint32_t half, const own_job_t *job) {
+// One row of TP2 or TPT with scalars. at: its scales; half: of the pair.
+static float plain_pair_row(uint32_t type, const uint8_t *at, uint32_t half, const pair_job_t *job) {
     const uint8_t *x = job->x, *block = at - half + job->to_blocks;
     float sum = 0.0f;
     for (uint32_t b = 0; b < job->blocks;) {
         uint32_t end = b + GROUP < job->blocks ? b + GROUP : job->blocks;
         const void *after = x + (end - b) * block_bytes(type);
-        const tail_t *tail = after;
-        const pair_tail_t *pair_tail = after;
+        const pair_tail_t *tail = after;
         int32_t group = 0;
-        for (uint32_t i = 0; b < end; ++b, ++i, at += step, x += block_bytes(type)) {
+        for (; b < end; ++b, at += 2, x += block_bytes(type), block += 16) {
             int32_t dot = 0;
-            if (type == TP_TP3) {
-                const int16_t *v = (const int16_t *)(const void *)x;
-                for (uint32_t j = 2; j < 8; ++j) {
-                    int32_t w = (int16_t)tp_load_u16(block + 2 * j);
-                    for (uint32_t digit = 0; digit < 6; ++digit) {
-                        dot += (w >> 3 * digit) * v[8 * digit + j];
-                    }
-                }
-                dot -= 4 * tail->sums[i];
-                block += 12;
-            } else {
-                const int8_t *v = (const int8_t *)x + 16 * half;
-                for (uint32_t j = 0; j < 16; ++j) {
-                    uint32_t codes = (uint32_t)block[j] >> 2 * half;
-                    dot += (int32_t)(codes & 3) * v[j] + (int32_t)(codes >> 4 & 3) * v[32 + j];
-                }
-                dot = (4 * dot - pair_tail->sums[end - b - 1]) / (1 << -pair_tail->shift);
-                block += 16;
+            const int8_t *v = (const int8_t *)x + 16 * half;
+            for (uint32_t j = 0; j < 16; ++j) {
+                uint32_t codes = (uint32_t)block[j] >> 2 * half;
+                dot += (int32_t)(codes & 3) * v[j] + (int32_t)(codes >> 4 & 3) * v[32 + j];
             }
-            group += dot * (int8_t)*at;
+            group += (4 * dot - tail->sums[end - b - 1]) / (1 << -tail->shift) * (int8_t)*at;
         }
-        sum += (tp_is_pair(type) ? pair_tail->scale : tail->scale) * (float)group;
-        x = (const uint8_t *)after + tail_bytes(type);
+        sum += tail->scale * (float)group;
+        x = (const uint8_t *)(tail + 1);
     }
     return sum;
 }
 
-static void own_matmul(const tp_product_t *p) {
+static void pair_matmul(const tp_product_t *p) {
     tp_own_t own = tp_own(p->type, p->cols);
-    uint32_t each = tp_is_pair(p->type) ? 2 : 1, units = p->rows / each;
+    uint32_t pairs = p->rows / 2, once = PAIR_ROWS / 2;
     size_t x_bytes = tp_isa_x_bytes(p->type, p->cols);
-    own_job_t job = {
-        p->x, p->cols / TP_BLOCK, own.blocks - own.scales - (each == 2 ? 0 : 4),
-        p->cols / TP_BLOCK < GROUP ? p->cols / TP_BLOCK : GROUP,
+    pair_job_t job = {
+        p->x, p->cols / TP_BLOCK, own.blocks - own.scales, p->cols / TP_BLOCK < GROUP ? p->cols / TP_BLOCK : GROUP,
     };
-    void (*some)(float *, const uint8_t *, const own_job_t *, size_t, float *) = each == 2 ? pair_rows : tp3_rows;
-    uint32_t once = OWN_ROWS / each; // units
     float *y = p->y;
     for (uint32_t t = 0; t < p->n; ++t, job.x += x_bytes, y += p->rows) {
         const uint8_t *w = p->w + own.scales;
         forget_subnormals();
-        if (units < once) {
-            for (uint32_t u = 0; u < units; ++u) {
-                float same[OWN_ROWS];
-                some(same, w + u * own.size, &job, 0, same + OWN_ROWS);
-                y[u * each] = same[0];
-                y[u * each + each - 1] = same[each - 1];
+        if (pairs < once) {
+            for (uint32_t i = 0; i < pairs; ++i) {
+                float same[PAIR_ROWS];
+                pair_rows(same, w + i * own.size, &job, 0, same + PAIR_ROWS);
+                y[2 * i] = same[0];
+                y[2 * i + 1] = same[1];
             }
         } else {
-            some(y, w, &job, own.size, y + units / once * OWN_ROWS);
-            if (units % once != 0) {
+            pair_rows(y, w, &job, own.size, y + pairs / once * PAIR_ROWS);
+            if (pairs % once != 0) {
                 // the last rows, some of them once more
-                some(y + p->rows - OWN_ROWS, w + (units - once) * own.size, &job, own.size, y + p->rows);
+                pair_rows(y + p->rows - PAIR_ROWS, w + (pairs - once) * own.size, &job, own.size, y + p->rows);
             }
         }
         if (were_subnormals()) {
             for (uint32_t r = 0; r < p->rows; ++r) {
-                const uint8_t *row = p->w + r / each * own.size;
-                y[r] = ((const float *)(const void *)row)[r % each]
-                    * plain_own_row(p->type, row + own.scales + r % each, each, r % each, &job);
+                const uint8_t *pair = p->w + r / 2 * own.size;
+                y[r] = ((const float *)(const void *)pair)[r % 2]
+                    * plain_pair_row(p->type, pair + own.scales + r % 2, r % 2, &job);
+            }
+        }
+    }
+}
+
+// One row with scalars.
+static float plain_tp3_row(const tp_product_t *p, uint32_t row, const block_t *x) {
+    const tp_format_t *format = tp_format(TP_TP3);
+    float sum = 0.0f;
+    for (uint32_t b = 0; b < p->cols / TP_BLOCK;) {
+        int32_t group = 0;
+        do {
+            tp_part_t part;
+            tp_decode(format, p->w, row, p->cols, b, &part);
+            for (uint32_t j = 0; j < TP_BLOCK; ++j) {
+                group += part.scale[0] * part.q[j] * x[b].q[j];
+            }
+        } while (++b % GROUP != 0 && b < p->cols / TP_BLOCK);
+        sum += x[b - 1].scale * (float)group;
+    }
+    return tp_from_bits(tp_row_factor(format, p->w, row, p->cols)) * sum;
+}
+
+static void tp3_matmul(const tp_product_t *p) {
+    uint32_t blocks = p->cols / TP_BLOCK;
+    const block_t *x = p->x;
+    float *y = p->y;
+    for (uint32_t t = 0; t < p->n; ++t, x += blocks, y += p->rows) {
+        forget_subnormals();
+        tp3_rows(y, p->w, x, blocks, y + p->rows);
+        if (were_subnormals()) {
+            for (uint32_t r = 0; r < p->rows; ++r) {
+                y[r] = plain_tp3_row(p, r, x);
             }
         }
     }
@@ -938,12 +857,14 @@ static void k_matmul(const tp_product_t *p) {
 }
 
 void tp_isa_matmul(const tp_product_t *p) {
-    if (is_single(p->type)) {
-        single_matmul(p);
-    } else if (tp_is_k(p->type)) {
+    if (tp_is_k(p->type)) {
         k_matmul(p);
+    } else if (tp_is_pair(p->type)) {
+        pair_matmul(p);
+    } else if (tp_is_own(p->type)) {
+        tp3_matmul(p);
     } else {
-        own_matmul(p);
+        single_matmul(p);
     }
 }
 
