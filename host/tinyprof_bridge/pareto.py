@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .errors import BadInput, plain
+from .inspection import of_run
 from .optimize import BASE, Finalist, Found, Plan
 from .report import Column, markdown_table, number, rich_table
 
@@ -155,13 +156,14 @@ def verified(found: Found, finalist: Finalist) -> list[dict[str, Any]]:
     if run is None or run.memory is None:
         return []
     (test,) = run.tests.values()
+    more = of_run(test.depth, run.perplexity.tokens) if run.perplexity else 0
     measured = [
         (f"{run.unit}/token", plan.units, float(test.totals.mean()) / test.tokens),
         ("flash, bytes", plan.bytes, run.memory.model_storage),
         ("arena, bytes", plan.need.arena, run.memory.arena),
         ("KV cache, bytes", plan.need.kv, run.memory.kv),
         ("plan, bytes", plan.need.plan, run.memory.plan),
-        ("RAM in all, bytes", plan.need.ram, run.memory.heap_live),
+        ("RAM in all, bytes", plan.need.ram + more, run.memory.heap_live),
     ]
     if finalist.board and run.perplexity:
         measured.append(
