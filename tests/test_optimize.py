@@ -183,7 +183,9 @@ def test_predictions_hold_on_the_board(board, best):
         rows = {row["name"]: row for row in finalist["rows"]}
         print(board, {name: f"{100 * row['error']:+.2f} %" for name, row in rows.items()})
         assert abs(rows["instr/token"]["error"]) < 0.1
-        assert abs(rows["perplexity"]["error"]) < 1e-5 and abs(rows["RAM in all, bytes"]["error"]) < 0.01
+        assert abs(rows["perplexity"]["error"]) < 1e-5
+        ram = rows["RAM in all, bytes"]
+        assert abs(ram["predicted"] - ram["measured"]) < 768
         for exact in ("flash, bytes", "arena, bytes", "KV cache, bytes", "plan, bytes"):
             assert rows[exact]["error"] == 0, (exact, rows[exact])
     assert (out / "best.gguf").stat().st_size == found["best"]["flash"] <= 65 << 10
