@@ -4,6 +4,7 @@
 
 --model may be given several times: a model, its tokenizer (- where it has one), a text to calibrate with, and one held
 out.
+±: the standard error of the difference from the uniform type.
 """
 
 import argparse
@@ -33,12 +34,16 @@ def table(model: list[str], board: str, tokens: int) -> None:
         judged = quality.measure(list(files), optimizer.exact, held_out, [path], 256, tokens, 600)
         of = dict(zip(files, judged, strict=True))
     print(f"**{source.stem}**, F32: {judged[0].reference:.3f}; {judged[0].tokens:,} tokens, kernels of {board}\n")
-    print("| type | bytes | uniform | bytes | mixed | groups |\n|---|---:|---:|---:|---:|---|")
+    print("| type | bytes | uniform | bytes | mixed | matrices |\n|---|---:|---:|---:|---:|---|")
     for uniform, found in pairs:
         a, b = of[uniform.model], of[found.model]
-        cells = [f"{q.bytes:,} | {q.perplexity:.3f} ({q.kl:.4f})" for q in (a, b)]
-        same = "the same" if found.model == uniform.model else types_of(found.plan)
-        print(f"| {types_of(uniform.plan)} | {' | '.join(cells)} | {same} |")
+        same = found.model == uniform.model
+        error = "" if same else f" ± {quality.chance(a, b) * b.perplexity:.3f}"
+        cells = [
+            f"{a.bytes:,} | {a.perplexity:.3f} ({a.kl:.4f})",
+            f"{b.bytes:,} | {b.perplexity:.3f}{error} ({b.kl:.4f})",
+        ]
+        print(f"| {types_of(uniform.plan)} | {' | '.join(cells)} | {'the same' if same else types_of(found.plan)} |")
     print(flush=True)
 
 
@@ -46,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", nargs=4, action="append", required=True)
     parser.add_argument("--board", default="m4")
-    parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--tokens", type=int, default=16384)
     args = parser.parse_args()
     for model in args.model:
         table(model, args.board, args.tokens)

@@ -3,6 +3,7 @@
     python host/quality_table.py --model stories260K.bin tok512.bin calibration.txt held-out.txt
 
 --model may be given several times: a llama2.c checkpoint, its tokenizer, a text to calibrate with, and one held out.
+±: the standard error of the difference from nearest.
 """
 
 import argparse
@@ -38,18 +39,19 @@ def table(name: str, found: list[quality.Quality]) -> None:
     print(f"| type | bytes | {' | '.join(rounding.METHODS)} |\n|---|---:|{'---:|' * len(rounding.METHODS)}")
     for type_ in dict.fromkeys(kind for kind, _ in of):
         cells = [of[type_, method] for method in rounding.METHODS]
-        shown = " | ".join(f"{q.perplexity:.3f} ({q.kl:.4f})" for q in cells)
-        print(f"| {type_} | {cells[0].bytes:,} | {shown} |")
+        shown = [f"{q.perplexity:.3f} ± {quality.chance(cells[0], q) * q.perplexity:.3f} ({q.kl:.4f})" for q in cells]
+        shown[0] = shown[0].replace(" ± 0.000", "")
+        print(f"| {type_} | {cells[0].bytes:,} | {' | '.join(shown)} |")
     print(flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, nargs=4, action="append", required=True)
-    parser.add_argument("--types", default="Q8_0,Q4_0,Q4_K,TP3,TP2,TPT")
+    parser.add_argument("--types", default="Q8_0,Q6_K,Q5_1,Q5_0,Q5_K,Q4_1,Q4_0,Q4_K,Q3_K,TP3,Q2_K,TP2,TPT")
     parser.add_argument("--path", choices=boards.REFERENCES, default="float")
     parser.add_argument("--context", type=int, default=256)
-    parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--tokens", type=int, default=16384)
     parser.add_argument("--calibration-tokens", type=int, default=16384)
     args = parser.parse_args()
     types = args.types.split(",")

@@ -53,7 +53,7 @@ def test_ram_is_enough_and_not_much_more(tmp_path, name, layers, architecture, p
     run, _ = collect(Request(board=name, model=model, p=(8,), n=(8,), r=2), tmp_path / "run.jsonl", Progress())
     memory = run.memory
     need = inspection.inspect(model, run.model.context, run.model.batch).mapped[VARIANTS[name]]
-    assert memory.heap_live <= need.ram < 1.03 * memory.heap_live
+    assert memory.heap_live <= need.ram <= memory.heap_live + 512
 
 
 def test_streamed_weights_are_those_of_the_board(tmp_path):

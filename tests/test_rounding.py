@@ -130,7 +130,7 @@ def moments(stories):
 
 
 @needs_stories
-@pytest.mark.parametrize("type_", [t for t in grids.TYPES if t != "Q4_K"])  # rows of 64
+@pytest.mark.parametrize("type_", [t for t in grids.TYPES if quants.TYPES[t].values == 32])  # rows of 64
 def test_real_models_are_better_at_equal_bytes(type_, stories, moments):
     paths = []
     for method in rounding.METHODS:
@@ -138,9 +138,10 @@ def test_real_models_are_better_at_equal_bytes(type_, stories, moments):
         how = rounding.Rounding(method, moments)
         convert(DATA / "stories260K.bin", DATA / "tok512.bin", paths[-1], type_, rounding=how)
     assert len({path.stat().st_size for path in paths}) == 1
-    found = quality.measure(paths, stories / "f32.gguf", stories / "held-out.txt", ["float", "fixed"], 256, 4096, 60)
-    # in Q8_0 the fixed path's activations lose more than the weights, and perplexity is F32's but for chance
-    for path in ("float",) if type_ == "Q8_0" else ("float", "fixed"):
+    # from 5 bits on, the fixed path's activations lose as much as the weights; Q8_0's perplexity is chance
+    kinds = ["float", "fixed"] if type_ in ("Q4_0", *quants.OWN) else ["float"]
+    found = quality.measure(paths, stories / "f32.gguf", stories / "held-out.txt", kinds, 256, 2048, 60)
+    for path in kinds:
         nearest, imatrix, gptq = (q for q in found if q.path == path)
         assert gptq.kl < imatrix.kl < nearest.kl
         assert gptq.perplexity < nearest.perplexity or type_ == "Q8_0"

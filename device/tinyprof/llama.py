@@ -113,7 +113,7 @@ class Llama:
         self._compile(room)
         if self._left:
             raise ModelError("tensor %s is not supported" % sorted(self._left)[0])
-        del self._gguf, self._left
+        self._gguf = self._left = None  # what is deleted stays in the object's map, where the collector finds it
 
     def _check_keys(self, gguf):
         self.architecture = architecture = gguf.get("general.architecture", None, str)

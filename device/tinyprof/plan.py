@@ -18,7 +18,7 @@ class Plan:
         self.words = array("I")
         self.count = 0
         self.arena_bytes = 0
-        self._buffers = []  # [bytes, first record, last record, offset]
+        self._buffers = []  # until they are placed: [bytes, first record, last record, offset]
         self._uses = []  # (word, buffer)
 
     def buffer(self, size, always=False):
@@ -58,13 +58,14 @@ class Plan:
             life[3] = offset
             placed.append(life)
             self.arena_bytes = max(self.arena_bytes, offset + life[0])
+        self.offsets = array("I", [life[3] for life in self._buffers])
         for at, index in self._uses:
-            self.words[at] += self._buffers[index][3]
-        self._uses = None
+            self.words[at] += self.offsets[index]
+        self._uses = self._buffers = None
 
     def offset(self, buffer):
         """Byte offset of a buffer in the arena, after finish."""
-        return self._buffers[buffer.index][3]
+        return self.offsets[buffer.index]
 
     def describe(self, i):
         """(operator, role, layer or -1, tensor type, rows, cols, p2) of record i."""

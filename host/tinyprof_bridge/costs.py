@@ -11,7 +11,7 @@ from . import boards, cache, deploy, quants, table
 from .ceilings import Ceilings, ceilings
 from .collect import Request, collect
 from .errors import BadInput
-from .groups import Group
+from .matrices import Matrix
 from .progress import Progress
 from .source import sha256
 from .table import Run, Test
@@ -55,16 +55,16 @@ class Costs:
         """Units of one of the last tokens of a context, without products and what goes with them."""
         return self.rest + self.position * (context - TOKENS)
 
-    def group(self, group: Group, type_: str) -> float | None:
-        """Units of its products, and of quantizing what goes into them; None where that was not measured."""
-        records = []
-        for name, (rows, cols) in group.shapes.items():
-            read_by_row = name == "token_embd.weight"
-            records += [("embed", 1, cols)] if read_by_row else []
-            records += [("matmul", rows, cols)] if group.tied or not read_by_row else []
-        records += [("quantize", 1, cols)] if records[-1][0] == "matmul" else []
-        units = [self.record(op, type_, rows, cols) for op, rows, cols in records]
+    def matrix(self, matrix: Matrix, type_: str) -> float | None:
+        """Units of its product, and of reading its rows; None where that was not measured."""
+        records = ["embed"] * matrix.read_by_row + ["matmul"] * matrix.multiplied
+        units = [self.record(op, type_, matrix.rows, matrix.cols) for op in records]
         return None if None in units else sum(filter(None, units)) * self.correction
+
+    def inputs(self, matrix: Matrix, type_: str) -> float | None:
+        """Units of quantizing what goes into its product."""
+        units = self.record("quantize", type_, 1, matrix.cols) if matrix.multiplied else 0.0
+        return None if units is None else units * self.correction
 
     def record(self, op: str, type_: str, rows: int, cols: int) -> float | None:
         """Units of a record with one token, as the ceilings have it, its weights where they lie."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from . import gguf_files, inspection, planner, quants
-from .groups import Group, groups
+from .matrices import matrices
 
 
 class Footprint:
@@ -20,26 +20,22 @@ class Footprint:
         self._gguf: Any = self._device.read(data)
         tensors = self._gguf.tensors
         ids = {type_.id: name for name, type_ in quants.TYPES.items()}
-        self.types = {name: ids[type_] for name, (type_, _, rows, _) in tensors.items() if rows > 1}
+        self._types = {name: ids[type_] for name, (type_, _, rows, _) in tensors.items() if rows > 1}
         llama = self._device.llama.Llama(self._device.read(data), None, batch)
         self.context: int = llama.trained_context
         sizes = ("architecture", "dim", "layers", "hidden", "heads", "kv_heads", "head_dim", "vocab", "rope_dims", "kv")
         self.sizes = {name: getattr(llama, name) for name in sizes}  # all that costs depend on, but for types
-        self.groups = groups({name: (tensors[name][2], tensors[name][1]) for name in self.types})
+        self.matrices = matrices({name: (tensors[name][2], tensors[name][1]) for name in self._types})
 
     def bytes(self, types: Mapping[str, str]) -> int:
-        """Of the file. types: by group."""
-        size = self._size
-        for group in self.groups:
-            held = sum(Group("", {name: shape}).bytes(self.types[name]) for name, shape in group.shapes.items())
-            size += group.bytes(types[group.name]) - held
-        return size
+        """Of the file. types: by matrix."""
+        held = zip(self.matrices, self._types.values(), strict=True)
+        return self._size + sum(matrix.bytes(types[matrix.name]) - matrix.bytes(type_) for matrix, type_ in held)
 
     def need(self, types: Mapping[str, str], context: int) -> inspection.Need:
         """RAM with the weights in flash, by the device package's planner."""
-        for group in self.groups:
-            for name, (rows, cols) in group.shapes.items():
-                self._gguf.tensors[name] = (quants.TYPES[types[group.name]].id, cols, rows, 0)
+        for m in self.matrices:
+            self._gguf.tensors[m.name + ".weight"] = (quants.TYPES[types[m.name]].id, m.cols, m.rows, 0)
         self._gguf.end = 1 << 40  # of a file that is not there
         return inspection.need(self._variant, self._gguf, self._device.llama.Llama(self._gguf, context, self._batch))
 

@@ -3,7 +3,7 @@
 A block's values are least + step * code. A grid is made for one matrix and asked for its blocks from left to
 right; then it packs the codes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from . import quants
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
+Halves = npt.NDArray[np.float16]
 
 OWN_SPARE = np.float32(1.25)  # scales after the first may become greater than the first look at a row shows
 
@@ -66,15 +67,16 @@ def best_scale(x: Floats, weights: Floats, low: int, stride: int, high: int) -> 
     return best.astype(np.float32)
 
 
-def best_range(x: Floats, weights: Floats, top: int) -> tuple[Floats, Floats]:
-    """(scale, min), each (..., 1) and not negative, of blocks x (..., n): scale * (0 .. top) - min comes nearest.
+def best_range(x: Floats, weights: Floats, top: int, highest: float) -> tuple[Floats, Floats]:
+    """(scale, least), each (..., 1), of blocks x (..., n): least + scale * (0 .. top) comes nearest; scale is not
+    negative, least at most highest.
 
     For given codes, both are found by a linear regression."""
-    floor = np.minimum(x.min(-1, keepdims=True), 0)
-    span = np.maximum(x.max(-1, keepdims=True), 0) - floor
+    floor = np.minimum(x.min(-1, keepdims=True), np.float32(highest))
+    span = np.maximum(x.max(-1, keepdims=True), floor) - floor
     weights = np.broadcast_to(weights, x.shape)
     total, first = weights.sum(-1, keepdims=True), (weights * x).sum(-1, keepdims=True)
-    best = [span / top, -floor]
+    best = [span / top, floor]
     least = np.full(span.shape, np.inf, np.float32)
     for guess in np.linspace(0.8, 1.1, 10, dtype=np.float32):
         scale, low = span * guess / top, floor
@@ -82,7 +84,7 @@ def best_range(x: Floats, weights: Floats, top: int) -> tuple[Floats, Floats]:
             q = _nearest(x, low, scale, top)
             error = (weights * (scale * q + low - x) ** 2).sum(-1, keepdims=True)
             better = error < least
-            best = [np.where(better, new, old) for new, old in zip((scale, -low), best, strict=True)]
+            best = [np.where(better, new, old) for new, old in zip((scale, low), best, strict=True)]
             least = np.minimum(error, least)
             linear = (weights * q).sum(-1, keepdims=True)
             square, both = ((weights * q * v).sum(-1, keepdims=True) for v in (q, x))
@@ -90,22 +92,23 @@ def best_range(x: Floats, weights: Floats, top: int) -> tuple[Floats, Floats]:
             scale = np.divide(total * both - linear * first, size, out=np.zeros_like(span), where=size > 0)
             low = np.divide(square * first - linear * both, size, out=np.zeros_like(span), where=size > 0)
             alone = np.divide(both, square, out=np.zeros_like(span), where=square > 0)
-            scale, low = np.where(low > 0, alone, np.maximum(scale, 0)), np.minimum(low, 0)
+            scale, low = np.where(low > highest, alone, np.maximum(scale, 0)), np.minimum(low, np.float32(highest))
     return best[0].astype(np.float32), best[1].astype(np.float32)
 
 
-def _half(x: Floats) -> npt.NDArray[np.float16]:
+def _half(x: Floats) -> Halves:
     return x.clip(-quants.F16_MAX, quants.F16_MAX).astype("<f2")
 
 
 class Legacy:
-    """Q4_0 and Q8_0: an fp16 scale in each block of 32."""
+    """Q4_0, Q5_0 and Q8_0: an fp16 scale in each block of 32."""
 
     cols = 32
 
-    def __init__(self, low: int, high: int) -> None:
+    def __init__(self, bits: int, low: int, high: int) -> None:
         self.low, self.high, self.top = low, high, high - low
-        self._scales: list[npt.NDArray[np.float16]] = []
+        self._bits = bits
+        self._scales: list[Halves] = []
 
     def fit(self, x: Floats, weights: Floats) -> tuple[Floats, Floats]:
         half = _half(best_scale(x, weights, self.low, 1, self.high))
@@ -115,12 +118,40 @@ class Legacy:
 
     def pack(self, codes: Ints) -> Bytes:
         q = codes.reshape(len(codes), -1, 32)
-        if self.top == 15:
-            body = (q[..., :16] | q[..., 16:] << 4).astype(np.uint8)
-        else:
-            body = (q + self.low).astype(np.int8).view(np.uint8)
+        body = _nibbles(q, self._bits) if self._bits < 8 else (q + self.low).astype(np.int8).view(np.uint8)
         scales = np.stack(self._scales, 1).view(np.uint8)
         return np.concatenate([scales, body], -1).reshape(len(codes), -1)
+
+
+class LegacyRange:
+    """Q4_1 and Q5_1: an fp16 scale and the least value in each block of 32."""
+
+    cols = 32
+
+    def __init__(self, bits: int) -> None:
+        self.top = (1 << bits) - 1
+        self._bits = bits
+        self._parts: list[Halves] = []
+
+    def fit(self, x: Floats, weights: Floats) -> tuple[Floats, Floats]:
+        half = _half(np.concatenate(best_range(x, weights, self.top, np.inf), 1))
+        self._parts.append(half)
+        scale, least = np.split(half.astype(np.float32), 2, 1)
+        return least, scale
+
+    def pack(self, codes: Ints) -> Bytes:
+        parts = np.stack(self._parts, 1).view(np.uint8)
+        body = _nibbles(codes.reshape(len(codes), -1, 32), self._bits)
+        return np.concatenate([parts, body], -1).reshape(len(codes), -1)
+
+
+def _nibbles(q: Ints, bits: int) -> Bytes:
+    """Codes (..., 32) of 4 bits, of 5 the fifth before all others."""
+    body = (q[..., :16] & 15 | (q[..., 16:] & 15) << 4).astype(np.uint8)
+    if bits == 4:
+        return body
+    fifth = (q >> 4 << np.arange(32)).sum(-1, keepdims=True).astype("<u4").view(np.uint8)
+    return np.concatenate([fifth, body], -1)
 
 
 class Own:
@@ -151,35 +182,73 @@ class Own:
         return packed.reshape(len(codes), -1)
 
 
-class Q4K:
-    """Superblocks of 256: eight blocks of 32 with scales and minima of 6 bits."""
+class Ranged:
+    """Q2_K, Q4_K and Q5_K: superblocks of 256, whose blocks have small scales and minima."""
 
     cols = 256
-    top = 15
 
-    def __init__(self) -> None:
+    def __init__(self, block: int, top: int, most: int, bytes_of: Callable[..., Bytes]) -> None:
+        self.top = top
+        self._block, self._most, self._bytes_of = block, most, bytes_of
         self._parts: list[tuple[Bytes, Bytes, Ints, Ints]] = []
 
     def fit(self, x: Floats, weights: Floats) -> tuple[Floats, Floats]:
-        parts = x.reshape(len(x), 8, 32)
-        scale, least = (v[..., 0] for v in best_range(parts, weights.reshape(-1, 8, 32), 15))
-        d, m = (_half(v.max(1, keepdims=True) / 63) for v in (scale, least))
+        shape = (-1, 256 // self._block, self._block)
+        scale, least = (v[..., 0] for v in best_range(x.reshape(shape), weights.reshape(shape), self.top, 0))
+        d, m = (_half(v.max(1, keepdims=True) / self._most) for v in (scale, -least))
         none = np.zeros(1, np.float32)
-        scales, mins = (codes_of(v, none, unit.astype(np.float32), 63) for v, unit in ((scale, d), (least, m)))
+        units = (d.astype(np.float32), m.astype(np.float32))
+        scales, mins = (codes_of(v, none, u, self._most) for v, u in zip((scale, -least), units, strict=True))
         self._parts.append((d.view(np.uint8), m.view(np.uint8), scales, mins))
-        step, low = d.astype(np.float32) * scales, -m.astype(np.float32) * mins
-        return low.astype(np.float32).repeat(32, 1), step.astype(np.float32).repeat(32, 1)
+        step, low = units[0] * scales, -units[1] * mins
+        return low.astype(np.float32).repeat(self._block, 1), step.astype(np.float32).repeat(self._block, 1)
 
     def pack(self, codes: Ints) -> Bytes:
-        q = codes.reshape(len(codes), -1, 256)
-        blocks = [quants.q4_k_bytes(*part, q[:, i]) for i, part in enumerate(self._parts)]
-        return np.concatenate(blocks, 1)
+        return _superblocks(self._bytes_of, self._parts, codes)
+
+
+class Signed:
+    """Q3_K and Q6_K: superblocks of 256, whose blocks of 16 have small scales."""
+
+    cols = 256
+
+    def __init__(self, low: int, scale_low: int, bytes_of: Callable[..., Bytes]) -> None:
+        self.low, self.top = low, -2 * low - 1
+        self._scale_low, self._bytes_of = scale_low, bytes_of
+        self._parts: list[tuple[Bytes, Ints]] = []
+
+    def fit(self, x: Floats, weights: Floats) -> tuple[Floats, Floats]:
+        shape = (-1, 16, 16)
+        scale = best_scale(x.reshape(shape), weights.reshape(shape), self.low, 1, -self.low - 1)[..., 0]
+        at = np.abs(scale).argmax(1)[:, None]
+        d = _half(np.take_along_axis(scale, at, 1) / np.float32(self._scale_low))
+        unit = d.astype(np.float32)
+        scales = codes_of(scale, self._scale_low * unit, unit, -2 * self._scale_low - 1) + self._scale_low
+        scales[unit[:, 0] == 0] = 0
+        self._parts.append((d.view(np.uint8), scales))
+        step = (unit * scales).astype(np.float32).repeat(16, 1)
+        return self.low * step, step
+
+    def pack(self, codes: Ints) -> Bytes:
+        return _superblocks(self._bytes_of, self._parts, codes)
+
+
+def _superblocks(bytes_of: Callable[..., Bytes], parts: Sequence[tuple[Bytes | Ints, ...]], codes: Ints) -> Bytes:
+    q = codes.reshape(len(codes), -1, 256)
+    return np.concatenate([bytes_of(*part, q[:, i]) for i, part in enumerate(parts)], 1)
 
 
 _MAKERS: dict[str, Callable[[Floats], Grid]] = {
-    "Q4_0": lambda w: Legacy(-8, 7),
-    "Q8_0": lambda w: Legacy(-127, 127),
-    "Q4_K": lambda w: Q4K(),
+    "Q4_0": lambda w: Legacy(4, -8, 7),
+    "Q4_1": lambda w: LegacyRange(4),
+    "Q5_0": lambda w: Legacy(5, -16, 15),
+    "Q5_1": lambda w: LegacyRange(5),
+    "Q8_0": lambda w: Legacy(8, -127, 127),
+    "Q2_K": lambda w: Ranged(*quants.RANGED["Q2_K"]),
+    "Q3_K": lambda w: Signed(*quants.SIGNED["Q3_K"]),
+    "Q4_K": lambda w: Ranged(*quants.RANGED["Q4_K"]),
+    "Q5_K": lambda w: Ranged(*quants.RANGED["Q5_K"]),
+    "Q6_K": lambda w: Signed(*quants.SIGNED["Q6_K"]),
     "TP3": lambda w: Own((-4, 1, 3), quants.tp3_bytes, w),
     "TP2": lambda w: Own(quants.LEVELS["TP2"], quants.pair_bytes, w),
     "TPT": lambda w: Own(quants.LEVELS["TPT"], quants.pair_bytes, w),

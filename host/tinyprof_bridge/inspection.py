@@ -18,8 +18,10 @@ from .errors import BadInput, plain
 from .source import SLAB, sha256
 
 FORMATS = ("table", "json")
-# Heap of package, model and a measured run beside arena, KV cache and plan; tests hold it against boards.
-HEAP_BASE, HEAP_RECORD = 26_500, 88
+# Heap of package, model and a measured run beside arena, KV cache, plan and what grows with it; tests hold it against
+# boards.
+HEAP = 24_400
+JUDGING = 450  # beside the text's tokens
 HEAP_BYTE_LEVEL = 1_900  # more, with that tokenizer
 HEADER = 16384  # bytes of a streamed file that are first tried as its header
 _NAMES = {type_.id: name for name, type_ in quants.TYPES.items()}
@@ -143,9 +145,22 @@ def need(variant: str, gguf: Any, llama: Any, weights: int = 0) -> Need:
         kv=llama.kv_bytes,
         kv_per_100=2 * llama.layers * 100 * llama.kv_row,
         plan=4 * len(llama.plan.words),
-        package=HEAP_BASE + HEAP_RECORD * llama.plan.count + HEAP_BYTE_LEVEL * byte_level,
+        package=HEAP + _grown(llama.plan) + HEAP_BYTE_LEVEL * byte_level,
         weights=weights,
     )
+
+
+def _grown(plan: Any) -> int:
+    """Bytes by number of records and buffers: a count of 64 bits for each record, the list of these counts (lists grow
+    by doubling), and the buffers' offsets."""
+    count: int = plan.count
+    return 8 * count + 4 * (1 << (count - 1).bit_length()) + 4 * len(plan.offsets)
+
+
+def of_run(depth: int, text: int) -> int:
+    """Heap that a run takes beside: the tokens that it decodes behind, those of the text that it judges, and these in
+    base64."""
+    return 4 * depth + JUDGING + 2 * text + (2 * text + 2) // 3 * 4
 
 
 def _streamed(device: planner.Device, gguf: Any, size: int, batch: int) -> tuple[int, int]:

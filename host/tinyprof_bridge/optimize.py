@@ -1,8 +1,8 @@
-"""Types by group and the context for one board, within bounds: costs, sensitivity, search, finalists, in this order."""
+"""Types by matrix and the context for a board, within bounds: costs, sensitivity, search, finalists, in this order."""
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from .costs import Costs
 from .errors import BadInput, RunFailed
 from .footprint import Footprint
 from .inspection import Need
+from .matrices import Matrix
 from .progress import Progress
 from .quality import Quality
 from .rounding import Rounding
@@ -134,14 +135,14 @@ class Optimizer:
         progress.step(f"what {wanted.board} costs: measured {when}")
         self._most_units = self._units_bound()
         self._foot = foot = Footprint(base, self._costs.kernels, wanted.batch)
-        self._groups = {group.name: group for group in foot.groups}
+        self._matrices = {matrix.name: matrix for matrix in foot.matrices}
         self._types = self._usable_types()
         self._rounding = Rounding("gptq", self._moments())
         text = sensitivity.read(self.exact, wanted.text, wanted.tokens)
         about = [self._rounding.method, wanted.calibration_tokens, sha256(wanted.text)]
         self._sensitivity = sensitivity.measure(
             self.exact,
-            foot.groups,
+            foot.matrices,
             self._types,
             self._rounding,
             text,
@@ -151,20 +152,24 @@ class Optimizer:
             progress,
         )
         self._options = [
-            Option(group.name, type_, group.bytes(type_), self._costs.group(group, type_) or 0.0, loss)
-            for group in foot.groups
-            for type_, loss in self._sensitivity.losses.get(group.name, {}).items()
+            self._option(matrix, type_, loss)
+            for matrix in foot.matrices
+            for type_, loss in self._sensitivity.losses.get(matrix.name, {}).items()
         ]
-        self._fixed = foot.bytes(self._uniform(BASE)) - sum(g.bytes(self._uniform(BASE)[g.name]) for g in foot.groups)
+        plain = self._uniform(BASE)
+        self._fixed = foot.bytes(plain) - sum(matrix.bytes(plain[matrix.name]) for matrix in foot.matrices)
         self._lightest = {
-            g.name: min(
-                (o.type for o in self._options if o.group == g.name),
-                key=lambda t: foot.activations(t, next(iter(g.shapes.values()))[1]),
+            m.name: min(
+                (o.type for o in self._options if o.matrix == m.name), key=lambda t: foot.activations(t, m.cols)
             )
-            for g in foot.groups
+            for m in foot.matrices
         }
         self._rams: dict[tuple[str, str, int], int] = {}
         self._judged: dict[tuple[str, ...], Finalist] = {}
+
+    def _option(self, matrix: Matrix, type_: str, loss: float) -> Option:
+        units, quantizing = self._costs.matrix(matrix, type_), self._costs.inputs(matrix, type_)
+        return Option(matrix.name, type_, matrix.bytes(type_), units or 0.0, loss, matrix.inputs, quantizing or 0.0)
 
     def _moments(self) -> Mapping[str, Doubles]:
         """What the rounding wants to know of the text."""
@@ -206,37 +211,34 @@ class Optimizer:
         return math.inf if bounds.instr is None else bounds.instr
 
     def _usable_types(self) -> list[str]:
-        """Those that were measured, and that some group takes."""
+        """Those that were measured, and that some matrix takes."""
         known = [t for t in quants.TYPES if t in self._costs.roof.types and t not in ("F32", "F16")]
         found = []
         for type_ in self._wanted.types or known:
-            if not any(group.takes(type_) for group in self._groups.values()):
+            if not any(matrix.takes(type_) for matrix in self._matrices.values()):
                 continue
             if type_ not in self._costs.roof.types:
                 raise BadInput(f"{type_} was not measured on {self._wanted.board}: its build lacks it or has no RAM")
             found.append(type_)
-        for group in self._groups.values():
-            if not any(group.takes(type_) for type_ in found):
-                rows = ", ".join(f"{r} x {c}" for r, c in group.shapes.values())
-                raise BadInput(f"{group.name} ({rows}) takes none of these types: name another with --types")
+        for matrix in self._matrices.values():
+            if not any(matrix.takes(type_) for type_ in found):
+                size = f"{matrix.rows} x {matrix.cols}"
+                raise BadInput(f"{matrix.name} ({size}) takes none of these types: name another with --types")
         return found
 
     def _uniform(self, type_: str) -> dict[str, str]:
-        """By group; where one does not take the type, what convert would give it."""
-        return {
-            group.name: next(quants.fitting(type_, rows, cols) for rows, cols in group.shapes.values())
-            for group in self._groups.values()
-        }
+        """By matrix; where one does not take the type, what convert would give it."""
+        return {matrix.name: matrix.fitting(type_) for matrix in self._matrices.values()}
 
-    def _ram(self, group: str, type_: str, context: int) -> int:
-        """RAM with that type in all layers and the lightest elsewhere. Buffers of activations that are quantized for
-        two groups never live at once, so that a whole model takes about the most of these."""
-        kind = self._groups[group].kind
-        key = (kind, type_, context)
+    def _ram(self, matrix: str, type_: str, context: int) -> int:
+        """RAM with that type in all layers and the lightest elsewhere. Only inputs that are shared are quantized for
+        several types at once, so that a whole model takes about the most of these."""
+        role = self._matrices[matrix].role
+        key = (role, type_, context)
         if key not in self._rams:
             types = {
-                name: type_ if g.kind == kind and g.takes(type_) else self._lightest[name]
-                for name, g in self._groups.items()
+                name: type_ if m.role == role and m.takes(type_) else self._lightest[name]
+                for name, m in self._matrices.items()
             }
             self._rams[key] = self._foot.need(types, context).ram
         return self._rams[key]
@@ -257,9 +259,9 @@ class Optimizer:
 
     def _search(self, context: int, most: int) -> Search | None:
         """Of the options that leave the RAM within a bound."""
-        options = [o for o in self._options if self._ram(o.group, o.type, context) <= most]
+        options = [o for o in self._options if self._ram(o.matrix, o.type, context) <= most]
         fixed = self._fixed, self._costs.outside(context)
-        return Search(options, fixed) if {o.group for o in options} == self._groups.keys() else None
+        return Search(options, fixed) if {o.matrix for o in options} == self._matrices.keys() else None
 
     def _plan(self, choice: Choice, context: int) -> Plan:
         return Plan(
@@ -288,7 +290,7 @@ class Optimizer:
     def uniform_plans(self, context: int) -> Iterator[Plan]:
         for type_ in self._types:
             types = self._uniform(type_)
-            taken = [o for o in self._options if types[o.group] == o.type]
+            taken = [o for o in self._options if types[o.matrix] == o.type]
             if len(taken) == len(types):
                 choice = Search(taken, (self._fixed, self._costs.outside(context))).best(math.inf, math.inf)
                 assert choice is not None
@@ -311,7 +313,7 @@ class Optimizer:
         return found
 
     def finalist(self, plan: Plan) -> Finalist:
-        """The least loss as a whole, of this plan and of uniform types: losses of groups do not quite add up."""
+        """The least loss as a whole, of this plan and of uniform types: losses of matrices do not quite add up."""
         self._progress.step(f"judging the best of context {plan.context} as a whole, beside uniform types")
         plans = [plan, *(p for p in self.uniform_plans(plan.context) if self._fits(p))]
         best = min((self.judge(p) for p in plans), key=lambda finalist: finalist.whole.kl)
@@ -350,7 +352,7 @@ class Optimizer:
     def _nearest(self, context: int) -> Plan:
         """What exceeds the bounds by the least factor."""
         found = []
-        for most in {max(self._ram(o.group, o.type, context), self._most_ram) for o in self._options}:
+        for most in {max(self._ram(o.matrix, o.type, context), self._most_ram) for o in self._options}:
             search = self._search(context, most)
             if search is not None:
                 choice = search.nearest(self._most_flash, self._most_units)
@@ -374,9 +376,13 @@ class Optimizer:
         return [self._plan(c, context) for c in search.front(self._board_flash, math.inf, STEPS)]
 
     def verify(self, found: Found) -> None:
-        """Runs the best on the board, and the fastest and the smallest of the front."""
+        """Runs the best on the board, and the fastest and the smallest of the front, of equals that of least loss."""
         assert found.best is not None
-        ends = [min(found.front, key=key) for key in (lambda p: p.units, lambda p: p.bytes)] if found.front else []
+        by: tuple[Callable[[Plan], tuple[float, float]], ...] = (
+            lambda p: (p.units, p.loss),
+            lambda p: (p.bytes, p.loss),
+        )
+        ends = [min(found.front, key=key) for key in by] if found.front else []
         found.finalists = [found.best]
         for plan in ends:
             if all(plan.types != f.plan.types for f in found.finalists):

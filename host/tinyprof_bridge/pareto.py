@@ -5,7 +5,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .errors import BadInput, plain
+from .inspection import of_run
 from .optimize import BASE, Finalist, Found, Plan
 from .report import Column, markdown_table, number, rich_table
 
@@ -35,7 +35,7 @@ def recipe(found: Found, plan: Plan) -> str:
         f"# convert MODEL --type {BASE} --recipe THIS --calibration {plain(found.wanted.text.name)}"
         f" --tokens {found.wanted.calibration_tokens}"
     ]
-    return "\n".join([*lines, *(f'"{group}" = "{type_}"' for group, type_ in plan.types.items())]) + "\n"
+    return "\n".join([*lines, *(f'"{matrix}" = "{type_}"' for matrix, type_ in plan.types.items())]) + "\n"
 
 
 def types_of(plan: Plan) -> str:
@@ -71,7 +71,7 @@ def _plan_columns(found: Found) -> list[Column]:
         Column("flash", "flash", number),
         Column("RAM", "ram", number),
         Column("KL (nats)", "loss", _loss),
-        Column("groups", "types", plain),
+        Column("matrices", "types", plain),
     ]
 
 
@@ -156,13 +156,14 @@ def verified(found: Found, finalist: Finalist) -> list[dict[str, Any]]:
     if run is None or run.memory is None:
         return []
     (test,) = run.tests.values()
+    more = of_run(test.depth, run.perplexity.tokens) if run.perplexity else 0
     measured = [
         (f"{run.unit}/token", plan.units, float(test.totals.mean()) / test.tokens),
         ("flash, bytes", plan.bytes, run.memory.model_storage),
         ("arena, bytes", plan.need.arena, run.memory.arena),
         ("KV cache, bytes", plan.need.kv, run.memory.kv),
         ("plan, bytes", plan.need.plan, run.memory.plan),
-        ("RAM in all, bytes", plan.need.ram, run.memory.heap_live),
+        ("RAM in all, bytes", plan.need.ram + more, run.memory.heap_live),
     ]
     if finalist.board and run.perplexity:
         measured.append(
@@ -240,8 +241,8 @@ def as_json(found: Found) -> str:
             "best": plan(best.plan) if best else None,
             "nearest": plan(found.nearest),
             "why": found.why,
-            "quality": asdict(best.whole) if best else None,
-            "held_out": asdict(best.held_out) if best and best.held_out else None,
+            "quality": best.whole.figures() if best else None,
+            "held_out": best.held_out.figures() if best and best.held_out else None,
             "front": [plan(p) for p in found.front],
             "uniform": [plan(p) for p in found.uniform],
             "verified": [{"types": f.plan.types, "rows": verified(found, f)} for f in found.finalists],

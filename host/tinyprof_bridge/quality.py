@@ -5,8 +5,9 @@ The logits are computed by the unix port, whose builds give the bits of all boar
 import json
 import math
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +53,16 @@ class Quality:
     reference: float  # its perplexity
     kl: float
     agreement: float
+    losses: Doubles = field(repr=False, compare=False)  # of each token, in nats
+
+    def figures(self) -> dict[str, Any]:
+        """All but the losses of single tokens."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.compare}
+
+
+def chance(a: Quality, b: Quality) -> float:
+    """The standard error of the difference of perplexities on one text, as a share of them."""
+    return float((a.losses - b.losses).std() / math.sqrt(a.tokens))
 
 
 def measure(
@@ -116,18 +127,21 @@ def logits(
     return np.memmap(out, "<f4", "r").reshape(-1, vocab)
 
 
-def compare(exact: Logits, ours: Logits, wanted: npt.NDArray[np.int64]) -> tuple[int, float, float, float, float]:
-    """The last five fields of Quality. wanted: the token that follows, for each row of logits."""
-    loss = exact_loss = kl = same = 0.0
+def compare(
+    exact: Logits, ours: Logits, wanted: npt.NDArray[np.int64]
+) -> tuple[int, float, float, float, float, Doubles]:
+    """The last six fields of Quality. wanted: the token that follows, for each row of logits."""
+    losses = np.empty(len(wanted))
+    exact_loss = kl = same = 0.0
     for at in range(0, len(wanted), 256):  # in double precision only some at a time
         p, q = (_log_softmax(v[at : at + 256]) for v in (exact, ours))
         next_ = wanted[at : at + 256, None]
         exact_loss -= np.take_along_axis(p, next_, 1).sum()
-        loss -= np.take_along_axis(q, next_, 1).sum()
+        losses[at : at + 256] = -np.take_along_axis(q, next_, 1)[:, 0]
         kl += (np.exp(p) * (p - q)).sum()
         same += (p.argmax(1) == q.argmax(1)).sum()
     n = len(wanted)
-    return n, math.exp(loss / n), math.exp(exact_loss / n), float(kl / n), float(same / n)
+    return n, math.exp(losses.mean()), math.exp(exact_loss / n), float(kl / n), float(same / n), losses
 
 
 def _log_softmax(x: Logits) -> Doubles:
@@ -156,7 +170,7 @@ def _rows(results: list[Quality]) -> tuple[list[str], list[list[str]]]:
 
 def show(results: list[Quality], form: str) -> None:
     if form == "json":
-        print(json.dumps([asdict(q) for q in results], indent=1))
+        print(json.dumps([q.figures() for q in results], indent=1))
         return
     heading, body = _rows(results)
     if form == "md":

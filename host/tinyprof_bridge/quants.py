@@ -108,12 +108,13 @@ def quantize(x: Floats, type_: str) -> npt.NDArray[np.generic]:
     rows, cols = x.shape
     if cols % TYPES[type_].values or rows % TYPES[type_].rows:
         raise ValueError(f"{rows} x {cols} values do not fit {type_}")
-    pack = _PACKERS.get(type_)
     # Blocks too small for an fp16 scale become zeros; the quantizers divide by zero on the way.
     with np.errstate(all="ignore"):
-        if pack is None:
-            return gguf_quantize(x, GGMLQuantizationType[type_])
-        return pack(x).reshape(rows, row_bytes(type_, cols))
+        if type_ in RANGED or type_ in SIGNED:
+            return _k_quant(x, type_).reshape(rows, -1)
+        if type_ in _PACKERS:
+            return _PACKERS[type_](x).reshape(rows, -1)
+        return gguf_quantize(x, GGMLQuantizationType[type_])
 
 
 def dequantize(data: Bytes, type_: str, cols: int) -> Floats:
@@ -176,14 +177,14 @@ def _ranged(x: Floats, block: int, high: int, most: int) -> tuple[Bytes, Bytes, 
 
 
 def _signed(x: Floats, low: int, scale_low: int) -> tuple[Bytes, Ints, Ints]:
-    """(d, scales, q) of superblocks x (n, 256) in blocks of 16; scales from scale_low up, q from low up."""
+    """(d, scales, q) of superblocks x (n, 256) in blocks of 16; scales from scale_low up, q from 0 up."""
     parts = x.reshape(-1, 16, 16)
     scale = _best_scale(parts, low, -low - 1)[..., 0]
     at = np.abs(scale).argmax(1)[:, None]
     d, df = _f16(np.take_along_axis(scale, at, 1)[:, 0] / scale_low)
     scales = _nearest(scale, df[:, None], scale_low, -scale_low - 1)
     q = _nearest(parts, (df[:, None] * scales)[..., None].astype(np.float32), low, -low - 1)
-    return d, scales, q.reshape(len(x), 256)
+    return d, scales, q.reshape(len(x), 256) - low
 
 
 def _join(q: Ints, bits: int, count: int) -> Bytes:
@@ -193,36 +194,31 @@ def _join(q: Ints, bits: int, count: int) -> Bytes:
     return joined.astype(np.uint8).reshape(len(q), -1)
 
 
-def _q2_k(x: Floats) -> Bytes:
-    d, m, scales, mins, q = _ranged(x.reshape(-1, 256), 16, 3, 15)
+def q2_k_bytes(d: Bytes, m: Bytes, scales: Ints, mins: Ints, q: Ints) -> Bytes:
+    """Superblocks (n, bytes) of fp16 d and m as bytes (n, 2), scales and mins (n, 16), q (n, 256) from 0 up."""
     return np.concatenate([(scales | mins << 4).astype(np.uint8), _join(q, 2, 4), d, m], 1)
 
 
-def _q3_k(x: Floats) -> Bytes:
-    d, scales, q = _signed(x.reshape(-1, 256), -4, -32)
-    q, scales = q + 4, scales + 32
+def q4_k_bytes(d: Bytes, m: Bytes, scales: Ints, mins: Ints, q: Ints) -> Bytes:
+    """As q2_k_bytes, scales and mins (n, 8)."""
+    return np.concatenate([d, m, _six_bits(scales, mins), _join(q, 4, 2)], 1)
+
+
+def q5_k_bytes(d: Bytes, m: Bytes, scales: Ints, mins: Ints, q: Ints) -> Bytes:
+    """As q4_k_bytes."""
+    return np.concatenate([d, m, _six_bits(scales, mins), _join(q >> 4, 1, 8), _join(q & 15, 4, 2)], 1)
+
+
+def q3_k_bytes(d: Bytes, scales: Ints, q: Ints) -> Bytes:
+    """Superblocks (n, bytes) of fp16 d as bytes (n, 2), scales (n, 16) from -32 up, q (n, 256) from 0 up."""
+    scales = scales + 32
     low = scales[:, :8] & 15 | (scales[:, 8:] & 15) << 4
     high = (scales.reshape(-1, 4, 4) >> 4 << (2 * np.arange(4))[:, None]).sum(1)
     return np.concatenate([_join(q >> 2, 1, 8), _join(q & 3, 2, 4), low.astype(np.uint8), high.astype(np.uint8), d], 1)
 
 
-def _q4_k(x: Floats) -> Bytes:
-    return q4_k_bytes(*_ranged(x.reshape(-1, 256), 32, 15, 63))
-
-
-def q4_k_bytes(d: Bytes, m: Bytes, scales: Ints, mins: Ints, q: Ints) -> Bytes:
-    """Superblocks (n, bytes) of fp16 d and m as bytes (n, 2), scales and mins (n, 8), q (n, 256)."""
-    return np.concatenate([d, m, _six_bits(scales, mins), _join(q, 4, 2)], 1)
-
-
-def _q5_k(x: Floats) -> Bytes:
-    d, m, scales, mins, q = _ranged(x.reshape(-1, 256), 32, 31, 63)
-    return np.concatenate([d, m, _six_bits(scales, mins), _join(q >> 4, 1, 8), _join(q & 15, 4, 2)], 1)
-
-
-def _q6_k(x: Floats) -> Bytes:
-    d, scales, q = _signed(x.reshape(-1, 256), -32, -128)
-    q += 32
+def q6_k_bytes(d: Bytes, scales: Ints, q: Ints) -> Bytes:
+    """As q3_k_bytes, scales from -128 up."""
     # of each half 128: values 0 to 63 below 64 to 127
     low = (q & 15).reshape(-1, 2, 2, 64)
     return np.concatenate(
@@ -333,12 +329,22 @@ def _unpack_pairs(data: Bytes, cols: int, type_: str) -> Floats:
     return x.reshape(len(data), cols)
 
 
+# K-quants with minima: values in a block, their greatest code, that of scales and minima; and without: their least
+# code, that of scales.
+RANGED = {"Q2_K": (16, 3, 15, q2_k_bytes), "Q4_K": (32, 15, 63, q4_k_bytes), "Q5_K": (32, 31, 63, q5_k_bytes)}
+SIGNED = {"Q3_K": (-4, -32, q3_k_bytes), "Q6_K": (-32, -128, q6_k_bytes)}
+
+
+def _k_quant(x: Floats, type_: str) -> Bytes:
+    parts = x.reshape(-1, 256)
+    if type_ in RANGED:
+        *sizes, ranged_bytes = RANGED[type_]
+        return ranged_bytes(*_ranged(parts, *sizes))
+    low, scale_low, signed_bytes = SIGNED[type_]
+    return signed_bytes(*_signed(parts, low, scale_low))
+
+
 _PACKERS: dict[str, Callable[[Floats], Bytes]] = {
-    "Q2_K": _q2_k,
-    "Q3_K": _q3_k,
-    "Q4_K": _q4_k,
-    "Q5_K": _q5_k,
-    "Q6_K": _q6_k,
     "TP3": _tp3,
     "TP2": lambda x: _pairs(x, LEVELS["TP2"]),
     "TPT": lambda x: _pairs(x, LEVELS["TPT"]),

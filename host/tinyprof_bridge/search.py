@@ -1,6 +1,7 @@
-"""Which type each group gets: the least loss within bounds of bytes and latency, exactly.
+"""Which type each matrix gets: the least loss within bounds of bytes and latency, exactly.
 
-A multiple-choice knapsack with two bounds, solved as an integer program (HiGHS, in scipy)."""
+A multiple-choice knapsack with two bounds, solved as an integer program (HiGHS, in scipy). Inputs that several matrices
+share are quantized once for each type among these."""
 
 import contextlib
 import os
@@ -17,18 +18,21 @@ SECONDS = 60.0  # after which the best so far is taken, and said not to be prove
 
 @dataclass(frozen=True)
 class Option:
-    """One type for one group."""
+    """One type for one matrix. inputs: what it reads; quantizing: units of making that fit the type, once for all
+    matrices that read the same in this type."""
 
-    group: str
+    matrix: str
     type: str
     bytes: int
     units: float
     loss: float
+    inputs: str
+    quantizing: float
 
 
 @dataclass(frozen=True)
 class Choice:
-    """types: by group; bytes and units with what is fixed. proven: nothing better is within the bounds; over: by
+    """types: by matrix; bytes and units with what is fixed. proven: nothing better is within the bounds; over: by
     which factor the bounds are exceeded, less 1."""
 
     types: dict[str, str]
@@ -40,15 +44,21 @@ class Choice:
 
 
 class Search:
-    """options: of all groups, each of which has at least one; fixed: bytes and units that come on top."""
+    """options: of all matrices, each of which has at least one; fixed: bytes and units that come on top."""
 
     def __init__(self, options: Sequence[Option], fixed: tuple[int, float]) -> None:
         self._options, self._fixed = options, fixed
-        names = list(dict.fromkeys(option.group for option in options))
-        self._one = np.array([[float(option.group == name) for option in options] for name in names])
-        self._bytes = np.array([option.bytes for option in options], float)
-        self._units = np.array([option.units for option in options])
-        losses = np.array([option.loss for option in options])
+        names = list(dict.fromkeys(option.matrix for option in options))
+        # variables: of each option whether it is taken, of each input and type whether that is made
+        made = {(option.inputs, option.type): option.quantizing for option in options}
+        self._count, more = len(options), (0, len(made))
+        one = [[float(option.matrix == name) for option in options] for name in names]
+        self._one = LinearConstraint(np.pad(one, ((0, 0), more)), 1, 1)
+        uses = [[float((option.inputs, option.type) == pair) for pair in made] for option in options]
+        self._makes = LinearConstraint(np.column_stack([np.eye(len(options)), -np.array(uses)]), ub=0)
+        self._bytes = np.pad([float(option.bytes) for option in options], more)
+        self._units = np.array([*(option.units for option in options), *made.values()])
+        losses = np.pad([option.loss for option in options], more)
         # far above the solver's tolerances; of equal losses the smaller and faster
         self._losses = losses / max(losses.max(), 1e-30) * 1e3
         self._losses += 1e-6 * (self._bytes / self._bytes.max() + self._units / max(self._units.max(), 1e-30))
@@ -60,7 +70,7 @@ class Search:
     def nearest(self, most_bytes: float, most_units: float) -> Choice:
         """What exceeds the bounds by the least factor, and of that the least loss."""
         rows, left = self._rows(most_bytes, most_units)
-        slack = np.append(np.zeros(len(self._options)), 1.0)
+        slack = np.append(np.zeros(len(self._units)), 1.0)
         found = self._solve(slack, LinearConstraint(np.column_stack([rows, -np.ones(len(rows))]), ub=left), free=1)
         assert found is not None
         factor = (1 + found.over) * (1 + 1e-9)
@@ -89,11 +99,11 @@ class Search:
         return sorted(kept, key=lambda c: (c.units, c.bytes))
 
     def _rows(self, most_bytes: float, most_units: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """What each option takes of the bounds that there are, and what of these is left by what is fixed."""
+        """What each variable takes of the bounds that there are, and what of these is left by what is fixed."""
         pairs = ((self._bytes, self._fixed[0], most_bytes), (self._units, self._fixed[1], most_units))
         finite = [(values / most, 1 - fixed / most) for values, fixed, most in pairs if np.isfinite(most)]
         if not finite:
-            return np.zeros((1, len(self._options))), np.zeros(1)
+            return np.zeros((1, len(self._units))), np.zeros(1)
         return np.array([row for row, _ in finite]), np.array([left for _, left in finite])
 
     def _limits(self, most_bytes: float, most_units: float) -> LinearConstraint:
@@ -101,25 +111,26 @@ class Search:
         return LinearConstraint(rows, ub=left)
 
     def _solve(self, cost: npt.NDArray[np.float64], limits: LinearConstraint, free: int = 0) -> Choice | None:
-        """free: how many variables follow the options that may be any number from 0 on: the excess."""
-        count = len(self._options)
-        one = LinearConstraint(np.pad(self._one, ((0, 0), (0, free))), 1, 1)
+        """free: how many variables follow that may be any number from 0 on: the excess."""
+        there = len(self._units)
+        constraints = [LinearConstraint(np.pad(c.A, ((0, 0), (0, free))), c.lb, c.ub) for c in (self._one, self._makes)]
         with _silence():
             result = milp(
                 cost,
-                integrality=np.append(np.ones(count), np.zeros(free)),
-                bounds=Bounds(0, np.append(np.ones(count), np.full(free, np.inf))),
-                constraints=[one, limits],
+                integrality=np.arange(there + free) < self._count,  # what is made follows from what is taken
+                bounds=Bounds(0, np.append(np.ones(there), np.full(free, np.inf))),
+                constraints=[*constraints, limits],
                 options={"mip_rel_gap": 0, "time_limit": SECONDS},
             )
         if result.x is None:
             return None
         taken = [option for option, x in zip(self._options, result.x, strict=False) if x > 0.5]
         over = float(result.x[-1]) if free else 0.0
+        made = {(option.inputs, option.type): option.quantizing for option in taken}
         return Choice(
-            {option.group: option.type for option in taken},
+            {option.matrix: option.type for option in taken},
             self._fixed[0] + sum(option.bytes for option in taken),
-            self._fixed[1] + sum(option.units for option in taken),
+            self._fixed[1] + sum(option.units for option in taken) + sum(made.values()),
             sum(option.loss for option in taken),
             result.status == 0,
             over,

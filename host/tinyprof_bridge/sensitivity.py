@@ -1,5 +1,5 @@
-"""What each group of matrices loses in each type: divergence on a text with that group alone quantized, scaled so that
-the groups together lose what the whole model does in that type.
+"""What each matrix loses in each type: divergence on a text with that matrix alone quantized, scaled so that the
+matrices together lose what the whole model does in that type.
 
 Computed with the boards' arithmetic on the unix port; what was computed is kept for the next time."""
 
@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from . import boards, cache, deploy, quality
+from . import boards, cache, deploy, grids, quality, quants, rounding
 from .boards import REFERENCES
 from .convert import convert
-from .groups import Group
+from .matrices import Matrix
 from .progress import Progress
 from .recipe import Recipe
 from .rounding import Rounding
@@ -37,7 +37,7 @@ class Text:
 
 @dataclass
 class Sensitivity:
-    """base: what the path loses with all weights in F32; losses: by group and type, in nats a token, what is added
+    """base: what the path loses with all weights in F32; losses: by matrix and type, in nats a token, what is added
     to that; made: how many of them were computed now."""
 
     base: float
@@ -54,9 +54,9 @@ def read(exact: Path, text: Path, tokens: int) -> Text:
 
 def measure(
     exact: Path,
-    groups: list[Group],
+    matrices: list[Matrix],
     types: list[str],
-    rounding: Rounding,
+    how: Rounding,
     text: Text,
     about: object,
     path: str,
@@ -66,12 +66,13 @@ def measure(
     """exact: the model in F32; about: how the rounding was made, in terms of JSON."""
     package, _ = deploy.hashes({file.name: file.read_bytes() for file in deploy.device_package().glob("*.py")})
     port = {name: sha256(boards.firmware(board)) for name, board in REFERENCES.items()}
-    key = {"model": sha256(exact), "package": package, "port": port, "path": path, "text": text.parts, "about": about}
-    place = cache.place("sensitivity", key, ".json")
+    code = [sha256(Path(module.__file__ or "")) for module in (grids, quants, rounding)]
+    key = {"model": sha256(exact), "package": package, "port": port, "path": path, "text": text.parts}
+    place = cache.place("sensitivity", key | {"rounding": [about, code]}, ".json")
     known: dict[str, float] = cache.read(place)
-    wanted = [(group, type_) for group in groups for type_ in types if group.takes(type_)]
-    whole = [type_ for type_ in types if all(group.takes(type_) for group in groups)]
-    models: dict[str, tuple[str, Recipe]] = {_key(g.name, type_): ("F32", {g.name: type_}) for g, type_ in wanted}
+    wanted = [(matrix.name, type_) for matrix in matrices for type_ in types if matrix.takes(type_)]
+    whole = [type_ for type_ in types if all(matrix.takes(type_) for matrix in matrices)]
+    models: dict[str, tuple[str, Recipe]] = {_key(name, type_): ("F32", {name: type_}) for name, type_ in wanted}
     models |= {_key("*", type_): (type_, {}) for type_ in whole}
     missing = [name for name in models if name not in known]
     with tempfile.TemporaryDirectory() as scratch:
@@ -83,21 +84,21 @@ def measure(
             known["base"] = quality.compare(float_, reference, text.wanted)[3]
         for i, name in enumerate(missing):
             if i % 10 == 0:
-                progress.step(f"quantizing one group at a time: {i} of {len(missing)}")
+                progress.step(f"quantizing one matrix at a time: {i} of {len(missing)}")
             model = Path(scratch) / "model.gguf"
             type_, mix = models[name]
-            convert(exact, None, model, type_, mix=mix, rounding=rounding)
+            convert(exact, None, model, type_, mix=mix, rounding=how)
             ours = quality.logits(model, REFERENCES[path], text.parts, Path(scratch) / "ours", timeout)
             known[name] = max(quality.compare(reference, ours, text.wanted)[3], 0.0)
             cache.write(place, known)
-    sums = {type_: sum(known[_key(group.name, type_)] for group in groups) for type_ in whole}
+    sums = {type_: sum(known[_key(matrix.name, type_)] for matrix in matrices) for type_ in whole}
     scale = {type_: known[_key("*", type_)] / sum_ for type_, sum_ in sums.items() if sum_}
     losses: dict[str, dict[str, float]] = {}
-    for group, type_ in wanted:
-        losses.setdefault(group.name, {})[type_] = known[_key(group.name, type_)] * scale.get(type_, 1.0)
+    for name, type_ in wanted:
+        losses.setdefault(name, {})[type_] = known[_key(name, type_)] * scale.get(type_, 1.0)
     return Sensitivity(known["base"], losses, len(missing))
 
 
-def _key(group: str, type_: str) -> str:
-    """group: its name, or * for the whole model."""
-    return f"{group} {type_}"
+def _key(matrix: str, type_: str) -> str:
+    """matrix: its name, or * for the whole model."""
+    return f"{matrix} {type_}"
