@@ -83,7 +83,7 @@ def _run_id():
 
 
 def begin(records, counter, **fields):
-    """The begin and counter records of any run; returns the counter's rate."""
+    """The begin and counter records of any run; returns the counter's rate by the board's own clock."""
     implementation = sys.implementation
     abi, variant, compiler, flags, path = _tinyprof.build()
     records.write(
@@ -98,7 +98,7 @@ def begin(records, counter, **fields):
         native={"abi": abi, "kernels": variant, "compiler": compiler, "flags": flags, "path": path},
         **fields,
     )
-    rate = counter.rate()
+    rate, clock, hz = counter.rate() or (None, None, None)
     records.write(
         "counter",
         name=counter.name,
@@ -108,8 +108,10 @@ def begin(records, counter, **fields):
         wrap=counter.modulus,
         read_cost=counter.cost(),
         rate=rate,
+        clock=clock,
+        clock_hz=hz,
     )
-    return rate
+    return None if counter.second else rate
 
 
 def check(model):
@@ -241,10 +243,12 @@ class _Profile:
         _tinyprof.mark(ops.MARK_CLEAR)
         for rep in range(r):
             gc.collect()
-            begin = self.rate and ticks_ms()
+            before, begin = sum(self.acc), self.rate and ticks_ms()
             spent = measure(tokens, depth, self.acc)
+            least = self.counter.units(sum(self.acc) - before)
             if self.rate:
-                self._whole(spent, ticks_diff(ticks_ms(), begin))
+                least = max(least, self.rate * ticks_diff(ticks_ms(), begin) // 1000)
+            self._whole(spent, least)
             self._samples(name, kind, rep, length)
             self.summary.add(name, length, spent)
         _tinyprof.mark(ops.MARK_DUMP)
@@ -256,13 +260,14 @@ class _Profile:
         if kind == "tg" and self.summary.share is None:
             self.summary.share = (costs, r * length)
 
-    def _whole(self, spent, milliseconds):
-        """Raises ModelError where the counter turned within one token, unseen: the clock of the board tells."""
+    def _whole(self, spent, least):
+        """Raises ModelError where the counter turned within one token, unseen: by the board's clock or its operators it
+        was more, at least so many units."""
         turn = self.counter.units(self.counter.modulus)
-        if spent + turn // 2 < self.rate * milliseconds // 1000:
+        if spent + turn // 2 < least:
             raise ModelError(
-                "the counter %s wraps after %d ms, and a token or batch takes longer: take a smaller batch or model"
-                % (self.counter.name, turn * 1000 // self.rate)
+                "the counter %s wraps after %d %s, and a token or batch takes longer: take a smaller batch or model"
+                % (self.counter.name, turn, self.counter.unit)
             )
 
     def _power(self, meter, p, n, d):
