@@ -177,7 +177,7 @@ class _Profile:
 
             judge(model, text, self.records)
         self._memory()
-        self._roof()
+        self._roof(p)
 
     def _begin(self, r, warmup, meta):
         model, arch, write = self.model, self.model.arch, self.records.write
@@ -356,7 +356,7 @@ class _Profile:
         self.records.write("overhead", tokens=length, on=on, off=off)
         self.summary.overhead = (sorted(on)[r // 2] - sorted(off)[r // 2], sorted(off)[r // 2])
 
-    def _roof(self):
+    def _roof(self, lengths):
         """Ceilings, for explanations; what was measured stands without them."""
         gc.collect()
         free = gc.mem_free() if hasattr(gc, "mem_free") else _ROOF_RAM
@@ -365,7 +365,7 @@ class _Profile:
             return
         from .roof import measure
 
-        measure(self.model, self.counter, self.records)
+        measure(self.model, self.counter, self.records, lengths)
 
     def _model_ram(self):
         model = self.model
