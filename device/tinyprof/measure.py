@@ -241,18 +241,19 @@ class _Profile:
             "test", test=name, phase="prefill" if kind == "pp" else "decode", tokens=length, depth=depth, cold=cold
         )
         _tinyprof.mark(ops.MARK_CLEAR)
+        whole = 0
         for rep in range(r):
             gc.collect()
-            before, begin = sum(self.acc), self.rate and ticks_ms()
+            begin = self.rate and ticks_ms()
             spent = measure(tokens, depth, self.acc)
-            least = self.counter.units(sum(self.acc) - before)
             if self.rate:
-                least = max(least, self.rate * ticks_diff(ticks_ms(), begin) // 1000)
-            self._whole(spent, least)
+                self._whole(spent, self.rate * ticks_diff(ticks_ms(), begin) // 1000)
+            whole += spent
             self._samples(name, kind, rep, length)
             self.summary.add(name, length, spent)
         _tinyprof.mark(ops.MARK_DUMP)
         costs = [self.counter.units(v) for v in self.acc]
+        self._whole(whole, sum(costs))
         self.records.chunks("cost", costs, test=name, runs=r)
         if self.events:
             calls = length if kind == "tg" else (length + self.model.arch.batch - 1) // self.model.arch.batch
