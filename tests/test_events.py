@@ -12,7 +12,7 @@ from models import make_model
 from on_board import ROOT, board
 from tinyprof_bridge import boards, deploy, report, table
 from tinyprof_bridge.collect import Request, collect
-from tinyprof_bridge.errors import BadInput
+from tinyprof_bridge.errors import BadInput, RunFailed
 from tinyprof_bridge.explain import explain, notes
 from tinyprof_bridge.progress import Progress
 from tinyprof_bridge.transport import UnixBoard
@@ -97,18 +97,30 @@ def test_info_shows_what_runs():
     with board("rv32") as b:
         said = b.run("from tinyprof import counters\ncounters.info()")
     assert "minstret: emulated-icount, in use" in said and "mhpm: 1 events, 32 bits, then it wraps" in said
+    assert "a second by mtime of 10000000 Hz, in the emulator's time, wraps after 429" in said
     with board("m55") as b:
         said = b.run("from tinyprof import counters\ncounters.info()")
     assert "fpgaio: emulated-icount, in use" in said and "pmu: stands still" in said
+    assert "a second by systick of 32000000 Hz, in the emulator's time, wraps after 2147" in said
     with board("unix") as b:
         said = b.run("from tinyprof import counters\ncounters.info()")
     assert "clock: host-clock, in use" in said and "a second by time.ticks_us, wraps after 429" in said
 
 
+@pytest.mark.parametrize("name", ["m0", "m4", "m33", "m55", "rv32"])
+def test_a_second_clock_of_the_machine_agrees(name):
+    """A timer that has nothing to do with the counter, against what -icount gives an instruction."""
+    with board(name) as b:
+        said = b.run("from tinyprof import counters\nprint(*counters.find().rate())").split()
+    shift = int(boards.EMULATED[name].arguments[-1].partition("=")[2])
+    assert int(said[0]) == pytest.approx(1e9 / (1 << shift), rel=0.001)
+    assert said[1] == ("mtime" if name == "rv32" else "systick")
+
+
 def test_the_time_stamp_counter_runs():
     code = (
         "from tinyprof import counters as c\n"
-        "for x in c._candidates():\n print(x.name, c.runs(x), x.rate() > 1000000, x.units(x.modulus))\n"
+        "for x in c._candidates():\n print(x.name, c.runs(x), x.rate()[0] > 1000000, x.units(x.modulus))\n"
     )
     with board("unix") as b:
         said = b.run(code).splitlines()
@@ -366,17 +378,33 @@ def test_a_turn_of_the_counter_within_a_token_is_noticed():
 from tinyprof.counters import Counter
 from tinyprof.measure import _Profile
 p = _Profile(None, Counter("systick", 2, 0, "hw-cycles", "cycles", 1, 1, 1 << 24), None, None, None)
-p.rate = 48000000
-for spent, ms in ((48000 * 340, 340), (48000 * 340, 345), (48000 * 5000, 5000), (48000 * 400 - (1 << 24), 400)):
+for spent, ms in ((340, 340), (340, 345), (5000, 5000), (400 - 349, 400)):
     try:
-        p._whole(spent, ms)
+        p._whole(48000 * spent, 48000 * ms)
         print("whole")
     except Exception as e:
         print(e)
 """
     with board("unix") as b:
         said = b.run(code).splitlines()
-    assert said[:3] == ["whole"] * 3 and "the counter systick wraps after 349 ms" in said[3]
+    assert said[:3] == ["whole"] * 3 and "the counter systick wraps after 16777216 cycles" in said[3]
+
+
+def test_operators_tell_of_a_turn_where_no_clock_does(model):
+    """A counter of an emulator, of which no more than 18 bits are looked at: a batch takes more."""
+    code = """
+import tinyprof
+from tinyprof import counters
+find = counters.find
+def narrow():
+    counter = find()
+    counter.modulus = 1 << 18
+    return counter
+counters.find = narrow
+tinyprof.profile(tinyprof.load("/rom/model.gguf"), p=(12,), n=(), r=1)
+"""
+    with board("rv32", model) as b, pytest.raises(RunFailed, match="the counter minstret wraps after 262144 instr"):
+        b.run(code)
 
 
 CANDIDATES = """

@@ -1,6 +1,9 @@
-"""Why a run is slow: parts that add up, measured ceilings, findings with planted faults, predictions."""
+"""Why a run is slow: parts that add up, measured ceilings, findings with planted faults, predictions.
+
+Predictions of all boards: TINYPROF_PREDICTIONS=1 python -m pytest -s tests/test_explain.py -k hold"""
 
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +18,7 @@ from tinyprof_bridge.progress import Progress
 from tinyprof_bridge.samples import Samples
 
 BOARDS = ("m3", "m4", "m7", "rv32")
+PREDICTED = ("m0", *BOARDS, "m33", "m55") if os.environ.get("TINYPROF_PREDICTIONS") else BOARDS
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +36,7 @@ def saved(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("name", [*BOARDS, "m4 16", "unix"])
+@pytest.mark.parametrize("name", ["m0", *BOARDS, "m4 16", "unix"])
 def test_parts_add_up_exactly(name, saved):
     run = table.load(saved(name))
     roof = ceilings.ceilings(run)
@@ -44,19 +48,20 @@ def test_parts_add_up_exactly(name, saved):
             assert sum(share.parts.values()) == share.units
             assert share.role == attribution.BETWEEN or all(units >= 0 for units in share.parts.values())
         if name != "unix":  # the same to the instruction each time: what is hot there is all
-            assert found.part("compute") > (0.88 if name in FIXED else 0.9) * found.units and found.part("memory") == 0
-            assert found.part("unknown") < (0.1 if name in FIXED else 0.05) * found.units
+            assert found.part("compute") > 0.98 * found.units and found.part("memory") == 0
+            assert found.part("unknown") < 0.01 * found.units
 
 
-@pytest.mark.parametrize("name", [*BOARDS, "m4 16"])
+@pytest.mark.parametrize("name", ["m0", *BOARDS, "m4 16"])
 def test_no_operator_is_above_its_roof(name, saved):
     run = table.load(saved(name))
     roof = ceilings.ceilings(run)
     for test in run.tests:
-        frame = attribution.roofline(attribution.attribute(run, test, roof), run, roof)
-        assert {"ffn_up", "output", "attention"} <= set(frame["role"])
-        # without FPU costs depend a little on the numbers: what turns a sum into a float, what weighs a score
-        assert frame["of_roof"].between(0.5, 1.04 if name in FIXED else 1.02).all(), frame
+        frame = attribution.roofline(attribution.attribute(run, test, roof), run, roof).set_index("role")
+        assert {"ffn_up", "output", "attention"} <= set(frame.index)
+        assert frame["of_roof"].drop("attention").between(0.5, 1.02).all(), frame
+        # the fixed path's attention skips values without weight, of which deep layers have more than the first
+        assert 0.9 < frame.loc["attention", "of_roof"] < (1.04 if name in FIXED else 1.02)
 
 
 def test_every_form(saved, tmp_path):
@@ -267,7 +272,7 @@ def test_a_large_vocabulary(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["type=Q8_0", "type=TP3", "context=128"])
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", PREDICTED)
 def test_predictions_hold(name, change, saved):
     """Predicted against measured: errors below 10 %, in fact far below."""
     run = table.load(saved(name))

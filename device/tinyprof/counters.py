@@ -28,9 +28,10 @@ _TURNS = const(10000)  # of a loop of two instructions
 class Counter:
     """One counter: units = ticks * num / den; wraps at modulus ticks.
 
-    source is one of hw-cycles, hw-timer, modelled, emulated-icount, host-clock."""
+    source is one of hw-cycles, hw-timer, modelled, emulated-icount, host-clock; second: a counter of the same machine
+    and how often it counts a second by the machine's manual, None: time.ticks_us is the second clock."""
 
-    def __init__(self, name, kind, address, source, unit, num=1, den=1, modulus=1 << 32):
+    def __init__(self, name, kind, address, source, unit, num=1, den=1, modulus=1 << 32, second=None):
         self.name = name
         self.kind = kind
         self.address = address
@@ -39,6 +40,7 @@ class Counter:
         self.unit = unit
         self.num = num
         self.den = den
+        self.second = second
 
     def select(self, ctl):
         """Makes a control block use this counter."""
@@ -59,13 +61,17 @@ class Counter:
         return min(_tinyprof.spin(ctl, turns) for _ in range(3))
 
     def rate(self):
-        """Units a second by the board's own clock, over 20 ms of it; None where that is no second clock, or time
-        is an emulator's."""
+        """(units a second, the second clock's name, its Hz): by 20 ms of time.ticks_us, or on an emulator by a loop
+        that both count, in its time. None where there is no second clock."""
+        if self.second:
+            clock, hz = self.second
+            mine, other = (c.spin(20 * _TURNS) - c.spin(10 * _TURNS) for c in (self, clock))
+            return self.units(mine) * hz // max(other, 1), clock.name, hz
         try:
             from time import ticks_diff, ticks_us
         except ImportError:
             return None
-        if self.source == "emulated-icount":
+        if self.source == "emulated-icount":  # as long a loop in every run, and no waiting
             return None
         ctl = ops.control()
         self.select(ctl)
@@ -76,7 +82,7 @@ class Counter:
             pass
         _tinyprof.stamp(ctl, stamps, 1)
         spent = ticks_diff(ticks_us(), begin)
-        return self.between(stamps[0], stamps[1]) * 1000000 // spent
+        return self.between(stamps[0], stamps[1]) * 1000000 // spent, "time.ticks_us", 1000000
 
     def cost(self):
         """Units between two reads with nothing between them."""
@@ -108,17 +114,18 @@ def _candidates():
     machine = getattr(sys.implementation, "_machine", "")
     if sys.platform == "qemu":
         if "virt" in machine:
-            yield Counter("minstret", _REGISTER, 0xB02, "emulated-icount", "instr")
+            mtime = Counter("mtime", _UP, 0x0200BFF8, "hw-timer", "ticks")  # CLINT
+            yield Counter("minstret", _REGISTER, 0xB02, "emulated-icount", "instr", second=(mtime, 10000000))
             yield Counter("minstret", _REGISTER, 0xB02, "host-clock", "ticks")
         elif "an505" in machine or "an547" in machine:
             # FPGAIO's 20 MHz counter; with -icount shift=10 an instruction takes 1024 ns, 20.48 ticks
-            address = 0x50302018 if "an505" in machine else 0x59302018
-            yield Counter("fpgaio", _UP, address, "emulated-icount", "instr", 25, 512)
+            address, hz = (0x50302018, 20000000) if "an505" in machine else (0x59302018, 32000000)
+            yield Counter("fpgaio", _UP, address, "emulated-icount", "instr", 25, 512, second=_second(hz))
             yield Counter("fpgaio", _UP, address, "host-clock", "ns", 50)
         else:
             # FPGAIO's 25 MHz counter; with -icount shift=6 an instruction takes 64 ns
             kind = _ICOUNT | _icount_phase(0x40028018) << 8
-            yield Counter("fpgaio", kind, 0x40028018, "emulated-icount", "instr", 1, 1, 5 << 29)
+            yield Counter("fpgaio", kind, 0x40028018, "emulated-icount", "instr", 1, 1, 5 << 29, _second(25000000))
             yield Counter("fpgaio", _UP, 0x40028018, "host-clock", "ns", 40)
     elif sys.platform in ("linux", "darwin", "win32"):
         yield Counter("clock", _CLOCK, 0, "host-clock", "ns")
@@ -196,6 +203,12 @@ def _systick():
         mem32[_SYST_CSR] = 5  # runs with the core's clock
     if mem32[_SYST_CSR + 4] & 0xFFFFFF == 0xFFFFFF:
         yield Counter("systick", _DOWN, _SYST_CSR + 8, "hw-cycles", "cycles", 1, 1, 1 << 24)
+
+
+def _second(hz):
+    """SysTick as the second clock of a machine whose core runs at hz; None where the firmware uses it."""
+    for clock in _systick():
+        return clock, hz
 
 
 def _rp2040():

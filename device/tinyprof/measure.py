@@ -83,7 +83,7 @@ def _run_id():
 
 
 def begin(records, counter, **fields):
-    """The begin and counter records of any run; returns the counter's rate."""
+    """The begin and counter records of any run; returns the counter's rate by the board's own clock."""
     implementation = sys.implementation
     abi, variant, compiler, flags, path = _tinyprof.build()
     records.write(
@@ -98,7 +98,7 @@ def begin(records, counter, **fields):
         native={"abi": abi, "kernels": variant, "compiler": compiler, "flags": flags, "path": path},
         **fields,
     )
-    rate = counter.rate()
+    rate, clock, hz = counter.rate() or (None, None, None)
     records.write(
         "counter",
         name=counter.name,
@@ -108,8 +108,10 @@ def begin(records, counter, **fields):
         wrap=counter.modulus,
         read_cost=counter.cost(),
         rate=rate,
+        clock=clock,
+        clock_hz=hz,
     )
-    return rate
+    return None if counter.second else rate
 
 
 def check(model):
@@ -175,7 +177,7 @@ class _Profile:
 
             judge(model, text, self.records)
         self._memory()
-        self._roof()
+        self._roof(p)
 
     def _begin(self, r, warmup, meta):
         model, arch, write = self.model, self.model.arch, self.records.write
@@ -239,16 +241,19 @@ class _Profile:
             "test", test=name, phase="prefill" if kind == "pp" else "decode", tokens=length, depth=depth, cold=cold
         )
         _tinyprof.mark(ops.MARK_CLEAR)
+        whole = 0
         for rep in range(r):
             gc.collect()
             begin = self.rate and ticks_ms()
             spent = measure(tokens, depth, self.acc)
             if self.rate:
-                self._whole(spent, ticks_diff(ticks_ms(), begin))
+                self._whole(spent, self.rate * ticks_diff(ticks_ms(), begin) // 1000)
+            whole += spent
             self._samples(name, kind, rep, length)
             self.summary.add(name, length, spent)
         _tinyprof.mark(ops.MARK_DUMP)
         costs = [self.counter.units(v) for v in self.acc]
+        self._whole(whole, sum(costs))
         self.records.chunks("cost", costs, test=name, runs=r)
         if self.events:
             calls = length if kind == "tg" else (length + self.model.arch.batch - 1) // self.model.arch.batch
@@ -256,13 +261,14 @@ class _Profile:
         if kind == "tg" and self.summary.share is None:
             self.summary.share = (costs, r * length)
 
-    def _whole(self, spent, milliseconds):
-        """Raises ModelError where the counter turned within one token, unseen: the clock of the board tells."""
+    def _whole(self, spent, least):
+        """Raises ModelError where the counter turned within one token, unseen: by the board's clock or its operators it
+        was more, at least so many units."""
         turn = self.counter.units(self.counter.modulus)
-        if spent + turn // 2 < self.rate * milliseconds // 1000:
+        if spent + turn // 2 < least:
             raise ModelError(
-                "the counter %s wraps after %d ms, and a token or batch takes longer: take a smaller batch or model"
-                % (self.counter.name, turn * 1000 // self.rate)
+                "the counter %s wraps after %d %s, and a token or batch takes longer: take a smaller batch or model"
+                % (self.counter.name, turn, self.counter.unit)
             )
 
     def _power(self, meter, p, n, d):
@@ -326,9 +332,11 @@ class _Profile:
         before = _allocated()
         mark(ops.MARK_TEST)
         stamp(ctl, stamps, 0)
-        for i in range(1, length + 1):
+        for i in range(1, length):
             token = step(token, acc)
             stamp(ctl, stamps, i)
+        step(token, acc)
+        stamp(ctl, stamps, length)  # no turn of a loop, which may look at the UART, between the last stamp and the mark
         mark(ops.MARK_LEAVE)
         self._heap(before)
         spent = 0
@@ -351,7 +359,7 @@ class _Profile:
         self.records.write("overhead", tokens=length, on=on, off=off)
         self.summary.overhead = (sorted(on)[r // 2] - sorted(off)[r // 2], sorted(off)[r // 2])
 
-    def _roof(self):
+    def _roof(self, lengths):
         """Ceilings, for explanations; what was measured stands without them."""
         gc.collect()
         free = gc.mem_free() if hasattr(gc, "mem_free") else _ROOF_RAM
@@ -360,7 +368,7 @@ class _Profile:
             return
         from .roof import measure
 
-        measure(self.model, self.counter, self.records)
+        measure(self.model, self.counter, self.records, lengths)
 
     def _model_ram(self):
         model = self.model

@@ -32,11 +32,14 @@ BLOCKS = {
     "TQ1_0": (54, (52,)),
     "TQ2_0": (66, (64,)),
 }
+_SIGNED = ("F32", "F16", "Q4_0", "Q5_0", "Q3_K", "Q6_K")  # whose values or scales may be negative
 
 
-def measure(model, counter, records):
-    """Writes roof records. What does not fit the RAM is said to be left out."""
-    roof = _Roof(model, counter, records)
+def measure(model, counter, records, lengths=()):
+    """Writes roof records. What does not fit the RAM is said to be left out.
+
+    lengths: of the prefills that were measured."""
+    roof = _Roof(model, counter, records, lengths)
     for part in (roof.calls, roof.hot, roof.reading, roof.products):
         gc.collect()
         try:
@@ -49,7 +52,7 @@ def measure(model, counter, records):
 
 
 class _Roof:
-    def __init__(self, model, counter, records):
+    def __init__(self, model, counter, records, lengths):
         self.model = model
         self.counter = counter
         self.records = records
@@ -60,7 +63,8 @@ class _Roof:
         # an instruction counter counts the same each time, and knows nothing of caches
         self.repetitions = 1 if counter.source == "emulated-icount" else 3
         self.again = 1 if self.repetitions == 1 else 1 + self.repetitions
-        self.batches = (1, model.arch.batch) if model.arch.batch > 1 else (1,)
+        batch = model.arch.batch
+        self.batches = sorted({1, batch} | {n % batch or batch for n in lengths})  # with what is left for a last batch
 
     def _write(self, what, **fields):
         self.records.write("roof", what=what, **fields)
@@ -83,35 +87,49 @@ class _Roof:
         return [self.counter.units(v) for v in least]
 
     def hot(self):
-        """The operators of the first layer and outside of the layers but for products, each right after itself."""
+        """The operators of the first layer and outside of the layers but for products, on a model's own numbers: their
+        cost depends on them where floats are a library's. At one position more attention alone."""
+        arch = self.model.arch
+        words = arch.plan.words
+        middle = arch.body  # the end of the first layer
+        while words[(middle - 1) * ops.WORDS + 10] >> 8 > 1:
+            middle -= 1
+        for n in reversed(self.batches):  # the batch first: it fills the KV cache for the single token
+            near = min(_NEAR, arch.context - n)
+            for pos in list(range(0, near, n if n == self.batches[-1] else near)) + [near]:
+                acc = self._in_order(n, pos, middle, pos not in (0, near))
+                if pos in (0, near):
+                    for first, last in ((0, middle), (arch.body, 0 if pos else arch.plan.count)):
+                        for at in range(first, last, CHUNK):
+                            units = [self.counter.units(v) for v in acc[at : min(at + CHUNK, last)]]
+                            self._write("hot", n=n, pos=pos, at=at, v=units)
+
+    def _in_order(self, n, pos, middle, fill):
+        """Ticks of each operator right after itself, those in place but once: a second time they had other numbers.
+        fill: only what fills the KV cache."""
         model, arch = self.model, self.model.arch
         words, ctl = arch.plan.words, model.ctl
         weights = model.stream.buffer if model.stream else model.data
         acc = array("Q", bytes(8 * arch.plan.count))
-        middle = arch.body  # the end of the first layer
-        while words[(middle - 1) * ops.WORDS + 10] >> 8 > 1:
-            middle -= 1
-        for n in self.batches:
-            for pos in (0, min(_NEAR, arch.context - n)):
-                ctl[ops.POS] = pos
-                ctl[ops.N] = n
-                for i in range(n):
-                    ctl[ops.TOKENS + i] = 0
-                for i in range(arch.plan.count):
-                    at = i * ops.WORDS
-                    wanted = words[at] & 0xFF != ops.MATMUL and words[at + 10] >> 8 <= 1
-                    if model.stream and words[at + 3] >> 30 == ops.WEIGHTS >> 30:
-                        wanted = False  # its weights are not in the buffer now
-                    least = 0
-                    for again in range(self.again if wanted else 0):
-                        acc[i] = 0
-                        _tinyprof.run(words, i, 1, ctl, model.arena, model.kv, weights, acc)
-                        least = min(least, acc[i]) if again > 1 else acc[i]
-                    acc[i] = least
-                for first, last in ((0, middle), (arch.body, arch.plan.count)):
-                    for at in range(first, last, CHUNK):
-                        units = [self.counter.units(v) for v in acc[at : min(at + CHUNK, last)]]
-                        self._write("hot", n=n, pos=pos, at=at, v=units)
+        ctl[ops.POS] = pos
+        ctl[ops.N] = n
+        for i in range(n):
+            ctl[ops.TOKENS + i] = ((pos + i) * 7919 + 13) % arch.vocab
+        for i in range(arch.plan.count):
+            at = i * ops.WORDS
+            op = words[at] & 0xFF
+            if model.stream and words[at + 3] >> 30 == ops.WEIGHTS >> 30:
+                continue  # its weights are not in the buffer now
+            if middle <= i and (pos or i < arch.body):
+                continue
+            once = fill or op in (ops.MATMUL, ops.ROPE, ops.ADD, ops.SWIGLU, ops.GEGLU, ops.SCALE, ops.BIAS)
+            least = 0
+            for again in range(1 if once or (pos and op != ops.ATTENTION) else self.again):
+                acc[i] = 0
+                _tinyprof.run(words, i, 1, ctl, model.arena, model.kv, weights, acc)
+                least = min(least, acc[i]) if again > 1 else acc[i]
+            acc[i] = 0 if op == ops.MATMUL or (pos and op != ops.ATTENTION) else least
+        return acc
 
     def _sweep(self, place, data):
         data = memoryview(data)[: min(len(data), _FAR) & ~63]
@@ -172,18 +190,10 @@ class _Roof:
                             % (ops.TYPES[type_], cols, n, free),
                         )
 
-    def _rows(self, type_, rows, row, cols):
-        """The first rows of a matrix of the model, in RAM; None where it has none such, or is streamed."""
-        plan, words = self.model.arch.plan, self.model.arch.plan.words
-        for at in range(0, 0 if self.model.stream else plan.count * ops.WORDS, ops.WORDS):
-            if words[at] & 0xFFFF == ops.MATMUL | type_ << 8 and words[at + 5] == cols and words[at + 4] >= rows:
-                begin = words[at + 3] & 0x3FFFFFFF
-                return bytes(self.model.data[begin : begin + rows * row])
-
     def _product(self, type_, cols, n, row):
         name = ops.TYPES[type_]
         rows = _ROWS if _ROWS * row <= _HOT else _ROWS // 2
-        weights = self._rows(type_, rows, row, cols) or _weights(type_, rows, row)
+        weights = _weights(type_, rows, row)
         scan = _tinyprof.scan(weights, 0, type_, rows, cols)
         quantized = type_ not in (ops.F32, ops.F16)
         # the inputs as floats, for the kernel, and for the portable one; then the results
@@ -226,16 +236,28 @@ class _Roof:
 
 
 def _weights(type_, rows, row):
-    """A matrix of one block, or row, over and over: without FPU a little cheaper than one of a model, whose scales
-    have both signs and whose rows differ."""
+    """A matrix like one of a model: rows differ, and scales have the signs that quantizing gives, as many of both.
+    Without FPU that matters, and few rows of a model have more of one sign than all have."""
+    stretch, x = bytearray(251), 1  # a prime number of bytes over and over: no two blocks are the same
+    for i in range(len(stretch)):
+        x = x * 69069 + 1 & 0xFFFFFF
+        stretch[i] = x >> 16
+    data = bytearray(rows * row)
+    for at in range(0, len(data), len(stretch)):
+        data[at : at + len(stretch)] = stretch[: len(data) - at]
     name = ops.TYPES[type_]
-    size, scales = BLOCKS.get(name, (4, ()))
     together = ops.together(type_)
-    if together > 1:
-        size = together * row
-    block = bytearray(b"\x35\xa6\x17\x3c" * (size // 4 + 1))[:size]
-    for at in scales:
-        block[at : at + 2] = b"\x10\x24"
-    if together > 1:
-        block[: 4 * together] = b"\x00\x00\x20\x3c" * together
-    return bytes(block) * (rows * row // size)
+    if together > 1:  # of our own: a float for each row
+        size, tops, top = together * row, range(2, 4 * together, 4), 0x3C20
+    elif type_ == ops.F32:
+        size, tops, top = 4, (2,), 0x3C20
+    else:
+        size, tops = BLOCKS.get(name, (2, (0,)))
+        top = 0x2410
+    sign = 0x80 if name in _SIGNED else 0
+    for at in range(0, len(data), size):
+        for offset in tops:
+            data[at + offset] = top & 0xF0 | data[at + offset] & 15
+            data[at + offset + 1] = top >> 8 | sign
+        sign ^= 0x80 if name in _SIGNED else 0
+    return data

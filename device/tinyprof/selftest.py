@@ -39,7 +39,9 @@ def _counter(c):
     print("%s: %s, in use" % (c.name, c.source))
     print("  a step is %g %s; a read costs %d" % (c.num / c.den, c.unit, c.cost()))
     if rate:
-        print("  %d %s a second by time.ticks_us, wraps after %d ms" % (rate, c.unit, turn * 1000 // rate))
+        rate, clock, hz = rate
+        by = "%s of %d Hz, in the emulator's time" % (clock, hz) if c.second else clock
+        print("  %d %s a second by %s, wraps after %d ms" % (rate, c.unit, by, turn * 1000 // max(rate, 1)))
     else:
         print("  wraps after %d %s; no second clock" % (turn, c.unit))
 

@@ -47,11 +47,11 @@ class Ceilings:
         """Units of a record that is no product, for n tokens; pos: the first one's position, where that matters."""
 
         def units(at: int) -> float | None:
-            measured = sorted(self.hot.get((i, at), {}).items())
-            if not measured or not measured[0][1]:
+            measured = sorted((where, cost) for where, cost in self.hot.get((i, at), {}).items() if cost)
+            if not measured:
                 return None
             if pos is None:
-                return sum(units for _, units in measured) / len(measured)
+                return sum(cost for _, cost in measured) / len(measured)
             (first, low), (last, high) = measured[0], measured[-1]
             return low + (high - low) * (pos - first) / (last - first) if last > first else low
 

@@ -232,8 +232,9 @@ def facts(run: Run, energy: Energy | None) -> list[tuple[str, str]]:
             lines.append(("versions", f"tinyprof {b.tinyprof} on the board, {run.host.tinyprof} on the host"))
     if run.counter:
         c = run.counter
-        rate = f", {c.rate:,} a second by the board's own clock" if c.rate else ""
-        lines.append(("counted by", f"{c.name}: {c.source}, in {c.unit}{rate}, a read costs {c.read_cost}"))
+        clock = f"{c.clock}, emulated" if c.source == "emulated-icount" else "the board's own clock"
+        rate = f"; {c.rate:,} a second by {clock}" if c.rate else ""
+        lines.append(("counted by", f"{c.name}: {c.source}, in {c.unit}, a read costs {c.read_cost}{rate}"))
     if run.check:
         against = {
             "match": "the same bits as the unix port",

@@ -66,7 +66,8 @@ class Begin(Record):
 
 
 class Counter(Record):
-    """units = ticks * resolution[0] / resolution[1]; rate: units a second by the board's own clock."""
+    """units = ticks * resolution[0] / resolution[1]; rate: units a second by a second clock, of clock_hz by its
+    manual: the board's own, or on an emulator one of the emulated machine."""
 
     kind: Literal["counter"]
     name: str
@@ -76,6 +77,8 @@ class Counter(Record):
     wrap: Count
     read_cost: Count
     rate: Count | None = None
+    clock: str | None = None
+    clock_hz: Count | None = None
 
 
 class Model(Record):
