@@ -4,10 +4,12 @@ import gc
 import sys
 
 import _tinyprof
+from _tinyprof import run
 
 from . import llama, ops, tokenizer
 from .errors import ModelError
 from .gguf import GGUF
+from .ops import NEXT, POS, TOKENS, N
 from .stream import Stream
 
 _PLACES = ("/rom/model.gguf", "/model.gguf", "/flash/model.gguf", "/sd/model.gguf", "model.gguf")
@@ -165,7 +167,7 @@ class Model:
         if self.stream:
             self.stream.run(count, self.ctl, self.arena, self.kv, acc)
         else:
-            _tinyprof.run(self.arch.plan.words, 0, count, self.ctl, self.arena, self.kv, self.data, acc)
+            run(self.arch.plan.words, 0, count, self.ctl, self.arena, self.kv, self.data, acc)
 
     def _check_alignment(self):
         try:
@@ -202,9 +204,9 @@ class Model:
         while left:
             n = min(left, arch.batch)
             for i in range(n):
-                ctl[ops.TOKENS + i] = tokens[at + i]
-            ctl[ops.POS] = self.pos
-            ctl[ops.N] = n
+                ctl[TOKENS + i] = tokens[at + i]
+            ctl[POS] = self.pos
+            ctl[N] = n
             at += n
             left -= n
             count = arch.plan.count if logits and not left else arch.body
@@ -216,15 +218,15 @@ class Model:
 
     def step(self, token, acc=None):
         """Decodes one token and returns the most probable next one. Allocates nothing."""
-        ctl, pos = self.ctl, self.pos
-        if pos >= self.arch.context:
+        ctl, pos, arch = self.ctl, self.pos, self.arch
+        if pos >= arch.context:
             raise ModelError("the context is full")
-        ctl[ops.TOKENS] = token
-        ctl[ops.POS] = pos
-        ctl[ops.N] = 1
-        self._run(self.arch.plan.count, acc)
+        ctl[TOKENS] = token
+        ctl[POS] = pos
+        ctl[N] = 1
+        self._run(arch.plan.count, acc)
         self.pos = pos + 1
-        return ctl[ops.NEXT]
+        return ctl[NEXT]
 
     def generate(self, prompt="", n=64, temperature=0, seed=1, write=None):
         """Writes up to n tokens that follow prompt (write: takes bytes; default the terminal).
@@ -262,7 +264,7 @@ class Model:
 
     def _choose(self, temperature, seed):
         if temperature < 0.001:
-            return self.ctl[ops.NEXT]
+            return self.ctl[NEXT]
         return _tinyprof.sample(self.logits, int(temperature * 1000), seed >> 8)
 
 
