@@ -66,7 +66,10 @@ class Counter:
         if self.second:
             clock, hz = self.second
             mine, other = (c.spin(20 * _TURNS) - c.spin(10 * _TURNS) for c in (self, clock))
-            return self.units(mine) * hz // max(other, 1), clock.name, hz
+            rate, grain = self.units(mine) * hz // max(other, 1), 1
+            while rate >= 100000 * grain:  # five digits: a tick of the clock may be some millionths of the loop
+                grain *= 10
+            return (rate + grain // 2) // grain * grain, clock.name, hz
         try:
             from time import ticks_diff, ticks_us
         except ImportError:

@@ -101,6 +101,12 @@ def _noise(test: Test) -> float:
     return 2 * float(totals.std(ddof=1)) / math.sqrt(len(totals)) if len(totals) > 1 else 0.0
 
 
+def _between(test: Test) -> float:
+    """Units a token between operators: MicroPython's own, which change from run to run with where its names lie."""
+    whole = float(test.totals.sum())
+    return max(whole - sum(test.costs.values()), 0.0) / (test.tokens * len(test.totals)) if test.costs else 0.0
+
+
 def _bytes(run: Run, name: str, change: float, spread: float = 0.0) -> Estimate:
     now = float(getattr(run.memory, name)) if run.memory else UNKNOWN
     return Estimate(name, now, now + change - spread, now + change, now + change + spread, "bytes")
@@ -202,7 +208,7 @@ def _context(run: Run, change: Change, roof: Ceilings) -> Prediction:
         base, depth = known[-1], context - length
         slopes = _slopes(run, known, roof)
         guesses = [_now(base) + slope * (depth - base.depth) for slope in slopes]
-        noise = _noise(base)
+        noise = _noise(base) + _between(base)
         name = f"tg{length}" + (f" @ d{depth}" if depth else "")
         result.tests.append(
             Estimate(name, _now(base), min(guesses) - noise, guesses[0], max(guesses) + noise, run.unit)
