@@ -60,8 +60,8 @@ class _Roof:
         matmuls = [plan.describe(i) for i in range(plan.count) if plan.words[i * ops.WORDS] & 0xFF == ops.MATMUL]
         self.cols = sorted({m[5] for m in matmuls})
         self.types = {m[3] for m in matmuls}
-        # an instruction counter counts the same each time, and knows nothing of caches
-        self.repetitions = 1 if counter.source == "emulated-icount" else 3
+        # an emulator counts the same each time, and knows nothing of caches
+        self.repetitions = 1 if counter.source in ("emulated-icount", "modelled") else 3
         self.again = 1 if self.repetitions == 1 else 1 + self.repetitions
         batch = model.arch.batch
         self.batches = sorted({1, batch} | {n % batch or batch for n in lengths})  # with what is left for a last batch
@@ -177,11 +177,15 @@ class _Roof:
         for type_ in sorted(ops.TYPES, key=lambda t: (ops.TYPES[t] not in self.types, t)):
             for cols in self.cols:
                 row = _tinyprof.row_bytes(type_, cols)
+                rows = _ROWS if _ROWS * row <= _HOT else _ROWS // 2
+                weights = None
                 for n in self.batches if row else ():
                     gc.collect()
                     try:
-                        self._product(type_, cols, n, row)
+                        weights = weights or _weights(type_, rows, row)
+                        self._product(type_, cols, n, rows, weights)
                     except MemoryError:
+                        weights = None
                         gc.collect()
                         free = gc.mem_free() if hasattr(gc, "mem_free") else 0
                         self._write(
@@ -190,10 +194,8 @@ class _Roof:
                             % (ops.TYPES[type_], cols, n, free),
                         )
 
-    def _product(self, type_, cols, n, row):
+    def _product(self, type_, cols, n, rows, weights):
         name = ops.TYPES[type_]
-        rows = _ROWS if _ROWS * row <= _HOT else _ROWS // 2
-        weights = _weights(type_, rows, row)
         scan = _tinyprof.scan(weights, 0, type_, rows, cols)
         quantized = type_ not in (ops.F32, ops.F16)
         # the inputs as floats, for the kernel, and for the portable one; then the results
