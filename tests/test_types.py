@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from operators import INT16, Operators
-from tinyprof_bridge import quants
+from tinyprof_bridge import quants, rounding
 
 QUANTIZED = [t for t in quants.TYPES if t not in ("F32", "F16")]
 # Error of normal weights in one block or superblock, as a share of their size: what the bits allow.
@@ -30,6 +30,18 @@ def test_packing_loses_what_the_bits_allow(type_):
     y = quants.dequantize(quants.quantize(x, type_), type_, 512)
     assert np.sqrt(np.mean((x - y) ** 2)) < SHARE[width(type_)]
     assert np.array_equal(quants.dequantize(quants.quantize(0 * x, type_), type_, 512), 0 * x)
+
+
+@pytest.mark.parametrize("type_", quants.OWN)
+@pytest.mark.parametrize("method", ["nearest", "gptq"])
+def test_a_row_of_zeros_keeps_a_float_that_kernels_are_fast_with(type_, method):
+    x = weights(8, 64)
+    x[4:] = 0
+    data = np.asarray(rounding.Rounding(method, {"w": np.eye(64)}).quantize("w", x, type_), np.uint8)
+    together = 4 if type_ == "TP3" else 2
+    factors = data.reshape(8 // together, -1)[:, : 4 * together].copy().view("<f4").ravel()
+    assert (factors > 0).all() and (factors[4:] == 1).all()
+    assert not quants.dequantize(data, type_, 64)[4:].any()
 
 
 def test_rows_that_cannot_lie_together_take_another_type():

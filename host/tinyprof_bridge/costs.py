@@ -1,7 +1,8 @@
 """What a token costs on a board with its matrices in any type: from one run, which is kept for the next time.
 
-The run's ceilings give the products, by type and shape; its tests all the rest, and what a position costs."""
+The run's ceilings give the products, by type and shape; its tests all the rest, and what positions cost."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,26 +19,30 @@ from .table import Run, Test
 from .transport import SerialBoard
 
 TOKENS = 8  # decoded, at the end of what is in the cache
-DEEPEST = 128  # where the deeper of two tests ends
+SHORTEST, DEEPEST = 32, 1024  # contexts at whose ends is measured: the longest, and its halves
 _CHANGING = ("matmul", "embed", "quantize")
 
 
 @dataclass(frozen=True)
 class Costs:
-    """rest: units of a token without products and what goes with them, in the first positions; position: of each
-    position more; correction: what the ceilings leave unexplained, as a factor. when: the run is from; kept: it was
-    made earlier."""
+    """rest: units of a token without products and what goes with them, in the first positions; more: than these, by
+    context, at its end; correction: what the ceilings leave unexplained, as a factor. when: the run is from; kept: it
+    was made earlier."""
 
     run: Run
     roof: Ceilings
     rest: float
-    position: float
+    more: Mapping[int, float]
     correction: float
     kept: bool
 
     @property
     def when(self) -> str:
         return self.run.host.time if self.run.host else "?"
+
+    @property
+    def machine(self) -> str:
+        return self.run.begin.machine if self.run.begin else "?"
 
     @property
     def kernels(self) -> str:
@@ -53,7 +58,11 @@ class Costs:
 
     def outside(self, context: int) -> float:
         """Units of one of the last tokens of a context, without products and what goes with them."""
-        return self.rest + self.position * (context - TOKENS)
+        known = list(self.more)  # beside what was measured as the two nearest to it say
+        i = min(max(bisect_left(known, context), 1), len(known) - 1)
+        low, high = known[i - 1], known[i]
+        slope = (self.more[high] - self.more[low]) / (high - low)
+        return self.rest + self.more[low] + slope * (context - low)
 
     def matrix(self, matrix: Matrix, type_: str) -> float | None:
         """Units of its product, and of reading its rows; None where that was not measured."""
@@ -79,17 +88,32 @@ class Costs:
 def measure(board: str, model: Path, shapes: Mapping[str, Any], context: int, batch: int, progress: Progress) -> Costs:
     """model: in a quantized type; shapes: its sizes, all that costs depend on beside types. Raises BadInput for a board
     that does not use the weights where they lie in flash."""
-    deep = min(context, DEEPEST) - TOKENS
     context = min(context, DEEPEST)
-    request = Request(board, model, p=(), n=(TOKENS,), d=(0, deep), r=2, context=context, batch=batch)
     key = {"identity": _identity(board), "shapes": dict(shapes), "context": context, "batch": batch}
     place = cache.place("costs", key, ".jsonl")
     kept = _load(place)
-    run = kept or collect(request, place, progress)[0]
+    run = kept or _run(board, model, context, batch, place, progress)
     if run.model is None or run.model.placement != "mapped":
         place.unlink(missing_ok=True)
         raise BadInput(f"{board} has no flash that is mapped: optimize is for weights that stay in flash")
     return _costs(run, kept is not None)
+
+
+def _run(board: str, model: Path, context: int, batch: int, place: Path, progress: Progress) -> Run:
+    """At the ends of a context and of its halves: attention's cost need not grow evenly, as without FPU it skips what
+    has no weight."""
+    depths = [context - TOKENS]
+    while (context := context // 2) >= SHORTEST:
+        depths.append(context - TOKENS)
+    d = (0, *reversed(depths))
+    while True:
+        try:
+            request = Request(board, model, p=(), n=(TOKENS,), d=d, r=2, context=d[-1] + TOKENS, batch=batch)
+            return collect(request, place, progress)[0]
+        except BadInput:  # so long a context has no room in the board's RAM
+            if len(d) == 2:
+                raise
+            d = d[:-1]
 
 
 def _load(place: Path) -> Run | None:
@@ -121,10 +145,10 @@ def _identity(board: str) -> list[Any]:
 
 def _costs(run: Run, kept: bool) -> Costs:
     roof = ceilings(run)
-    shallow, deep = sorted(run.tests.values(), key=lambda test: test.depth)
-    position = (_token(deep) - _token(shallow)) / (deep.depth - shallow.depth)
+    shallow, *_ = tests = sorted(run.tests.values(), key=lambda test: test.depth)
+    more = {test.depth + TOKENS: _token(test) - _token(shallow) for test in tests}
     spent = sum(shallow.costs[op.i] for op in run.ops if op.op in _CHANGING) / shallow.runs / shallow.tokens
-    costs = Costs(run, roof, _token(shallow) - spent, position, 1.0, kept)
+    costs = Costs(run, roof, _token(shallow) - spent, more, 1.0, kept)
     ideal = sum(costs.record(op.op, op.type, op.rows, op.cols) or 0 for op in run.ops if op.op in _CHANGING)
     if not ideal:
         raise BadInput(f"there is no RAM on this board to measure products: {'; '.join(roof.skipped)}")

@@ -166,13 +166,12 @@ class Own:
         self.top = (self.high - self.low) // self.stride
         self._bytes_of = bytes_of
         scales = best_scale(w.reshape(len(w), -1, 32), np.ones(1, np.float32), *levels)[..., 0]
-        self._factor = (np.abs(scales).max(1, keepdims=True) * OWN_SPARE / 127).astype(np.float32)
+        self._factor = quants.own_factor(np.abs(scales).max(1, keepdims=True) * OWN_SPARE)
         self._scales: list[Ints] = []
 
     def fit(self, x: Floats, weights: Floats) -> tuple[Floats, Floats]:
         scale = best_scale(x, weights, self.low, self.stride, self.high)
-        part = np.divide(scale, self._factor, out=np.zeros_like(scale), where=self._factor != 0)
-        self._scales.append(np.rint(part).clip(-127, 127).astype(np.int64))
+        self._scales.append(np.rint(scale / self._factor).clip(-127, 127).astype(np.int64))
         scale = (self._factor * self._scales[-1]).astype(np.float32)
         return self.low * scale, self.stride * scale
 

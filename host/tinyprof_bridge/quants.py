@@ -234,8 +234,13 @@ def q6_k_bytes(d: Bytes, scales: Ints, q: Ints) -> Bytes:
 
 def _own_scales(scale: Floats) -> tuple[Floats, Ints]:
     """Scales of blocks (rows, blocks) as (one float a row (rows, 1), int8)."""
-    factor = (np.abs(scale).max(1, keepdims=True) / 127).astype(np.float32)
+    factor = own_factor(np.abs(scale).max(1, keepdims=True))
     return factor, _nearest(scale, factor, -127, 127)
+
+
+def own_factor(greatest: Floats) -> Floats:
+    """A row's float by its greatest scale; of a row of zeros 1, as 0 takes the slow way on cores without FPU."""
+    return np.where(greatest > 0, greatest / np.float32(127), np.float32(1)).astype(np.float32)
 
 
 def _pad4(x: npt.NDArray[np.generic]) -> Bytes:
