@@ -1,10 +1,12 @@
 """The energy model on synthetic truth."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from on_board import ROOT
-from tinyprof_bridge import energy_model
+from tinyprof_bridge import cli, energy_model
 from tinyprof_bridge.errors import BadInput
 
 TRUE = {"seconds": 0.066, "macs": 45e-12, "bytes": 210e-12}
@@ -61,6 +63,37 @@ def test_energy_on_cycles_bytes_and_time():
     assert found.held_out < 0.02 and found.r2 > 0.99
     with pytest.raises(BadInput, match="no column 'joy'"):
         energy_model.fit(frame, ("joy",))
+
+
+def test_a_fit_is_written_and_read(tmp_path, monkeypatch):
+    rows = synthetic().assign(machine="Raspberry Pi Pico with RP2040")
+    monkeypatch.setattr(energy_model, "rows", lambda runs: (rows, []))
+    cli.power_fit([], on="seconds,macs,bytes", o="md", out=tmp_path / "fit.json")
+    found = energy_model.read(tmp_path / "fit.json")
+    assert found == energy_model.fit(rows) and found.machines == ["Raspberry Pi Pico with RP2040"]
+    parts = [c.value * size for c, size in zip(found.coefficients, (2.0, 3e9, 4e9), strict=True)]
+    assert found.joules({"seconds": 2.0, "cycles": 1.0, "macs": 3e9, "bytes": 4e9}) == pytest.approx(sum(parts))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda text: text.replace('"held_out"', '"held"'), "held_out"),
+        (lambda text: text[: len(text) // 2], "is no fit"),
+        (lambda text: text.replace('"seconds"', '"joy"'), "columns must be some of"),
+        (lambda text: text.replace('"seconds"', '"macs"'), "each once"),
+        (lambda text: re.sub(r'"value": [^,]*', '"value": 1e999', text, count=1), "what is no number"),
+        (lambda text: "[]", "is no fit"),
+    ],
+)
+def test_what_is_no_fit_is_one_line(change, problem, tmp_path):
+    path = tmp_path / "fit.json"
+    path.write_text(change(energy_model.as_json(energy_model.fit(synthetic()))))
+    with pytest.raises(BadInput, match=problem) as error:
+        energy_model.read(path)
+    assert "\n" not in str(error.value) and str(path) in str(error.value)
+    with pytest.raises(BadInput, match="cannot read"):
+        energy_model.read(tmp_path / "none.json")
 
 
 def test_the_docs_show_the_fit():

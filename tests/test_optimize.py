@@ -1,5 +1,6 @@
 """Types by matrix within bounds: an exact search, costs and sizes as the board has them, and what the user is told."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -9,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 from models import make_model
-from tinyprof_bridge import costs, inspection, optimize, quants, wire
+from tinyprof_bridge import collect, costs, energy_model, inspection, optimize, quants, table, wire
 from tinyprof_bridge.convert import convert
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.footprint import Footprint
@@ -185,8 +186,8 @@ def test_predictions_hold_on_the_board(board, best):
         print(board, {name: f"{100 * row['error']:+.2f} %" for name, row in rows.items()})
         assert abs(rows["instr/token"]["error"]) < 0.02
         assert abs(rows["perplexity"]["error"]) < 1e-5
-        ram = rows["RAM in all, bytes"]
-        assert abs(ram["predicted"] - ram["measured"]) < 768
+        for ram in (rows["rest of the heap, bytes"], rows["RAM in all, bytes"]):
+            assert abs(ram["predicted"] - ram["measured"]) < 768
         for exact in ("flash, bytes", "arena, bytes", "KV cache, bytes", "plan, bytes"):
             assert rows[exact]["error"] == 0, (exact, rows[exact])
     assert (out / "best.gguf").stat().st_size == found["best"]["flash"] <= 65 << 10
@@ -246,9 +247,9 @@ def test_another_architecture(bridge, tmp_path):
     assert set(json.loads(done.stdout)["best"]["types"].values()) == {"Q8_0", "TP2"}
 
 
-def test_a_clock_makes_milliseconds(best, bridge, tmp_path):
-    """A board that counts cycles of a known clock, as its kept run says."""
-    found, _ = best("m4")
+@contextlib.contextmanager
+def clocked(bridge):
+    """The board counts cycles of a known clock, as its kept run says."""
 
     def cycles(record):
         if record["kind"] == "counter":
@@ -260,13 +261,53 @@ def test_a_clock_makes_milliseconds(best, bridge, tmp_path):
     before = kept.read_bytes()
     try:
         kept.write_bytes(changed(before, cycles))
+        yield
+    finally:
+        kept.write_bytes(before)
+
+
+def test_a_clock_makes_milliseconds(best, bridge):
+    found, _ = best("m4")
+    with clocked(bridge):
         ms = found["best"]["units"] / 1e3
         done = bridge("--max-ms-per-token", str(ms * 1.001), "-c", "64", "--format", "json")
         assert done.returncode == 0 and json.loads(done.stdout)["best"]["units"] <= ms * 1001, done.stderr
+        done = bridge("--max-ms-per-token", "1", "-c", "64")
+        last = done.stderr.splitlines()[-1]
+        assert done.returncode == 1 and " of 1 ms/token" in last and " 1 ms/token at the end of the" in done.stdout
         done = bridge("--max-instr-per-token", "1M")
         assert done.returncode == 2 and "give --max-ms-per-token where" in done.stderr.splitlines()[-1]
-    finally:
-        kept.write_bytes(before)
+
+
+def fit(path, **joules):
+    """A file with a fit of a board; joules: of one of each column."""
+    columns = [energy_model.Coefficient(name, "", value, 0.0, 0.0) for name, value in joules.items()]
+    path.write_text(energy_model.as_json(energy_model.Fit(columns, 0.999, 0.011, 60, 5.0, ["a Pico"])))
+    return path
+
+
+def test_joules_of_plans(best, bridge, tmp_path):
+    """By predicted time, and the work of a run of the model; without seconds one line says that there are none."""
+    found, out = best("m4")
+    assert all(plan["joules"] is None for plan in found["front"])
+    both = fit(tmp_path / "both.json", seconds=0.066, macs=45e-12, bytes=2e-10)
+    options = ("-c", "64", "--max-flash", "65k", "--energy")
+    done = bridge(*options, both)
+    assert done.returncode == 2 and "the fit is by seconds, and m4 counts instr" in done.stderr.splitlines()[-1]
+    with clocked(bridge):
+        done = bridge(*options, both, "--format", "json")
+    timed = json.loads(done.stdout)
+    assert timed["energy"]["source"] == "modelled" and timed["energy"]["held_out"] == 0.011
+    request = collect.Request("m4", out / "best.gguf", p=(), n=(8,), d=(56,), r=1, warmup=0, context=64)
+    run, _ = collect.collect(request, tmp_path / "run.jsonl", Progress())
+    (test,) = run.tests.values()
+    macs, moved = (sum(table.work(run, op, test)[i] for op in run.ops) / 8 for i in (0, 1))
+    seconds = timed["best"]["units"] / 1e6
+    assert timed["best"]["joules"] == pytest.approx(0.066 * seconds + 45e-12 * macs + 2e-10 * moved)
+    assert all(plan["joules"] > 0.066 * plan["units"] / 1e6 for plan in timed["front"] + timed["uniform"])
+    done = bridge(*options, fit(tmp_path / "work.json", macs=45e-12, bytes=2e-10))
+    assert "energy/token (modelled)" in done.stdout and "1.10 % off tests held out" in done.stdout, done.stderr
+    assert "60 tests of a Pico; NOT of this board, " in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -321,6 +362,7 @@ def test_bounds_are_read_or_refused():
         (("--types", "Q9"), "no type 'Q9'"),
         (("-o", "none/best.gguf"), "does not exist"),
         (("--held-out", "none.txt"), "cannot be read"),
+        (("--energy", "none.json"), "cannot read none.json"),
         ((), "has no flash that is mapped"),
     ],
 )

@@ -440,6 +440,7 @@ def optimize_(
     board: BoardOption = "m4",
     tokenizer: Annotated[Path | None, typer.Option(help="of a checkpoint that has none")] = None,
     held_out: Annotated[Path | None, typer.Option(help="text by which --max-ppl is judged")] = None,
+    energy: Annotated[Path | None, typer.Option(help="joules a token too, by what `power fit --out` wrote")] = None,
     max_ram: Annotated[str | None, typer.Option(help="bytes of heap, e.g. 200k", show_default="the board's")] = None,
     max_flash: Annotated[str | None, typer.Option(help="bytes of the model's file, e.g. 1M")] = None,
     max_ms: Annotated[
@@ -474,7 +475,7 @@ def optimize_(
         raise BadInput(f"--format takes table, md or json, not '{form}'")
     if batch < 1 or tokens < 1 or not (max_ms is None or 0 < max_ms < 1e9):
         raise BadInput("--batch, --tokens and --max-ms-per-token must be positive")
-    inputs = [path for path in (model, tokenizer, text, held_out) if path]
+    inputs = [path for path in (model, tokenizer, text, held_out, energy) if path]
     for path in (out, recipe_out, picture):
         if path:
             check_out(path, *inputs)
@@ -494,6 +495,7 @@ def optimize_(
         text=text,
         bounds=bounds,
         held_out=held_out,
+        energy=energy,
         contexts=_lengths("-c", context, optimize.LEAST),
         types=tuple(t.strip().upper() for t in types.split(",") if t.strip()),
         batch=batch,
@@ -662,9 +664,11 @@ def power_fit(
         str, typer.Option(help="of seconds, cycles, macs, bytes; cycles where clocks differ")
     ] = "seconds,macs,bytes",
     o: Annotated[str, typer.Option("-o", help="md or json")] = "md",
+    out: Annotated[Path | None, typer.Option(help="write the fit into this file, for optimize --energy")] = None,
 ) -> None:
     """What a second, a cycle, a multiplication and a byte cost in joules, by regression over runs."""
     from . import energy_model
+    from .files import write_whole
 
     if o not in ("md", "json"):
         raise BadInput(f"-o takes md or json, not '{o}'")
@@ -672,6 +676,8 @@ def power_fit(
     for line in left_out:
         print(line, file=sys.stderr)
     found = energy_model.fit(rows, tuple(on.split(",")))
+    if out:
+        write_whole(out, energy_model.as_json(found).encode())
     print(energy_model.markdown(found) if o == "md" else energy_model.as_json(found))
 
 

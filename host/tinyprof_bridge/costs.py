@@ -56,6 +56,14 @@ class Costs:
     def heap(self) -> int:
         return self.run.memory.heap_total if self.run.memory else 0
 
+    @property
+    def unit(self) -> str:
+        """In which latency is told: milliseconds where the counter knows seconds."""
+        return "ms" if self.run.per_second else self.run.unit
+
+    def told(self, units: float) -> float:
+        return units * 1e3 / self.run.per_second if self.run.per_second else units
+
     def outside(self, context: int) -> float:
         """Units of one of the last tokens of a context, without products and what goes with them."""
         known = list(self.more)  # beside what was measured as the two nearest to it say

@@ -1,11 +1,15 @@
 """What seconds, cycles, multiplications and bytes cost in joules: a plane fitted to many tests of many runs."""
 
 import json
+import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
 from . import power
 from .errors import BadInput
@@ -32,13 +36,22 @@ class Coefficient:
 @dataclass(frozen=True)
 class Fit:
     """r2: of all; held_out: the median of relative errors on tests that the fit had not seen; condition: of the
-    columns, scaled to one length."""
+    columns, scaled to one length; machines: whose runs these were."""
 
     coefficients: list[Coefficient]
     r2: float
     held_out: float
     rows: int
     condition: float
+    machines: list[str]
+
+    @property
+    def on(self) -> list[str]:
+        return [c.name for c in self.coefficients]
+
+    def joules(self, work: Mapping[str, float]) -> float:
+        """work: by the names of the columns."""
+        return sum(c.value * work[c.name] for c in self.coefficients)
 
     @property
     def warning(self) -> str:
@@ -66,6 +79,7 @@ def rows(runs: list[Run]) -> tuple[pd.DataFrame, list[str]]:
             found.append(
                 {
                     "test": test.name,
+                    "machine": run.begin.machine if run.begin else "?",
                     "joules": row["joules"] * test.tokens,
                     "seconds": row["seconds"] * test.tokens,
                     "cycles": row["seconds"] * test.tokens * (run.begin.clock_hz if run.begin else 0),
@@ -100,7 +114,8 @@ def fit(frame: pd.DataFrame, on: tuple[str, ...] = DEFAULT) -> Fit:
     off = y - x @ fitted.params
     r2 = 1 - float((off**2).sum() / ((y - y.mean()) ** 2).sum())
     columns = scaled / np.linalg.norm(scaled, axis=0)
-    return Fit(coefficients, r2, _held_out(scaled), len(y), float(np.linalg.cond(columns)))
+    machines = sorted(set(frame["machine"])) if "machine" in frame else []
+    return Fit(coefficients, r2, _held_out(scaled), len(y), float(np.linalg.cond(columns)), machines)
 
 
 def _held_out(scaled: Array) -> float:
@@ -126,3 +141,20 @@ def markdown(found: Fit) -> str:
 
 def as_json(found: Fit) -> str:
     return json.dumps(asdict(found) | {"warning": found.warning}, indent=1)
+
+
+def read(path: Path) -> Fit:
+    """What as_json wrote. Raises BadInput."""
+    try:
+        found = TypeAdapter(Fit).validate_json(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from None
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise BadInput(f"{path} is no fit: {where or error.errors()[0]['msg']}; `power fit --out` writes one") from None
+    figures = [found.held_out, *(c.value for c in found.coefficients)]
+    if not figures[1:] or len(set(found.on)) < len(found.on) or not set(found.on) <= FEATURES.keys():
+        raise BadInput(f"{path} is no fit: its columns must be some of {', '.join(FEATURES)}, each once")
+    if not all(map(math.isfinite, figures)):
+        raise BadInput(f"{path} is no fit: it has what is no number")
+    return found

@@ -6,6 +6,7 @@ from typing import Any
 
 from . import gguf_files, inspection, planner, quants
 from .matrices import matrices
+from .schema import Op
 
 
 class Footprint:
@@ -34,10 +35,22 @@ class Footprint:
 
     def need(self, types: Mapping[str, str], context: int) -> inspection.Need:
         """RAM with the weights in flash, by the device package's planner."""
+        return inspection.need(self._variant, self._gguf, self._llama(types, context))
+
+    def records(self, types: Mapping[str, str], context: int) -> list[Op]:
+        """Of the plan, as a run has them."""
+        plan = self._llama(types, context).plan
+        names = ("op", "role", "layer", "type", "rows", "cols", "p2")
+        return [
+            Op(tp=1, run="", seq=0, kind="op", i=i, **dict(zip(names, plan.describe(i), strict=True)))
+            for i in range(plan.count)
+        ]
+
+    def _llama(self, types: Mapping[str, str], context: int) -> Any:
         for m in self.matrices:
             self._gguf.tensors[m.name + ".weight"] = (quants.TYPES[types[m.name]].id, m.cols, m.rows, 0)
         self._gguf.end = 1 << 40  # of a file that is not there
-        return inspection.need(self._variant, self._gguf, self._device.llama.Llama(self._gguf, context, self._batch))
+        return self._device.llama.Llama(self._gguf, context, self._batch)
 
     def activations(self, type_: str, cols: int) -> int:
         """Bytes of a row of inputs for a matrix of that type."""

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import cache, calibrate, costs, fits, quality, quants, sensitivity
+from . import cache, calibrate, costs, energy_model, fits, quality, quants, sensitivity
 from .boards import EMULATED
 from .calibrate import Doubles
 from .collect import Request, collect
 from .convert import convert
 from .costs import Costs
+from .energy_model import Fit
 from .errors import BadInput, RunFailed
 from .footprint import Footprint
 from .inspection import Need
@@ -22,7 +23,7 @@ from .rounding import Rounding
 from .search import Choice, Option, Search
 from .sensitivity import WINDOW, Sensitivity
 from .source import sha256
-from .table import Run
+from .table import Run, Test, work
 from .tokens import read_text
 
 BASE = "Q4_0"  # what costs are measured with, and what convert is told beside a recipe
@@ -46,7 +47,8 @@ class Bounds:
 @dataclass(frozen=True)
 class Wanted:
     """What to look for. contexts: of which the longest is taken that the bounds allow; types: to choose from; tokens:
-    of a text, for each judgement; held_out: by which perplexity is judged, by the text where there is none."""
+    of a text, for each judgement; held_out: by which perplexity is judged, by the text where there is none; energy: a
+    fit of joules."""
 
     source: Path
     tokenizer: Path | None
@@ -54,6 +56,7 @@ class Wanted:
     text: Path
     bounds: Bounds = Bounds()
     held_out: Path | None = None
+    energy: Path | None = None
     contexts: tuple[int, ...] = ()
     types: tuple[str, ...] = ()
     batch: int = 8
@@ -64,13 +67,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Plan:
-    """A choice with its context: bytes of the file, units of one of the context's last tokens; loss: predicted
-    divergence in nats a token."""
+    """A choice with its context: bytes of the file, units and joules of one of the context's last tokens (nan where no
+    fit is known); loss: predicted divergence in nats a token."""
 
     choice: Choice
     context: int
     need: Need
     loss: float
+    joules: float = math.nan
 
     @property
     def bytes(self) -> int:
@@ -107,6 +111,7 @@ class Found:
     wanted: Wanted
     costs: Costs
     sensitivity: Sensitivity
+    energy: Fit | None
     most_ram: int
     most_flash: float
     most_units: float
@@ -125,6 +130,7 @@ class Optimizer:
     def __init__(self, wanted: Wanted, scratch: Path, progress: Progress) -> None:
         self._wanted, self._scratch, self._progress = wanted, scratch, progress
         self.bounds = wanted.bounds
+        self._energy = energy_model.read(wanted.energy) if wanted.energy else None
         self.exact, base = scratch / "f32.gguf", scratch / "base.gguf"
         convert(wanted.source, wanted.tokenizer, self.exact, "F32")
         convert(wanted.source, wanted.tokenizer, base, BASE)
@@ -133,6 +139,7 @@ class Optimizer:
         self._costs = costs.measure(wanted.board, base, portable.sizes, max(self._contexts), wanted.batch, progress)
         when = f"from the cache, {self._costs.when}" if self._costs.kept else "now"
         progress.step(f"what {wanted.board} costs: measured {when}")
+        self._check_energy()
         self._most_units = self._units_bound()
         self._foot = foot = Footprint(base, self._costs.kernels, wanted.batch)
         self._matrices = {matrix.name: matrix for matrix in foot.matrices}
@@ -210,6 +217,34 @@ class Optimizer:
             )
         return math.inf if bounds.instr is None else bounds.instr
 
+    def _check_energy(self) -> None:
+        """Raises BadInput where the board has no seconds, and the fit is by these."""
+        run, fit = self._costs.run, self._energy
+        timed = [name for name in ("seconds", "cycles") if fit and name in fit.on]
+        if timed and run.per_second is None:
+            raise BadInput(
+                f"--energy: the fit is by {', '.join(timed)}, and {self._wanted.board} counts {run.unit}"
+                f" ({run.source}), whose seconds are not known: take a board with a clock, or a fit `--on macs,bytes`"
+            )
+        if "cycles" in timed and not (run.begin and run.begin.clock_hz):
+            raise BadInput(f"--energy: the fit is by cycles, and {self._wanted.board} does not say its clock")
+
+    def _joules(self, choice: Choice, context: int) -> float:
+        """By the fit, of the same work as a run with this test would count."""
+        if self._energy is None:
+            return math.nan
+        run, test = self._costs.run, Test("", "decode", costs.TOKENS, context - costs.TOKENS, 0)
+        done = [work(run, op, test) for op in self._foot.records(choice.types, context)]
+        seconds = choice.units / run.per_second if run.per_second else math.nan
+        return self._energy.joules(
+            {
+                "seconds": seconds,
+                "cycles": seconds * (run.begin.clock_hz if run.begin else 0),
+                "macs": sum(d[0] for d in done) / test.tokens,
+                "bytes": sum(d[1] for d in done) / test.tokens,
+            }
+        )
+
     def _usable_types(self) -> list[str]:
         """Those that were measured, and that some matrix takes."""
         known = [t for t in quants.TYPES if t in self._costs.roof.types and t not in ("F32", "F16")]
@@ -269,6 +304,7 @@ class Optimizer:
             context,
             self._foot.need(choice.types, context),
             choice.loss + self._sensitivity.base,
+            self._joules(choice, context),
         )
 
     def best(self, context: int) -> Plan | None:
@@ -323,7 +359,7 @@ class Optimizer:
 
     def find(self) -> Found:
         bounds = self._most_ram, self._most_flash, self._most_units
-        found = Found(self._wanted, self._costs, self._sensitivity, *bounds)
+        found = Found(self._wanted, self._costs, self._sensitivity, self._energy, *bounds)
         worse: list[tuple[float, Plan]] = []  # with too high a perplexity
         for context in self._contexts:
             plan = self.best(context)
@@ -360,12 +396,13 @@ class Optimizer:
         return self._plan(min(found, key=lambda f: f[:2])[2], context)
 
     def _violations(self, plan: Plan) -> list[str]:
+        told = self._costs.told
         pairs = (
             ("RAM", plan.need.ram, self._most_ram, "bytes"),
             ("flash", plan.bytes, self._most_flash, "bytes"),
-            ("latency", plan.units, self._most_units, f"{self._costs.run.unit}/token"),
+            ("latency", told(plan.units), told(self._most_units), f"{self._costs.unit}/token"),
         )
-        return [f"{what} {value:,.0f} of {most:,.0f} {unit}" for what, value, most, unit in pairs if value > most]
+        return [f"{what} {figure(value)} of {figure(most)} {unit}" for what, value, most, unit in pairs if value > most]
 
     def _front(self, context: int) -> list[Plan]:
         """What the board can do at all, whatever the bounds of flash and latency."""
@@ -416,6 +453,11 @@ def optimize(wanted: Wanted, scratch: Path, verify: bool, progress: Progress) ->
     if verify and found.best:
         optimizer.verify(found)
     return found
+
+
+def figure(value: float) -> str:
+    """For people: bytes, instructions, milliseconds."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def size(option: str, text: str | None) -> int | None:

@@ -5,6 +5,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from matplotlib.ticker import EngFormatter
 from rich.console import Console
 from rich.text import Text
 
+from .energy_model import Fit
 from .errors import BadInput, plain
 from .inspection import of_run
-from .optimize import BASE, Finalist, Found, Plan
-from .report import Column, markdown_table, number, rich_table
+from .optimize import BASE, Finalist, Found, Plan, figure
+from .report import Column, markdown_table, number, rich_table, scaled
 
 FORMATS = ("table", "md", "json")
 PICTURES = (".svg", ".png")
@@ -51,6 +53,7 @@ def _row(plan: Plan, what: str = "") -> dict[str, Any]:
         "flash": plan.bytes,
         "ram": plan.need.ram,
         "loss": plan.loss,
+        "joules": plan.joules,
         "types": types_of(plan),
     }
 
@@ -64,25 +67,32 @@ def _percent(value: float) -> str:
 
 
 def _plan_columns(found: Found) -> list[Column]:
+    energy = [Column("energy/token (modelled)", "joules", scaled("J"))] if found.energy else []
     return [
         Column("", "what", plain),
         Column("context", "context", number),
-        Column(f"{found.costs.run.unit}/token", "units", lambda v: number(round(v))),
+        Column(f"{found.costs.unit}/token", "units", lambda v: _latency(found, v)),
         Column("flash", "flash", number),
         Column("RAM", "ram", number),
         Column("KL (nats)", "loss", _loss),
+        *energy,
         Column("matrices", "types", plain),
     ]
 
 
 def _contexts(found: Found) -> Section:
     rows = [_row(p) if p else {"what": "nothing within the bounds", "context": c} for c, p in found.contexts]
-    frame = pd.DataFrame(rows, columns=["what", "context", "units", "flash", "ram", "loss", "types"])
+    frame = pd.DataFrame(rows, columns=["what", "context", "units", "flash", "ram", "loss", "joules", "types"])
     frame["types"] = frame["types"].fillna("")
     columns = [
-        c if c.show is plain or c.field == "loss" else Column(c.heading, c.field, _maybe) for c in _plan_columns(found)
+        c if c.show is plain or c.field in ("units", "loss", "joules") else Column(c.heading, c.field, _maybe)
+        for c in _plan_columns(found)
     ]
     return "contexts: the best within the bounds, predicted", frame, columns
+
+
+def _latency(found: Found, units: float) -> str:
+    return "–" if math.isnan(units) else figure(found.costs.told(units))
 
 
 def _maybe(value: float) -> str:
@@ -95,9 +105,9 @@ def _front(found: Found) -> Section:
     plans += [(plan, "uniform") for plan in found.uniform]
     chosen = found.best.plan if found.best else found.nearest
     if chosen:
-        plans = [(p, w) for p, w in plans if p.types != chosen.types]
         plans.append((chosen, "chosen" if found.best else "nearest"))
-    rows = [_row(plan, what) for plan, what in sorted(plans, key=lambda p: (p[0].loss, p[0].units))]
+    each = {tuple(plan.types.items()): (plan, what) for plan, what in plans}.values()
+    rows = [_row(plan, what) for plan, what in sorted(each, key=lambda p: (p[0].loss, p[0].units))]
     shown = f"{len(found.front)} plans, each {step}. shown" if step > 1 else f"{len(found.front)} plans"
     return f"Pareto front, predicted ({shown}), beside uniform types", pd.DataFrame(rows), _plan_columns(found)
 
@@ -143,7 +153,7 @@ def _verified(found: Found) -> Section:
 
 
 def _figure(value: float) -> str:
-    return f"{value:.4f}" if value < 100 and value != int(value) else number(round(value))
+    return f"{value:.4f}" if value < 100 and value != int(value) else figure(value)
 
 
 def _name(found: Found, finalist: Finalist) -> str:
@@ -157,12 +167,14 @@ def verified(found: Found, finalist: Finalist) -> list[dict[str, Any]]:
         return []
     (test,) = run.tests.values()
     more = of_run(test.depth, run.perplexity.tokens) if run.perplexity else 0
+    told, exact = found.costs.told, run.memory.arena + run.memory.kv + run.memory.plan + run.memory.model_ram
     measured = [
-        (f"{run.unit}/token", plan.units, float(test.totals.mean()) / test.tokens),
+        (f"{found.costs.unit}/token", told(plan.units), told(float(test.totals.mean()) / test.tokens)),
         ("flash, bytes", plan.bytes, run.memory.model_storage),
         ("arena, bytes", plan.need.arena, run.memory.arena),
         ("KV cache, bytes", plan.need.kv, run.memory.kv),
         ("plan, bytes", plan.need.plan, run.memory.plan),
+        ("rest of the heap, bytes", plan.need.package + more, run.memory.heap_live - exact),
         ("RAM in all, bytes", plan.need.ram + more, run.memory.heap_live),
     ]
     if finalist.board and run.perplexity:
@@ -186,8 +198,12 @@ def _about(found: Found) -> list[str]:
     how = "from the cache, measured" if found.costs.kept else "measured now,"
     made = found.sensitivity.made
     bounds = [
-        f"{name} {value:,.0f}"
-        for name, value in (("RAM", found.most_ram), ("flash", found.most_flash), (run.unit, found.most_units))
+        f"{figure(value)} {what}"
+        for what, value in (
+            ("bytes of RAM", found.most_ram),
+            ("bytes of flash", found.most_flash),
+            (f"{found.costs.unit}/token at the end of the context", found.costs.told(found.most_units)),
+        )
         if math.isfinite(value)
     ]
     lines = [
@@ -195,9 +211,19 @@ def _about(found: Found) -> list[str]:
         f"costs: {how} {found.costs.when}; losses: {f'{made} computed now' if made else 'from the cache'}",
         f"bounds: {', '.join(bounds)}",
     ]
+    if found.energy and wanted.energy:
+        lines.append(f"energy: modelled, {_fit(found.energy, wanted.energy, found.costs.machine)}")
     if found.best and not found.best.plan.choice.proven:
         lines.append("not proven the best: the search ran out of time")
     return [*lines, *(f"not searched: {plain(reason)}" for reason in found.costs.roof.skipped)]
+
+
+def _fit(fit: Fit, path: Path, machine: str) -> str:
+    other = "" if machine in fit.machines else f"; NOT of this board, {machine}"
+    return (
+        f"by {path.name}: {fit.rows} tests of {', '.join(fit.machines) or 'an unknown board'}{other};"
+        f" {100 * fit.held_out:.2f} % off tests held out (median)"
+    )
 
 
 def show(found: Found, form: str) -> None:
@@ -228,6 +254,7 @@ def as_json(found: Found) -> str:
             return None
         row = {**_row(p), "types": p.types, "arena": p.need.arena, "kv": p.need.kv, "plan": p.need.plan}
         del row["what"]
+        row["joules"] = None if math.isnan(p.joules) else p.joules
         return row | {"proven": p.choice.proven}
 
     best = found.best
@@ -238,6 +265,7 @@ def as_json(found: Found) -> str:
             "source": found.costs.run.source,
             "costs_from": found.costs.when,
             "costs_kept": found.costs.kept,
+            "energy": {"source": "modelled", **asdict(found.energy)} if found.energy else None,
             "best": plan(best.plan) if best else None,
             "nearest": plan(found.nearest),
             "why": found.why,
@@ -261,9 +289,9 @@ def picture(found: Found, form: str) -> bytes:
         (found.uniform, "uniform type", {"s": 45, "marker": "s", "color": "#999999", "edgecolors": "black"}),
         ([chosen], "chosen" if found.best else "nearest", {"s": 220, "marker": "*", "color": "#d55e00"}),
     )
-    unit, source = found.costs.run.unit, found.costs.run.source
+    told, unit, source = found.costs.told, found.costs.unit, found.costs.run.source
     panels: tuple[tuple[str, Callable[[Plan], float], float], ...] = (
-        (f"{unit} a token, at the end of the context ({source})", lambda p: p.units, found.most_units),
+        (f"{unit} a token, at the end of the context ({source})", lambda p: told(p.units), told(found.most_units)),
         ("flash, KiB", lambda p: p.bytes / 1024, (found.wanted.bounds.flash or math.inf) / 1024),
     )
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinyprof", "font.family": "sans-serif"}):
@@ -277,7 +305,8 @@ def picture(found: Found, form: str) -> bytes:
                 axes.axvline(most, color="#d55e00", linestyle="--", linewidth=1, label="bound")
             axes.set_yscale("log")
             axes.set_xlabel(label)
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            if at(chosen) >= 1:
+                axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.spines[["top", "right"]].set_visible(False)
         both[0].set_ylabel("KL divergence from F32, nats a token (predicted)")
         both[0].legend(frameon=False, fontsize=8)
@@ -298,9 +327,9 @@ def verdict(found: Found) -> str:
     """Why nothing is within the bounds, and what is nearest to them."""
     plan = found.nearest
     assert plan is not None
-    unit = found.costs.run.unit
+    latency, unit = figure(found.costs.told(plan.units)), found.costs.unit
     return (
-        f"infeasible, and the nearest is context {plan.context} with {plan.units:,.0f} {unit}/token,"
+        f"infeasible, and the nearest is context {plan.context} with {latency} {unit}/token,"
         f" {plan.bytes:,} bytes of flash, {plan.need.ram:,} of RAM, KL {plan.loss:.5f}"
         f" ({types_of(plan)}): {'; '.join(found.why)}"
     )

@@ -79,7 +79,7 @@ def operator_columns(run: Run) -> list[Column]:
     ]
 
 
-def _scaled(unit: str) -> Callable[[float], str]:
+def scaled(unit: str) -> Callable[[float], str]:
     """A value in SI's thousands: 0.00495 J is 4.95 mJ."""
 
     def show(value: float) -> str:
@@ -95,24 +95,24 @@ def _scaled(unit: str) -> Callable[[float], str]:
 
 POWER_COLUMNS = [
     Column("test", "test", plain),
-    Column("energy/token", "joules", _scaled("J")),
-    Column("95 % from", "low", _scaled("J"), 3),
-    Column("to", "high", _scaled("J"), 3),
-    Column("above idle", "above_idle", _scaled("J"), 1),
+    Column("energy/token", "joules", scaled("J")),
+    Column("95 % from", "low", scaled("J"), 3),
+    Column("to", "high", scaled("J"), 3),
+    Column("above idle", "above_idle", scaled("J"), 1),
     Column("tokens/J", "tokens_per_joule", number),
-    Column("mean", "watts", _scaled("W")),
-    Column("peak", "peak", _scaled("W"), 2),
-    Column("time/token", "seconds", _scaled("s"), 1),
-    Column("energy × delay", "delay_product", _scaled("Js"), 2),
+    Column("mean", "watts", scaled("W")),
+    Column("peak", "peak", scaled("W"), 2),
+    Column("time/token", "seconds", scaled("s"), 1),
+    Column("energy × delay", "delay_product", scaled("Js"), 2),
     Column("windows", "windows", number, 4),
 ]
 
 
 OPERATOR_POWER_COLUMNS = [
     Column("operator", "role", plain),
-    Column("energy/token", "joules", _scaled("J")),
+    Column("energy/token", "joules", scaled("J")),
     Column("of a token's", "share", _percent),
-    Column("mean", "watts", _scaled("W")),
+    Column("mean", "watts", scaled("W")),
     Column("found by", "how", plain),
 ]
 
@@ -120,19 +120,19 @@ OPERATOR_POWER_COLUMNS = [
 SWEEP_COLUMNS = [
     Column("test", "test", plain),
     Column("MHz", "mhz", number),
-    Column("time/token", "seconds", _scaled("s")),
-    Column("energy/token", "joules", _scaled("J")),
-    Column("energy × delay", "delay_product", _scaled("Js")),
+    Column("time/token", "seconds", scaled("s")),
+    Column("energy/token", "joules", scaled("J")),
+    Column("energy × delay", "delay_product", scaled("Js")),
 ]
 
 
 def _power_facts(energy: Energy | None) -> list[tuple[str, str]]:
     if energy is None:
         return []
-    idle = "not measured" if math.isnan(energy.idle) else _scaled("W")(energy.idle)
+    idle = "not measured" if math.isnan(energy.idle) else scaled("W")(energy.idle)
     aligned = ""
     if energy.alignment is not None:
-        aligned = f"; aligned by {energy.aligned_by} within {_scaled('s')(energy.alignment)}"
+        aligned = f"; aligned by {energy.aligned_by} within {scaled('s')(energy.alignment)}"
     lines = [("power", f"{energy.how}; idle {idle}{aligned}")]
     return lines + [("POWER NOT VALID", finding) for finding in energy.findings]
 
