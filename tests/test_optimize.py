@@ -211,6 +211,23 @@ def test_costs_of_positions_where_the_longest_context_has_no_room(tmp_path, monk
     assert found.outside(96) == pytest.approx(middle) and found.outside(192) == pytest.approx(longer)
 
 
+def test_what_a_busy_host_takes_is_no_cost(tmp_path):
+    """A run on the unix port, in which another program comes between now and then."""
+
+    def disturb(record):
+        if record["kind"] == "samples":
+            record["v"][2] += 100_000_000
+        elif record["kind"] == "cost" and record["at"] == 0:
+            record["v"][5] += 100_000_000
+
+    path, model = tmp_path / "run.jsonl", tmp_path / "model.gguf"
+    convert(make_model(tmp_path / "f32.gguf"), None, model, "Q4_0")
+    collect.collect(collect.Request("unix", model, p=(), n=(8,), d=(0, 56), r=2, context=64), path, Progress())
+    (tmp_path / "busy.jsonl").write_bytes(changed(path.read_bytes(), disturb))
+    calm, busy = (costs._costs(table.load(p), True) for p in (path, tmp_path / "busy.jsonl"))
+    assert busy.correction == 1 and busy.outside(64) < 2 * calm.outside(64)
+
+
 def test_the_best_loses_less_than_uniform_types_of_its_size(best):
     found, _ = best("m4")
     within = [u["loss"] for u in found["uniform"] if u["flash"] <= 65 << 10]

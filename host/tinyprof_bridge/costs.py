@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import boards, cache, deploy, quants, table
 from .ceilings import Ceilings, ceilings
 from .collect import Request, collect
@@ -154,14 +156,17 @@ def _identity(board: str) -> list[Any]:
 def _costs(run: Run, kept: bool) -> Costs:
     roof = ceilings(run)
     shallow, *_ = tests = sorted(run.tests.values(), key=lambda test: test.depth)
-    more = {test.depth + TOKENS: _token(test) - _token(shallow) for test in tests}
+    more = {test.depth + TOKENS: token(run, test) - token(run, shallow) for test in tests}
     spent = sum(shallow.costs[op.i] for op in run.ops if op.op in _CHANGING) / shallow.runs / shallow.tokens
-    costs = Costs(run, roof, _token(shallow) - spent, more, 1.0, kept)
+    costs = Costs(run, roof, token(run, shallow) - spent, more, 1.0, kept)
     ideal = sum(costs.record(op.op, op.type, op.rows, op.cols) or 0 for op in run.ops if op.op in _CHANGING)
     if not ideal:
         raise BadInput(f"there is no RAM on this board to measure products: {'; '.join(roof.skipped)}")
+    if run.source == "host-clock":  # whose sums hold what other programs took
+        return replace(costs, rest=token(run, shallow) - ideal)
     return replace(costs, correction=spent / ideal)
 
 
-def _token(test: Test) -> float:
-    return float(test.totals.mean()) / test.tokens
+def token(run: Run, test: Test) -> float:
+    """Units of a token of a decode: the mean, on a host with other programs the median."""
+    return float(np.median(test.latencies) if run.source == "host-clock" else test.latencies.mean())

@@ -18,6 +18,7 @@ from matplotlib.ticker import EngFormatter
 from rich.console import Console
 from rich.text import Text
 
+from .costs import token
 from .energy_model import Fit
 from .errors import BadInput, plain
 from .inspection import of_run
@@ -169,7 +170,7 @@ def verified(found: Found, finalist: Finalist) -> list[dict[str, Any]]:
     more = of_run(test.depth, run.perplexity.tokens) if run.perplexity else 0
     told, exact = found.costs.told, run.memory.arena + run.memory.kv + run.memory.plan + run.memory.model_ram
     measured = [
-        (f"{found.costs.unit}/token", told(plan.units), told(float(test.totals.mean()) / test.tokens)),
+        (f"{found.costs.unit}/token", told(plan.units), told(token(run, test))),
         ("flash, bytes", plan.bytes, run.memory.model_storage),
         ("arena, bytes", plan.need.arena, run.memory.arena),
         ("KV cache, bytes", plan.need.kv, run.memory.kv),
