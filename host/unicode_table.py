@@ -16,39 +16,32 @@ def kind(character: str) -> int:
     return {"L": LETTER, "N": NUMBER}.get(category[0], OTHER)
 
 
-def runs() -> list[tuple[int, int, int]]:
-    """First and last character and kind of each run beyond ASCII but OTHER; what is not assigned goes with what is
-    before it."""
-    found: list[tuple[int, int, int]] = []
+def runs() -> list[tuple[int, int]]:
+    """Length and kind of each run of characters, from U+0000 on; what is not assigned goes with what is before it."""
+    found: list[tuple[int, int]] = []
     before = OTHER
-    for code in range(128, 0x110000):
+    for code in range(0x110000):
         if unicodedata.category(chr(code)) != "Cn":
             before = kind(chr(code))
-        if before == OTHER:
-            continue
-        if found and found[-1][1] == code - 1 and found[-1][2] == before:
-            found[-1] = found[-1][0], code, before
+        if found and found[-1][1] == before:
+            found[-1] = found[-1][0] + 1, before
         else:
-            found.append((code, code, before))
+            found.append((1, before))
     return found
 
 
 def number(value: int) -> bytes:
-    """Seven bits a byte, the lowest first, with the eighth on all but the last."""
-    some = bytearray()
-    while value > 127:
+    """Seven bits a byte, the highest first, with the eighth on all but the last."""
+    some = [value & 127]
+    while value := value >> 7:
         some.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*some, value])
+    return bytes(reversed(some))
 
 
 def table() -> bytes:
-    """Of each run how many characters lie before it, and three times its length less one, plus its kind less one."""
-    packed, at = b"", 128
-    for first, last, kind_ in runs():
-        packed += number(first - at) + number(3 * (last - first) + kind_ - 1)
-        at = last + 1
-    return packed
+    """Of each run four times its length plus its kind; the last has no end."""
+    *packed, (_, last) = runs()
+    return b"".join(number(4 * length + kind_) for length, kind_ in packed) + bytes([last])
 
 
 if __name__ == "__main__":

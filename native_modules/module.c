@@ -12,9 +12,10 @@
 #include "kernels/kernels.h"
 #include "kernels/tp_math.h"
 #include "marks/marks.h"
+#include "text/kinds.h"
 
 // Raised whenever the Python package and this module could misunderstand each other.
-#define TP_ABI (7)
+#define TP_ABI (8)
 
 static void *get_buffer(mp_obj_t obj, size_t min_len, int flags) {
     mp_buffer_info_t info;
@@ -228,26 +229,36 @@ static mp_obj_t tinyprof_crc32_hex(mp_obj_t data) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(tinyprof_crc32_hex_obj, tinyprof_crc32_hex);
 
-// strings_skip(data, offset, count): offset after an array of strings, -1 if it leaves the data.
-static mp_obj_t tinyprof_strings_skip(mp_obj_t data, mp_obj_t offset, mp_obj_t count) {
-    mp_buffer_info_t info;
-    mp_get_buffer_raise(data, &info, MP_BUFFER_READ);
-    size_t end = tp_strings_skip(info.buf, info.len, mp_obj_get_int(offset), mp_obj_get_int(count));
-    return mp_obj_new_int((mp_int_t)end);
-}
-static MP_DEFINE_CONST_FUN_OBJ_3(tinyprof_strings_skip_obj, tinyprof_strings_skip);
-
-// strings_find(data, offset, count, text): index of text, -1 if it is not there.
-static mp_obj_t tinyprof_strings_find(size_t n_args, const mp_obj_t *args) {
-    (void)n_args;
-    mp_buffer_info_t info, text;
+// strings(data, offset, count, text, steps, index): which of an array of strings is text, -1 if none is; instead of None
+// the offset behind them, -1 if they leave the data. steps, index: see tp_strings_find; without them they are walked.
+static mp_obj_t tinyprof_strings(size_t n_args, const mp_obj_t *args) {
+    mp_buffer_info_t info, text = { NULL, TP_OUTSIDE, 0 };
     mp_get_buffer_raise(args[0], &info, MP_BUFFER_READ);
-    mp_get_buffer_raise(args[3], &text, MP_BUFFER_READ);
-    size_t index = tp_strings_find(info.buf, info.len, mp_obj_get_int(args[1]), mp_obj_get_int(args[2]),
-        text.buf, text.len);
-    return mp_obj_new_int((mp_int_t)index);
+    size_t at = mp_obj_get_int(args[1]);
+    uint32_t count = mp_obj_get_int(args[2]);
+    if (args[3] != mp_const_none) {
+        mp_get_buffer_raise(args[3], &text, MP_BUFFER_READ);
+    }
+    mp_int_t found;
+    if (n_args == 6) {
+        const uint32_t *steps = get_buffer(args[4], (count / TP_STRINGS_STEP + 1) * 4, MP_BUFFER_READ);
+        found = tp_strings_find(info.buf, info.len, steps, count, mp_obj_get_int(args[5]), text.buf, text.len);
+    } else {
+        found = tp_strings_walk(info.buf, info.len, &at, count, text.buf, text.len);
+    }
+    return mp_obj_new_int(text.len == TP_OUTSIDE ? (mp_int_t)at : found);
 }
-static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_strings_find_obj, 4, 4, tinyprof_strings_find);
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_strings_obj, 4, 6, tinyprof_strings);
+
+// kinds(text, table): see tp_kinds.
+static mp_obj_t tinyprof_kinds(mp_obj_t text, mp_obj_t table) {
+    mp_buffer_info_t info, runs;
+    mp_get_buffer_raise(text, &info, MP_BUFFER_RW);
+    mp_get_buffer_raise(table, &runs, MP_BUFFER_READ);
+    tp_kinds(info.buf, info.len, runs.buf, runs.len);
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_kinds_obj, tinyprof_kinds);
 
 #if !defined(TP_CFLAGS)
 #define TP_CFLAGS "unknown"
@@ -302,8 +313,8 @@ mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *a
     mp_store_global(MP_QSTR_sample, MP_OBJ_FROM_PTR(&tinyprof_sample_obj));
     mp_store_global(MP_QSTR_crc32, MP_OBJ_FROM_PTR(&tinyprof_crc32_obj));
     mp_store_global(MP_QSTR_crc32_hex, MP_OBJ_FROM_PTR(&tinyprof_crc32_hex_obj));
-    mp_store_global(MP_QSTR_strings_skip, MP_OBJ_FROM_PTR(&tinyprof_strings_skip_obj));
-    mp_store_global(MP_QSTR_strings_find, MP_OBJ_FROM_PTR(&tinyprof_strings_find_obj));
+    mp_store_global(MP_QSTR_strings, MP_OBJ_FROM_PTR(&tinyprof_strings_obj));
+    mp_store_global(MP_QSTR_kinds, MP_OBJ_FROM_PTR(&tinyprof_kinds_obj));
     mp_store_global(MP_QSTR_build, MP_OBJ_FROM_PTR(&tinyprof_build_obj));
     MP_DYNRUNTIME_INIT_EXIT
 }
@@ -330,8 +341,8 @@ static const mp_rom_map_elem_t tinyprof_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_sample), MP_ROM_PTR(&tinyprof_sample_obj) },
     { MP_ROM_QSTR(MP_QSTR_crc32), MP_ROM_PTR(&tinyprof_crc32_obj) },
     { MP_ROM_QSTR(MP_QSTR_crc32_hex), MP_ROM_PTR(&tinyprof_crc32_hex_obj) },
-    { MP_ROM_QSTR(MP_QSTR_strings_skip), MP_ROM_PTR(&tinyprof_strings_skip_obj) },
-    { MP_ROM_QSTR(MP_QSTR_strings_find), MP_ROM_PTR(&tinyprof_strings_find_obj) },
+    { MP_ROM_QSTR(MP_QSTR_strings), MP_ROM_PTR(&tinyprof_strings_obj) },
+    { MP_ROM_QSTR(MP_QSTR_kinds), MP_ROM_PTR(&tinyprof_kinds_obj) },
     { MP_ROM_QSTR(MP_QSTR_build), MP_ROM_PTR(&tinyprof_build_obj) },
 };
 static MP_DEFINE_CONST_DICT(tinyprof_globals, tinyprof_globals_table);

@@ -13,4 +13,5 @@ __asm (
 #include "executor/executor.h"
 #include "gguf/strings.h"
 #include "kernels/kernels.h"
+#include "text/kinds.h"
 #pragma GCC visibility pop

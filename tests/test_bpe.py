@@ -52,11 +52,12 @@ REGEXES = {name: [BY_NAME[name]] for name in ("gpt-2", "qwen2", "llama-bpe")} | 
 @pytest.fixture(scope="module")
 def runs():
     """First and last character and kind, of all of Unicode but what is of no kind."""
-    ascii_runs = [
-        (ord(a), ord(b), kind)
-        for a, b, kind in (("A", "Z", 1), ("a", "z", 1), ("0", "9", 2), ("\t", "\r", 3), (" ", " ", 3))
-    ]
-    return ascii_runs + unicode_table.runs()
+    begin, found = 0, []
+    for length, kind in unicode_table.runs():
+        if kind:
+            found.append((begin, begin + length - 1, kind))
+        begin += length
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +116,35 @@ def random_texts(count, seed=1):
 
 
 @pytest.mark.skipif(unicodedata.unidata_version != "14.0.0", reason="the table is of Unicode 14")
-def test_the_table_is_unicode_s(runs):
-    assert unicode_table.table() == words._RANGES
-    for first, last, _ in runs:
-        for code in (first - 1, first, last, last + 1):
-            if code >= 128 and unicodedata.category(chr(code)) != "Cn":
-                assert words._kind(code) == unicode_table.kind(chr(code)), hex(code)
+def test_the_table_is_unicode_s():
+    assert unicode_table.table() == words._RUNS
+
+
+KINDS = """
+import _tinyprof
+from tinyprof.words import _RUNS
+for text in {texts!r}:
+    kinds = bytearray(text.encode())
+    _tinyprof.kinds(kinds, _RUNS)
+    print(list(kinds))
+"""
+
+
+@pytest.mark.skipif(unicodedata.unidata_version != "14.0.0", reason="the table is of Unicode 14")
+@pytest.mark.parametrize("name", ON_BOARDS)
+def test_kinds_of_characters(runs, name):
+    """At all ends of runs, on the board and on the host; in an order that leads from run to run."""
+    ends = {code for first, last, _ in runs for code in (first - 1, first, last, last + 1) if code >= 0}
+    codes = [code for code in sorted(ends | {0x10FFFF}) if unicodedata.category(chr(code)) not in ("Cn", "Cs")]
+    random.Random(1).shuffle(codes)
+    texts = ["".join(map(chr, codes[i : i + 200])) for i in range(0, len(codes), 200)]
+    with board(name) as b:
+        found = [eval(line) for line in b.run(KINDS.format(texts=texts)).splitlines()]
+    for text, kinds in zip(texts, found, strict=True):
+        assert kinds == [unicode_table.kind(character) for character in text for _ in character.encode()]
+        ours = bytearray(text.encode())
+        planner.native("portable").kinds(ours, words._RUNS)
+        assert list(ours) == kinds
 
 
 @pytest.mark.parametrize("rule", words.RULES)
@@ -208,24 +232,74 @@ print(c.between(lap[0], lap[1]), n)
 """
 
 
-@pytest.mark.parametrize("count,most", [(120, 60_000), (16_000, 4_000_000)])
-def test_what_a_prompt_costs(tmp_path, count, most):
-    """With further merges, and tokens, of ten characters before those that are used."""
+def large(path, count, **options):
+    """A model with so many merges: further ones, each twice, and tokens, of ten characters are before those that are
+    used."""
     pieces, merges = byte_level()
     more = range(count - len(merges))
     pieces, merges = (
         [*(f"{i:010}" for i in more), *pieces, "[PAD0]", "[PAD1]"],
-        [*(f"{i:05} {i:05}" for i in more), *merges],
+        [*(f"{i // 2:05} {i // 2:05}" for i in more), *merges],
     )
-    types = [TokenType.NORMAL] * len(pieces)
-    arrays = {"tokens": pieces, "merges": merges, "token_type": types}
+    arrays = {"tokens": pieces, "merges": merges, "token_type": [TokenType.NORMAL] * len(pieces)}
     keys = {f"tokenizer.ggml.{name}": (value, GGUFValueType.ARRAY) for name, value in arrays.items()}
-    model = written(tmp_path / "m.gguf", "qwen2", vocab=len(pieces), keys=keys, type_="Q4_0", **SMALL)
-    with board("m4", model) as b:
+    return written(path, "qwen2", vocab=len(pieces), keys=keys, type_="Q4_0", **SMALL)
+
+
+def indexed(model):
+    out = model.with_name("indexed.gguf")
+    convert(model, None, out, "KEEP")
+    return out
+
+
+@pytest.mark.parametrize("count,index,most", [(120, False, 40_000), (16_000, False, 1_000_000), (16_000, True, 50_000)])
+def test_what_a_prompt_costs(tmp_path, count, index, most):
+    model = large(tmp_path / "m.gguf", count)
+    with board("m4", indexed(model) if index else model) as b:
         text = "Once upon a time there was a little girl who lived"
         instructions, n = map(int, b.run(COST.format(source=b.source, text=text)).split())
-    print(f"\n{count:,} merges: {instructions:,} instructions for {n} tokens (emulated-icount)")
+    told = f"{count:,} merges{', indexed' if index else ''}"
+    print(f"\n{told}: {instructions:,} instructions for {n} tokens (emulated-icount)")
     assert instructions / n < most
+
+
+LANGUAGES = {
+    "English": 'Once upon a time there was a little girl who lived in a house, and she said: "I don\'t know!"',
+    "German": "Es war einmal ein Müller, der hatte drei Söhne, seine Mühle, einen Esel und einen Kater; größer.",
+    "Russian": "Жил-был старик со своею старухой у самого синего моря; они жили в ветхой землянке ровно 30 лет.",
+    "Chinese": "从前有一个小女孩，她住在森林里。有一天，她的妈妈对她说：「小红帽，把这块蛋糕送给外婆吧！」",
+    "emoji": "Hi 👋🏽! 🙂🙂 It's 🎉 party 🥳 time 👨‍👩‍👧 ❤️ ok ☕ → 5€ ½ ✓ 🇩🇪",
+    "one word": "abcdefghijklmnopqrst" * 50,
+}
+
+
+def test_what_a_character_costs(tmp_path):
+    """A long word takes more: of its pieces the best pair is looked for anew after each merge."""
+    model = written(tmp_path / "m.gguf", "qwen2", type_="Q4_0", **SMALL)
+    with board("m4", model) as b:
+        for name, text in LANGUAGES.items():
+            instructions, _ = map(int, b.run(COST.format(source=b.source, text=text)).split())
+            print(f"\n{name}: {instructions / len(text):,.0f} instructions a character (emulated-icount)")
+            assert instructions / len(text) < 100_000
+
+
+@pytest.mark.parametrize("name", ON_BOARDS)
+def test_an_index_finds_the_same(tmp_path, name):
+    """Of strings that are there twice the first."""
+    model = large(tmp_path / "m.gguf", 3000)
+    texts = [*TEXTS, LEARNT[:300], "00001 00001"]
+    lines = []
+    for source in (model, indexed(model)):
+        with board(name, source) as b:
+            lines.append(b.run(ENCODE.format(source=b.source, texts=texts) + FOUND).strip())
+    assert lines[0].count("True\n") == len(texts) and lines[0].endswith("[-1, 0, 255, 256, 2900, 3136] 1440")
+    assert lines[0] == lines[1]
+
+
+FOUND = """
+print([t.tokens.find(bytes(t.tokens.get(i)) if i >= 0 else b"none") for i in (-1, 0, 255, 256, 2900, 3136)], end=" ")
+print(sum(t.merges.find(bytes(t.merges.get(i))) != i for i in range(t.merges.count)))
+"""
 
 
 # --- imports

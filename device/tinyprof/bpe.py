@@ -1,20 +1,15 @@
 """Byte-level BPE (Radford et al., 2019): llama.cpp's tokenizer.ggml.model `gpt2`.
 
-Pieces hold bytes as characters, those that print as themselves. A pair's rank is its place among the merges, which are
-searched where they lie, as the tokens are."""
+Pieces hold bytes as characters, those that print as themselves."""
 
-import struct
-
-import _tinyprof
 from micropython import const
 
 from .errors import ModelError
-from .tokenizer import Tokenizer
+from .tokenizer import NONE, Strings, Tokenizer
 from .words import RULES, words
 
 _NORMAL = const(1)
 _USER_DEFINED = const(4)
-_STRING = const(8)
 _STEP = const(64)
 _ALL_NORMAL = b"\x01\0\0\0" * _STEP
 
@@ -44,7 +39,7 @@ class ByteLevel(Tokenizer):
         llama3 = self.pre == "llama-bpe"
         self.whole_words = llama3
         self.add_bos = gguf.get("tokenizer.ggml.add_bos_token", llama3, bool)
-        self.merge_count, self.merges = self._array(gguf, "merges", _STRING)
+        self.merges = Strings(gguf, "tokenizer.ggml.merges", "tinyprof.index.merges")
         self.user_defined = self._from_to()
 
     def _from_to(self):
@@ -59,19 +54,20 @@ class ByteLevel(Tokenizer):
                     first, end = min(first, token), token + 1
         return range(first, end)
 
-    def rank(self, a, b):
-        """The place of two pieces among the merges, -1 where they are not merged."""
-        return _tinyprof.strings_find(self.data, self.merges, self.merge_count, a + b" " + b)
+    def rank(self, text, at, i):
+        """The place among the merges."""
+        found = self.merges.find(text[at[i] : at[i + 1]] + b" " + text[at[i + 1] : at[i + 2]])
+        return NONE if found < 0 else found
 
     def decode(self, token):
         """The text of a token as bytes; nothing for control tokens."""
         kind = self.type(token)
         if kind == _USER_DEFINED:
-            return self.piece(token)
+            return bytes(self.tokens.get(token))
         text = bytearray()
         if kind == _NORMAL:
             high = 0
-            for byte in self.piece(token):
+            for byte in self.tokens.get(token):
                 if byte >= 0xC0:  # the first of a character's two
                     high = (byte & 0x1F) << 6
                 else:
@@ -106,38 +102,19 @@ class ByteLevel(Tokenizer):
     def _user_defined(self, text):
         """Piece and number of the user-defined tokens that are in a text."""
         found = []
-        at, before = self.tokens, 0
         for token in self.user_defined:
             if self.type(token) == _USER_DEFINED:
-                at = _tinyprof.strings_skip(self.data, at, token - before)
-                before = token
-                size = struct.unpack_from("<I", self.data, at)[0]
-                piece = bytes(self.data[at + 8 : at + 8 + min(size, len(text) + 1)])
-                if piece and piece in text:
-                    found.append((piece, token))
+                piece = self.tokens.get(token)
+                if 0 < len(piece) <= len(text) and bytes(piece) in text:
+                    found.append((bytes(piece), token))
         return found
 
     def word(self, word):
-        """Tokens of a word (bytes): of neighbours those of the least rank are merged, the first of equals, as long as
-        there are any."""
-        pieces = [character(byte) for byte in word]
+        """Tokens of a word (bytes)."""
+        text = b"".join([character(byte) for byte in word])
         if self.whole_words:
-            token = self.find(b"".join(pieces))
+            token = self.tokens.find(text)
             if token >= 0:
                 return [token]
-        ranks = [self.rank(a, b) for a, b in zip(pieces, pieces[1:])]
-        while True:
-            best = -1
-            for i, rank in enumerate(ranks):
-                if rank >= 0 and (best < 0 or rank < ranks[best]):
-                    best = i
-            if best < 0:
-                break
-            pieces[best] += pieces.pop(best + 1)
-            ranks.pop(best)
-            if best > 0:
-                ranks[best - 1] = self.rank(pieces[best - 1], pieces[best])
-            if best < len(ranks):
-                ranks[best] = self.rank(pieces[best], pieces[best + 1])
         # as in llama.cpp, a byte for which there is no token is left out
-        return [token for token in [self.find(piece) for piece in pieces] if token >= 0]
+        return [token for token in [self.tokens.find(piece) for piece in self.merged(text)] if token >= 0]

@@ -103,7 +103,7 @@ class GGUF:
                 raise ModelError("array %s is damaged or of a kind not supported" % name)
             self.arrays[name] = (item, count, self._at)
             if item == _STRING:
-                self._at = _tinyprof.strings_skip(self.data, self._at, count)
+                self._at = _tinyprof.strings(self.data, self._at, count, None)
                 if self._at < 0:
                     self._at = self._limit
                     raise ModelError("truncated GGUF: in array %s" % name)

@@ -5,7 +5,7 @@ from array import array
 import _tinyprof
 from micropython import const
 
-ABI = const(7)
+ABI = const(8)
 WORDS = const(12)
 
 EMBED = const(1)

@@ -7,6 +7,7 @@ with the architecture that llama.cpp has for the model.
 import contextlib
 import errno
 import os
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from gguf import GGUFWriter, RopeScalingType
-from gguf.constants import GGML_QUANT_VERSION
+from gguf.constants import GGML_QUANT_VERSION, GGUFValueType
 
 from . import gguf_files, huggingface, llama2c, onnx_files, planner, pytorch_files, quants, recipe
 from .errors import BadInput, RunFailed
@@ -25,6 +26,7 @@ from .rounding import Rounding
 from .source import SLAB, Floats, Shape, Sizes, Source, Tensor, Vocabulary, file_size
 
 KEEP = "KEEP"
+INDEXED = 1024  # strings from which on they have an index: fewer are walked in no time
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,17 @@ def add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
     writer.add_bos_token_id(vocabulary.bos)
     writer.add_eos_token_id(vocabulary.eos)
     writer.add_add_bos_token(vocabulary.add_bos)
+    add_index(writer, "tokens", vocabulary.tokens)
+    add_index(writer, "merges", vocabulary.merges)
+
+
+def add_index(writer: GGUFWriter, name: str, strings: list[str]) -> None:
+    """By which boards find one of many strings (native_modules/gguf/strings.h); llama.cpp passes over it."""
+    if len(strings) < INDEXED:
+        return
+    numbers = (1 << (len(strings) - 1).bit_length()) - 1
+    entries = sorted(zlib.crc32(text.encode()) & ~numbers | i for i, text in enumerate(strings))
+    writer.add_key_value(f"tinyprof.index.{name}", entries, GGUFValueType.ARRAY, GGUFValueType.UINT32)
 
 
 def write_tensors(

@@ -114,14 +114,14 @@ class _Rows:
 
 def _vocabulary(path: Path, gguf: Any, tokenizer: Any) -> Vocabulary:
     count = tokenizer.vocab
-    tokens = _texts(path, "token", gguf.data, tokenizer.tokens, count)
+    tokens = _texts(path, "token", tokenizer.tokens)
     numbers = np.frombuffer(gguf.data, np.uint8, 4 * count, tokenizer.types).view("<i4").tolist()
     if wrong := set(numbers) - {t.value for t in TokenType}:
         raise BadInput(f"{path}: tokens of type {min(wrong)}, which does not exist")
     types = [TokenType(t) for t in numbers]
     ends = {"bos": tokenizer.bos, "eos": tokenizer.eos, "add_bos": tokenizer.add_bos}
     if gguf.get("tokenizer.ggml.model") == "gpt2":
-        merges = _texts(path, "merge", gguf.data, tokenizer.merges, tokenizer.merge_count)
+        merges = _texts(path, "merge", tokenizer.merges)
         return Vocabulary(tokens, types, pre=tokenizer.pre, merges=merges, **ends)
     scores = np.frombuffer(gguf.data, np.uint8, 4 * count, tokenizer.scores).view("<f4")
     if not np.isfinite(scores).all():
@@ -129,10 +129,9 @@ def _vocabulary(path: Path, gguf: Any, tokenizer: Any) -> Vocabulary:
     return Vocabulary(tokens, types, scores.tolist(), unknown=tokenizer.unknown, add_space=tokenizer.add_space, **ends)
 
 
-def _texts(path: Path, what: str, data: Any, at: int, count: int) -> list[str]:
-    """An array of strings whose sizes have been checked."""
+def _texts(path: Path, what: str, array: Any) -> list[str]:
     found = []
-    for i, text in enumerate(strings(data, at, count)):
+    for i, text in enumerate(strings(array)):
         try:
             found.append(text.decode())
         except UnicodeDecodeError:

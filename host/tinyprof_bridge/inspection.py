@@ -20,7 +20,7 @@ from .source import SLAB, sha256
 FORMATS = ("table", "json")
 # Heap of package, model and a measured run beside arena, KV cache, plan and what grows with it; tests hold it against
 # boards.
-HEAP = 25_120
+HEAP = 25_568
 JUDGING = 450  # beside the text's tokens
 HEAP_BYTE_LEVEL = 1_280  # more, with that tokenizer
 HEADER = 16384  # bytes of a streamed file that are first tried as its header
@@ -145,7 +145,7 @@ def need(variant: str, gguf: Any, llama: Any, weights: int = 0) -> Need:
         kv=llama.kv_bytes,
         kv_per_100=2 * llama.layers * 100 * llama.kv_row,
         plan=4 * len(llama.plan.words),
-        package=HEAP + _grown(llama.plan) + HEAP_BYTE_LEVEL * byte_level,
+        package=HEAP + _grown(llama.plan) + _steps(gguf) + HEAP_BYTE_LEVEL * byte_level,
         weights=weights,
     )
 
@@ -155,6 +155,12 @@ def _grown(plan: Any) -> int:
     by doubling), and the buffers' offsets."""
     count: int = plan.count
     return 8 * count + 4 * (1 << (count - 1).bit_length()) + 4 * len(plan.offsets)
+
+
+def _steps(gguf: Any) -> int:
+    """Bytes by length of vocabulary and merges."""
+    counts = (gguf.arrays.get(f"tokenizer.ggml.{name}", (0, 0))[1] for name in ("tokens", "merges"))
+    return sum(4 * (count // 256) for count in counts)
 
 
 def of_run(depth: int, text: int) -> int:

@@ -3,8 +3,10 @@
 Of its native module they need only sizes; those of activations depend on the kernels' variant and are held against
 the boards in the tests."""
 
+import bisect
 import functools
 import importlib
+import re
 import struct
 import sys
 from collections.abc import Callable
@@ -48,7 +50,8 @@ def row_bytes(type_: int, cols: int) -> int:
     return 0 if cols % values else cols // values * size
 
 
-def _strings_skip(data: Any, at: int, count: int) -> int:
+def _strings(data: Any, at: int, count: int, text: None) -> int:
+    """Where an array of strings ends; who looks for one has an index of his own."""
     for _ in range(count):
         if at + 8 > len(data):
             return -1
@@ -56,6 +59,32 @@ def _strings_skip(data: Any, at: int, count: int) -> int:
         if at > len(data):
             return -1
     return at
+
+
+def _kinds(text: bytearray, table: bytes) -> None:
+    text[:] = b"".join(_kind(match[0], table) for match in re.finditer(rb"[^\x80-\xbf]?[\x80-\xbf]*", text))
+
+
+@functools.cache
+def _kind(character: bytes, table: bytes) -> bytes:
+    """For each byte of a character, which may lack its begin."""
+    begins, of_runs = _runs(table)
+    code = ord(character.decode(errors="replace")[:1] or "\0")
+    return bytes([of_runs[bisect.bisect(begins, code) - 1]]) * len(character)
+
+
+@functools.cache
+def _runs(table: bytes) -> tuple[list[int], list[int]]:
+    """Where runs of characters begin, and of what kind they are."""
+    begins, of_runs, run, begin = [], [], 0, 0
+    for byte in table:
+        run = run << 7 | byte & 127
+        if byte < 128:
+            begins.append(begin)
+            of_runs.append(run & 3)
+            begin += run >> 2
+            run = 0
+    return begins, of_runs
 
 
 def native(variant: str) -> ModuleType:
@@ -82,7 +111,8 @@ def native(variant: str) -> ModuleType:
         row_bytes=row_bytes,
         q8_bytes=q8_bytes,
         kv_bytes=kv_bytes,
-        strings_skip=_strings_skip,
+        strings=_strings,
+        kinds=_kinds,
     )
     return module
 

@@ -3,6 +3,7 @@
 import functools
 import heapq
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -90,10 +91,8 @@ class ByteLevel:
         except device.error as error:
             raise BadInput(plain(str(error))) from None
         self.bos: int = tokenizer.bos
-        tokens = _places(strings(tokenizer.data, tokenizer.tokens, self.size))
-        ranks = _places(strings(tokenizer.data, tokenizer.merges, tokenizer.merge_count))
-        tokenizer.find = lambda piece: tokens.get(piece, -1)
-        tokenizer.rank = lambda a, b: ranks.get(a + b" " + b, -1)
+        for found in (tokenizer.tokens, tokenizer.merges):
+            found.find = _finder(strings(found))
         tokenizer.word = functools.cache(tokenizer.word)
         tokenizer.add_bos = False
 
@@ -102,19 +101,20 @@ class ByteLevel:
         return tokens
 
 
-def strings(data: memoryview, at: int, count: int) -> list[bytes]:
-    """An array of GGUF whose sizes have been checked."""
-    found = []
-    for _ in range(count):
+def strings(array: Any) -> list[bytes]:
+    """All of the device package's Strings."""
+    found, data, at = [], array.data, array.steps[0]
+    for _ in range(array.count):
         (size,) = struct.unpack_from("<Q", data, at)
         found.append(bytes(data[at + 8 : at + 8 + size]))
         at += 8 + size
     return found
 
 
-def _places(items: list[bytes]) -> dict[bytes, int]:
-    """Where each stands for the first time."""
-    return {item: i for i, item in reversed(list(enumerate(items)))}
+def _finder(items: list[bytes]) -> Callable[[bytes], int]:
+    """Where one stands for the first time, -1 for nowhere."""
+    places = {item: i for i, item in reversed(list(enumerate(items)))}
+    return lambda item: places.get(item, -1)
 
 
 class Metadata(GGUFReader):

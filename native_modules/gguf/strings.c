@@ -1,48 +1,70 @@
 #include "strings.h"
 
-// Reads the length of the string at *offset and moves on to its bytes; 0 if it leaves the data.
-static int next_string(const uint8_t *data, size_t len, size_t *offset, size_t *size) {
-    if (*offset > len || len - *offset < 8) {
-        return 0;
-    }
-    const uint8_t *p = data + *offset;
-    uint32_t low = p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-    *offset += 8;
-    *size = low;
-    return (p[4] | p[5] | p[6] | p[7]) == 0 && low <= len - *offset;
+#include "../kernels/kernels.h"
+
+// Inline, for where it is one instruction it is not taken for small.
+static inline __attribute__((always_inline)) uint32_t u32(const uint8_t *p) {
+    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-size_t tp_strings_skip(const uint8_t *data, size_t len, size_t offset, uint32_t count) {
-    size_t size;
-    while (count--) {
-        if (!next_string(data, len, &offset, &size)) {
-            return TP_NOT_FOUND;
-        }
-        offset += size;
-    }
-    return offset;
-}
-
-static int equal(const uint8_t *a, const uint8_t *b, size_t n) {
-    while (n--) {
-        if (*a++ != *b++) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
-size_t tp_strings_find(const uint8_t *data, size_t len, size_t offset, uint32_t count,
+int32_t tp_strings_walk(const uint8_t *data, size_t len, size_t *offset, uint32_t count,
     const uint8_t *text, size_t text_len) {
-    size_t size;
+    size_t left = *offset > len ? 0 : len - *offset;
+    const uint8_t *p = data + len - left;
+    *offset = TP_OUTSIDE;
     for (uint32_t i = 0; i < count; ++i) {
-        if (!next_string(data, len, &offset, &size)) {
+        if (left < 8) {
+            return -1;
+        }
+        uint32_t size = u32(p), high = u32(p + 4), n = 0;
+        p += 8;
+        left -= 8;
+        if (high != 0 || size > left) {
+            return -1;
+        }
+        if (size == text_len) {
+            while (n < size && p[n] == text[n]) {
+                ++n;
+            }
+            if (n == size) {
+                return i;
+            }
+        }
+        p += size;
+        left -= size;
+    }
+    *offset = len - left;
+    return -1;
+}
+
+int32_t tp_strings_find(const uint8_t *data, size_t len, const uint32_t *steps, uint32_t count, size_t index,
+    const uint8_t *text, size_t text_len) {
+    if (index > len || (len - index) / 4 < count) {
+        return -1;
+    }
+    uint32_t numbers = 0, first = 0, end = count;
+    while (numbers < count - 1) {
+        numbers = numbers << 1 | 1;
+    }
+    uint32_t wanted = tp_crc32(0, text, text_len) & ~numbers;
+    while (first < end) {
+        uint32_t middle = (first + end) / 2;
+        if (u32(data + index + 4 * middle) < wanted) {
+            first = middle + 1;
+        } else {
+            end = middle;
+        }
+    }
+    for (; first < count; ++first) {
+        uint32_t i = u32(data + index + 4 * first) ^ wanted;
+        if (i >= count) {
             break;
         }
-        if (size == text_len && equal(data + offset, text, size)) {
+        size_t at = steps[i / TP_STRINGS_STEP];
+        tp_strings_walk(data, len, &at, i % TP_STRINGS_STEP, NULL, TP_OUTSIDE);
+        if (tp_strings_walk(data, len, &at, 1, text, text_len) == 0) {
             return i;
         }
-        offset += size;
     }
-    return TP_NOT_FOUND;
+    return -1;
 }
