@@ -5,10 +5,10 @@ Their regular expressions, by hand: MicroPython's re knows neither classes of Un
 import _tinyprof
 from micropython import const
 
-RULES = ("gpt-2", "llama-bpe", "qwen2", "smollm")
+RULES = ("gpt-2", "llama-bpe", "dbrx", "qwen2", "smollm")
 # gpt-2: 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 # smollm: \p{N} each alone; of what is between them as gpt-2
-# llama-bpe: (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*
+# llama-bpe, dbrx: (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*
 #     |\s*[\r\n]+|\s+(?!\S)|\s+
 # qwen2: as llama-bpe, but for \p{N} instead of \p{N}{1,3}
 

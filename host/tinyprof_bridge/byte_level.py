@@ -28,6 +28,8 @@ SPLITS = {
 # By tokenizer_class, of folders without tokenizer.json.
 CLASSES = {"GPT2Tokenizer": "gpt-2", "Qwen2Tokenizer": "qwen2"}
 WHOLE_WORDS = "llama-bpe"  # a word that is a token is not put together by merges
+BY_MERGES = "dbrx"  # the same words, which are
+UTF_8 = sorted(set(range(256)) - {0xC0, 0xC1, *range(0xF5, 256)})  # the bytes that it has
 
 
 def is_one(parsed: dict[str, Any]) -> bool:
@@ -51,6 +53,8 @@ def of_json(
         if model.get(name):
             raise BadInput(f"{path}: a {name} is not supported")
     found = pieces(path, model.get("vocab"), parsed.get("added_tokens"), model.get("merges"))
+    if pre == WHOLE_WORDS and not model.get("ignore_merges"):
+        pre = BY_MERGES
     notes = []
     if bool(model.get("ignore_merges")) != (pre == WHOLE_WORDS):
         notes.append(f"{path}: ignore_merges is not as in {pre}, as which boards and llama.cpp take it")
@@ -107,9 +111,9 @@ def _vocabulary(
         raise BadInput(f"{path}: no token is said to end a text: name it as eos_token_id in config.json")
     begin = _named(by_name, settings, "bos", bos)
     character = planner.device("portable").bpe.character
-    missing = sum(character(byte).decode() not in found.ids for byte in range(256))
+    missing = sum(character(byte).decode() not in found.ids for byte in UTF_8)
     if missing:
-        notes.append(f"{path}: {missing} of 256 bytes have no token, and are left out of texts")
+        notes.append(f"{path}: {missing} of the {len(UTF_8)} bytes of UTF-8 have no token, and are left out of texts")
     types = [_type(found.added.get(i)) for i in range(len(tokens))]
     merges = [f"{left} {right}" for left, right in found.merges]
     begin = end if begin is None else begin
@@ -123,15 +127,15 @@ def _type(added: tuple[str, bool] | None) -> TokenType:
 
 
 def _named(by_name: dict[str, int], settings: dict[str, Any], name: str, given: int | None) -> int | None:
-    found = by_name.get(_content(settings.get(f"{name}_token")))
-    if found is None:
-        found = given
+    content = _content(settings.get(f"{name}_token"))
+    found = given if content is None else by_name.get(content, given)
     return by_name.get(END) if found is None else found
 
 
-def _content(token: Any) -> str:
-    """A special token of tokenizer_config.json, as text or as an object."""
-    return str(token.get("content") if isinstance(token, dict) else token)
+def _content(token: Any) -> str | None:
+    """A special token of tokenizer_config.json, which is text, an object, or null."""
+    content = token.get("content") if isinstance(token, dict) else token
+    return content if isinstance(content, str) else None
 
 
 def _pre_tokenizers(parsed: dict[str, Any]) -> list[dict[str, Any]]:
@@ -154,9 +158,8 @@ def _pre(path: Path, parsed: dict[str, Any]) -> str:
         ] if rest.get("use_regex", True):
             return "smollm"
     told = ", ".join(_told(step) for step in _pre_tokenizers(parsed))
-    raise BadInput(
-        f"{path}: the pre-tokenizer {plain(told)[:200]} is not supported: only gpt-2, llama-bpe, qwen2, smollm are"
-    )
+    known = ", ".join(planner.device("portable").bpe.RULES)
+    raise BadInput(f"{path}: the pre-tokenizer {plain(told)[:200]} is not supported: only {known} are")
 
 
 def _told(step: dict[str, Any]) -> str:
