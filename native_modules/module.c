@@ -184,17 +184,19 @@ static mp_obj_t tinyprof_kv_bytes(mp_obj_t type, mp_obj_t head_dim) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_kv_bytes_obj, tinyprof_kv_bytes);
 
-// rope_freqs(buffer, dims, base, scale): fills dims / 2 floats; base and scale as float bits, so
+// rope_freqs(buffer, dims, base, scale, factors or None): fills dims / 2 floats; base and scale as float bits, so
 // that no arithmetic of MicroPython's own float type comes between.
 static mp_obj_t tinyprof_rope_freqs(size_t n_args, const mp_obj_t *args) {
     (void)n_args;
     uint32_t dims = mp_obj_get_int(args[1]);
-    float *freqs = get_buffer(args[0], dims / 2 * sizeof(float), MP_BUFFER_RW);
+    size_t size = dims / 2 * sizeof(float);
+    float *freqs = get_buffer(args[0], size, MP_BUFFER_RW);
+    const float *factors = args[4] == mp_const_none ? NULL : get_buffer(args[4], size, MP_BUFFER_READ);
     tp_rope_freqs(freqs, dims, tp_from_bits(mp_obj_get_int_truncated(args[2])),
-        tp_from_bits(mp_obj_get_int_truncated(args[3])));
+        tp_from_bits(mp_obj_get_int_truncated(args[3])), factors);
     return mp_const_none;
 }
-static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_rope_freqs_obj, 4, 4, tinyprof_rope_freqs);
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_rope_freqs_obj, 5, 5, tinyprof_rope_freqs);
 
 // sample(logits, temperature in 1/1000, coin in 0..2^24-1): overwrites the logits.
 static mp_obj_t tinyprof_sample(mp_obj_t logits, mp_obj_t milli, mp_obj_t coin) {

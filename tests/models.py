@@ -86,6 +86,7 @@ def make_model(
     tied=True,
     rope_base=10000.0,
     rope_scale=None,
+    rope_factors=None,
     eps=1e-5,
     seed=1,
     keys=None,
@@ -95,7 +96,7 @@ def make_model(
 
     architecture: llama, or as llama.cpp names it; head_dim: where it is not dim / heads.
     type_: any of quants.TYPES, for the matrices; norms are F32.
-    rope_scale: factor of linear RoPE scaling; None for none.
+    rope_scale: factor of linear RoPE scaling; rope_factors: of each frequency; None for none.
     pre: the pre-tokenizer of byte-level BPE, where the tokenizer is of that kind.
     keys: name -> (value, GGUFValueType) of metadata to add or to write instead.
     """
@@ -155,6 +156,8 @@ def make_model(
         add_matrix(f"blk.{i}.ffn_down.weight", dim, hidden)
         add_matrix(f"blk.{i}.ffn_up.weight", hidden, dim)
     add_vector("output_norm.weight", 1, 0.1, dim)
+    if rope_factors is not None:
+        writer.add_tensor("rope_freqs.weight", np.array(rope_factors, np.float32))
     if not tied:
         add_matrix("output.weight", vocab, dim)
     writer.write_header_to_file()

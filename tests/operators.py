@@ -67,7 +67,7 @@ class Operators:
         """x (heads, dims), rotated."""
         code = (
             f"freqs = bytearray({2 * dims})\ntable = bytearray({4 * dims})\n"
-            f"_tinyprof.rope_freqs(freqs, {dims}, {int(np.float32(base).view('u4'))}, {0x3F800000})\n"
+            f"_tinyprof.rope_freqs(freqs, {dims}, {int(np.float32(base).view('u4'))}, {0x3F800000}, None)\n"
             f"ops.call(ops.ROPE_TABLE, table, table, freqs, 1, {dims}, pos={position})\n"
             f"ops.call(ops.ROPE, out, table, table, {x.shape[0]}, {dims}, p=({dims}, 0, 0, 0), flags={flags})"
         )

@@ -77,7 +77,7 @@ class Reference:
         return metadata(self.reader, f"{self.architecture}.{key}", default)
 
     def check_names(self):
-        """A tensor that is not used (a bias, rope_freqs) would make all results wrong."""
+        """A tensor that is not used (a bias) would make all results wrong."""
         kinds = "attn_norm attn_q attn_k attn_v attn_output ffn_norm ffn_gate ffn_down ffn_up"
         known = {f"blk.{i}.{kind}.weight" for i in range(self.layers) for kind in kinds.split()}
         if self.architecture == "qwen2":
@@ -85,7 +85,7 @@ class Reference:
         if self.architecture == "qwen3":
             known |= {f"blk.{i}.attn_{kind}_norm.weight" for i in range(self.layers) for kind in "qk"}
         known |= {"token_embd.weight", "output_norm.weight", "output.weight"}
-        if wrong := (self.weights.keys() ^ known) - {"output.weight"}:
+        if wrong := (self.weights.keys() ^ known) - {"output.weight", "rope_freqs.weight"}:
             raise ValueError(f"tensors unknown or missing: {sorted(wrong)}")
 
     def rope_freqs(self):
@@ -96,7 +96,7 @@ class Reference:
             freqs /= self.get("rope.scaling.factor")
         elif scaling != "none":
             raise ValueError(f"rope scaling {scaling}")
-        return freqs
+        return freqs / self.weights.get("rope_freqs.weight", 1)
 
     def rope(self, x, pos):
         """Rotate pairs of each head of x (heads, D): (x[2i], x[2i + 1]) of a llama, else (x[i], x[i + dims / 2])."""

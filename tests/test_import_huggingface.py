@@ -3,6 +3,7 @@
 import json
 import random
 import struct
+from itertools import product
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from reference import Reference, encode, metadata
 from test_fuzz import fuzz, mutated, refused_or_read
 from tinyprof_bridge.convert import convert
 from tinyprof_bridge.errors import BadInput
+from tinyprof_bridge.forward import Forward
 
 safetensors = pytest.importorskip("safetensors.numpy")
 
@@ -32,6 +34,13 @@ NAMES = {
     "ffn_down": "mlp.down_proj",
     "ffn_up": "mlp.up_proj",
 }
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
 TEXTS = ("the cat in a boat", " Zoë 日", "a\nb c", "Ein Satz, der lang ist: 12345!")
 
 
@@ -42,6 +51,8 @@ def state(path, heads=4, kv_heads=2):
     architecture = metadata(reader, "general.architecture")
     for tensor in reader.tensors:
         data = np.array(tensor.data)
+        if tensor.name == "rope_freqs.weight":
+            continue
         if tensor.name.startswith("blk."):
             _, i, kind, end = tensor.name.split(".")
             n = {"attn_q": heads, "attn_k": kv_heads}.get(kind)
@@ -200,12 +211,15 @@ for _ in range(32):
 """
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("kind", [*OTHERS, "llama3"])
 def test_imported_models_say_the_same_in_llama_cpp(tmp_path, kind):
     llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
-    options, changes = OTHERS[kind]
-    source = make_model(tmp_path / "source.gguf", architecture=kind, **options)
-    make_folder(tmp_path / "hf", state(source), model_type=kind, **changes)
+    if kind == "llama3":
+        make_folder(tmp_path / "hf", state(llama3_source(tmp_path / "source.gguf")), rope_scaling=LLAMA3)
+    else:
+        options, changes = OTHERS[kind]
+        source = make_model(tmp_path / "source.gguf", architecture=kind, **options)
+        make_folder(tmp_path / "hf", state(source), model_type=kind, **changes)
     convert(tmp_path / "hf", None, tmp_path / "out.gguf", "F32")
     model = llama_cpp.Llama(str(tmp_path / "out.gguf"), n_ctx=64, verbose=False, type_k=0, type_v=0, flash_attn=False)
     theirs = [token for token, _ in zip(model.generate(TOKENS, temp=0), range(32), strict=False)]
@@ -213,16 +227,27 @@ def test_imported_models_say_the_same_in_llama_cpp(tmp_path, kind):
         assert [int(t) for t in b.run(GREEDY.format(source=b.source, tokens=TOKENS)).split()] == theirs
 
 
-ROPES = [{}, {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 20000.0}}]
+ROPES = {
+    "none": {},
+    "linear": {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 20000.0}},
+    "llama3": {"rope_parameters": LLAMA3 | {"rope_theta": 20000.0}},
+}
 
 
-@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3", "gemma"])
-@pytest.mark.parametrize("rope", ROPES)
+KINDS = ("llama", "mistral", "qwen2", "qwen3", "gemma")
+SCALED = [*product(KINDS, ("none", "linear")), ("llama", "llama3"), ("mistral", "llama3")]
+
+
+@pytest.mark.parametrize("kind,scaling", SCALED)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_transformers_agrees(tmp_path, kind, rope, dtype):
+def test_transformers_agrees(tmp_path, kind, scaling, dtype):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    sizes = {k: v for k, v in CONFIG.items() if k not in ("model_type", "eos_token_id")} | {"eos_token_id": 2} | rope
+    sizes = (
+        {k: v for k, v in CONFIG.items() if k not in ("model_type", "eos_token_id")}
+        | {"eos_token_id": 2}
+        | ROPES[scaling]
+    )
     torch.manual_seed(1)
     model = transformers.AutoModelForCausalLM.from_config(
         transformers.AutoConfig.for_model(kind, **sizes, initializer_range=0.3)
@@ -291,6 +316,31 @@ def test_merges_that_are_not_sentencepiece_s_are_noted(tmp_path):
     assert len(summary.notes) == 1 and "may differ" in summary.notes[0]
 
 
+def llama3_source(path):
+    """A model with RoPE scaled so; its factors as transformers has them."""
+    freqs = 10000.0 ** (-np.arange(0, 16, 2) / 16)
+    length = 2 * np.pi / freqs
+    smooth = (32 / length - 1) / (4 - 1)
+    between = freqs / ((1 - smooth) * freqs / 8 + smooth * freqs)
+    factors = np.where(length > 32, 8, np.where(length < 32 / 4, 1, between))
+    assert len({1, 8} & set(factors)) == 2 and len(set(factors)) == 3
+    return make_model(path, rope_factors=factors)
+
+
+def test_rope_scaled_as_llama_3_has_it(tmp_path):
+    source, out = llama3_source(tmp_path / "source.gguf"), tmp_path / "out.gguf"
+    make_folder(tmp_path / "hf", state(source), rope_scaling=LLAMA3)
+    assert convert(tmp_path / "hf", None, out, "F32").notes == ()
+    exact = Reference(source).logits(TOKENS)
+    assert np.abs(Reference(out).logits(TOKENS) - exact).max() < 1e-5
+    assert np.abs(Reference(make_model(tmp_path / "none.gguf")).logits(TOKENS) - exact).max() > 0.1
+    ours = Forward.of_file(out).run(np.array([TOKENS]))[0]
+    assert np.abs(ours - exact).max() < 1e-4
+    for type_ in ("Q8_0", "KEEP"):  # and from GGUF to GGUF
+        assert convert(out, None, tmp_path / "again.gguf", type_).notes == ()
+    assert np.array_equal(Reference(tmp_path / "again.gguf").freqs, Reference(out).freqs)
+
+
 def test_a_sliding_window_is_the_longest_context(tmp_path):
     make_folder(tmp_path / "hf", model_type="mistral", sliding_window=16)
     convert(tmp_path / "hf", None, tmp_path / "out.gguf", "F32")
@@ -307,7 +357,10 @@ def test_a_sliding_window_is_the_longest_context(tmp_path):
         ({"model_type": "gpt2"}, "'gpt2' is not supported: only llama, mistral, qwen2, qwen3, gemma are"),
         ({"hidden_act": "gelu_pytorch_tanh"}, "not supported: hidden_act 'gelu_pytorch_tanh'"),
         ({"attention_bias": True}, "not supported: attention_bias"),
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "not supported: rope scaling 'llama3'"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor 0.0, high_freq_factor 0.0 and"),
+        ({"model_type": "qwen3", "rope_scaling": LLAMA3}, "not supported: rope scaling 'llama3'"),
+        ({"rope_scaling": LLAMA3 | {"factor": 0.0}}, "is no usable number"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 8.0}}, "not supported: rope scaling 'yarn'"),
         ({"rope_scaling": {"type": "linear", "factor": 0.0}}, "is no usable number"),
         ({"rope_theta": 1e39}, "is no usable number"),
         ({"head_dim": 32}, "blk.0.attn_q.weight is 64 x 64 where the sizes ask for 128 x 64"),

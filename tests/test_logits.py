@@ -18,7 +18,7 @@ MODELS = {
     **{f"random-{t}": {"type_": t} for t in TYPES},
     "untied": {"type_": "Q8_0", "tied": False, "seed": 2},
     "one-kv-head": {"type_": "F32", "kv_heads": 1, "seed": 3},
-    "rope": {"type_": "F32", "rope_base": 50000.0, "rope_scale": 4.0, "seed": 4},
+    "rope": {"type_": "F32", "rope_base": 50000.0, "rope_scale": 4.0, "rope_factors": [1, 1, 1.7, 0.6] * 2, "seed": 4},
     **{t: {"type_": t, "seed": 6} for t in ("Q5_1", "TP2", "TP3", "TPT")},
     "Q4_K": {"type_": "Q4_K", "dim": 256, "hidden": 256, "layers": 1, "seed": 7},
     **{

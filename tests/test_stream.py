@@ -22,7 +22,7 @@ print(whole == check(model), model.placement, len(model.stream.buffer), model.by
 @pytest.mark.parametrize(
     "options",
     [
-        {"type_": "Q8_0"},
+        {"type_": "Q8_0", "rope_factors": [1, 2, 3, 4, 5, 6, 7, 8]},
         {"type_": "F16", "tied": False},
         {"type_": "TP2", "vocab": 300},
         {"type_": "TP3", "tied": False},

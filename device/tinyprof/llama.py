@@ -1,5 +1,7 @@
 """Compiles a GGUF model of the llama architecture, or of one like it, into a plan."""
 
+import struct
+
 import _tinyprof
 from micropython import const
 
@@ -49,6 +51,8 @@ ROLES = (
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma")
 
 _ONE = 0x3F800000  # 1.0 as float bits
+_LEAST = 0x3A800000  # 2^-10
+_MOST = 0x49800000  # 2^20
 
 _PART = const(4096)  # rows of the output that are computed at once where each takes two products
 
@@ -62,7 +66,8 @@ class Llama:
     room: bytes of weights that a record of the output may read, 0: any number. activations: bits of what meets
     quantized weights, 8 or 16.
     plan: the records; body: how many of them come before the output head; logits: Buffer of
-    vocab floats; kv_bytes; freqs: Buffer of rope frequencies to be filled once."""
+    vocab floats; kv_bytes; freqs: Buffer of rope frequencies to be filled once; rope_factors: floats by which they
+    are divided, or None."""
 
     def __init__(self, gguf, context, batch, kv=None, room=0, activations=8):
         self._gguf = gguf
@@ -110,6 +115,7 @@ class Llama:
         self.kv_row = self.kv_heads * head_bytes  # bytes of one position of K or V
         self.kv_bytes = 2 * self.layers * self.context * self.kv_row
         self.macs = 0  # of all matrix products, per token
+        self.rope_factors = self._factors()
         self._compile(room)
         if self._left:
             raise ModelError("tensor %s is not supported" % sorted(self._left)[0])
@@ -141,7 +147,7 @@ class Llama:
         self.eps = gguf.float_bits(eps_key, 0x3727C5AC)  # 1e-5
         # a positive, normal, finite float; a base from 1, a scale from 2^-10 to 2^20
         for name, bits, least, most in (
-            (factor_key, self.rope_scale, 0x3A800000, 0x49800000),
+            (factor_key, self.rope_scale, _LEAST, _MOST),
             (base_key, self.rope_base, _ONE, 0x7F7FFFFF),
             (eps_key, self.eps, 0x00800000, 0x7F7FFFFF),
         ):
@@ -189,6 +195,17 @@ class Llama:
             raise ModelError("tensor %s holds infinite values, or what is no number" % name)
         self._left.discard(name)
         return ops.WEIGHTS | offset, type_, scan
+
+    def _factors(self):
+        """As Llama 3 scales RoPE: a tensor, of which llama.cpp knows nothing in other architectures."""
+        if self.architecture != "llama" or "rope_freqs.weight" not in self._left:
+            return None
+        word, _, _ = self._tensor("rope_freqs", 1, self.rope_dims // 2, (ops.F32,))
+        factors = self._gguf.read(word & 0x3FFFFFFF, 2 * self.rope_dims)
+        for bits in struct.unpack("<%dI" % (self.rope_dims // 2), factors):
+            if not _LEAST <= bits <= _MOST:
+                raise ModelError("tensor rope_freqs.weight holds no usable factors")
+        return factors
 
     def _norm(self, role, layer, dst, name, a, flags=0):
         weights, _, _ = self._tensor(name, 1, self.dim, (ops.F32,))
@@ -347,4 +364,4 @@ def fill_freqs(llama, arena):
     """Writes the rope frequencies into their arena buffer."""
     at = llama.plan.offset(llama.freqs)
     freqs = memoryview(arena)[at : at + 2 * llama.rope_dims]
-    _tinyprof.rope_freqs(freqs, llama.rope_dims, llama.rope_base, llama.rope_scale)
+    _tinyprof.rope_freqs(freqs, llama.rope_dims, llama.rope_base, llama.rope_scale, llama.rope_factors)

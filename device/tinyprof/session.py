@@ -133,7 +133,7 @@ class Model:
         stream = self.stream
         while True:
             try:
-                gguf = GGUF(stream.header, stream.size, stream.scan)
+                gguf = GGUF(stream.header, stream.size, stream.scan, stream.read)
                 break
             except ModelError as e:
                 if not str(e).startswith("truncated") or not stream.longer_header():

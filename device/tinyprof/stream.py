@@ -65,6 +65,10 @@ class Stream:
             top = max(top, found)
         return top
 
+    def read(self, offset, size):
+        self.file.seek(offset)
+        return self.file.read(size)
+
     def sha256(self):
         import hashlib
 

@@ -11,7 +11,7 @@ from gguf.quants import dequantize
 
 from . import planner
 from .errors import BadInput
-from .source import Sizes
+from .source import ROPE_FACTORS, Sizes
 from .tokens import field, open_gguf
 
 Floats = npt.NDArray[np.float32]
@@ -29,6 +29,7 @@ class Forward:
         self.output = "output.weight" if "output.weight" in weights else "token_embd.weight"
         dims = sizes.rope_dims or sizes.head_dim
         self.freqs = sizes.rope_base ** (-np.arange(0, dims, 2) / dims) / sizes.rope_scale
+        self.freqs /= weights.get(ROPE_FACTORS, 1)
 
     @classmethod
     def of_file(cls, path: Path) -> "Forward":

@@ -71,6 +71,7 @@ def read(path: Path) -> Source:
         rope_base=_float(llama.rope_base),
         rope_scale=_float(llama.rope_scale),
         rope_dims=llama.rope_dims,
+        rope_factors=tuple(np.frombuffer(llama.rope_factors or b"", "<f4").tolist()),
         eps=_float(llama.eps),
         architecture=llama.architecture,
         head_size=llama.head_dim,

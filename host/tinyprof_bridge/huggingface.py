@@ -1,6 +1,7 @@
 """Reads a folder as Hugging Face's transformers writes it: config.json, safetensors (also shards) and a tokenizer."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from . import naming, safetensor_files, tokenizers_in
 from .errors import BadInput, plain
+from .rope import llama3_factors
 from .source import MOST, Sizes, Source, Tensor, read_json, read_limited
 
 CONFIG_LIMIT = 1 << 20
@@ -35,6 +37,13 @@ class Rope(BaseModel):
     type: str | None = None
     factor: float = 1.0
     rope_theta: float | None = None
+    low_freq_factor: float = 0.0
+    high_freq_factor: float = 0.0
+    original_max_position_embeddings: int = 0
+
+    @property
+    def kind(self) -> str:
+        return self.rope_type or self.type or "default"
 
 
 class Config(BaseModel):
@@ -118,7 +127,8 @@ def sizes_of(path: Path, config: Config) -> Sizes:
         why = LACKING.get(config.model_type, f"only {', '.join(ARCHITECTURES)} are")
         raise BadInput(f"{path}: model_type {plain(config.model_type)[:32]!r} is not supported: {why}")
     rope = config.rope_parameters or config.rope_scaling or Rope()
-    kind = rope.rope_type or rope.type or "default"
+    kind = rope.kind
+    scalings = ("default", "linear", "llama3") if ARCHITECTURES[config.model_type] == "llama" else ("default", "linear")
     heads = config.num_attention_heads
     activation = plain(config.hidden_act or "")[:32]
     for wrong, what in (
@@ -132,11 +142,12 @@ def sizes_of(path: Path, config: Config) -> Sizes:
         (config.attention_bias, "attention_bias"),
         (config.mlp_bias, "mlp_bias"),
         (config.partial_rotary_factor != 1, "partial_rotary_factor"),
-        (kind not in ("default", "linear"), f"rope scaling {plain(kind)[:32]!r}"),
+        (kind not in scalings, f"rope scaling {plain(kind)[:32]!r}"),
     ):
         if wrong:
             raise BadInput(f"{path}: not supported: {what}")
     base = config.rope_theta if rope.rope_theta is None else rope.rope_theta
+    base = 10000.0 if base is None else base
     context = config.max_position_embeddings
     # Within the window it is attention as any other. Qwen's have one only where they are told to.
     if config.sliding_window and (config.use_sliding_window or config.model_type == "mistral"):
@@ -149,7 +160,7 @@ def sizes_of(path: Path, config: Config) -> Sizes:
         n_kv_heads=config.num_key_value_heads or heads,
         vocab_size=config.vocab_size,
         context=context,
-        rope_base=10000.0 if base is None else base,
+        rope_base=base,
         rope_scale=rope.factor if kind == "linear" else 1.0,
         eps=config.rms_norm_eps,
         architecture=ARCHITECTURES[config.model_type],
@@ -157,9 +168,19 @@ def sizes_of(path: Path, config: Config) -> Sizes:
     )
     if fault := sizes.fault():
         raise BadInput(f"{path}: {fault}")
-    if not 1 <= sizes.rope_base < 1e38 or not 2**-10 <= sizes.rope_scale <= 2**20:
-        raise BadInput(f"{path}: rope_theta {sizes.rope_base} or its factor {sizes.rope_scale} is no usable number")
-    return sizes
+    if not 1 <= base < 1e38 or not 2**-10 <= rope.factor <= 2**20:
+        raise BadInput(f"{path}: rope_theta {base} or its factor {rope.factor} is no usable number")
+    return replace(sizes, rope_factors=_llama3_factors(path, rope, base, sizes.head_dim)) if kind == "llama3" else sizes
+
+
+def _llama3_factors(path: Path, rope: Rope, base: float, dims: int) -> tuple[float, ...]:
+    low, high, context = rope.low_freq_factor, rope.high_freq_factor, rope.original_max_position_embeddings
+    if not 0 < low < high < MOST or not 0 < context <= MOST:
+        raise BadInput(
+            f"{path}: rope scaling 'llama3' with low_freq_factor {low}, high_freq_factor {high} and"
+            f" original_max_position_embeddings {context}: these are no usable numbers"
+        )
+    return tuple(llama3_factors(dims, base, rope.factor, low, high, context).tolist())
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What turned queries, or a table, tell of RoPE."""
+"""What turned queries, or a table, tell of RoPE; how Llama 3 scales it."""
 
 import numpy as np
 
@@ -48,3 +48,12 @@ def base_and_scale(freqs: Floats, exact: float) -> tuple[float, float]:
     if np.abs(base**-exponents / scale - freqs).max() > exact:
         raise NoRope("RoPE is scaled in another way than by one factor")
     return base, scale
+
+
+def llama3_factors(dims: int, base: float, factor: float, low: float, high: float, context: int) -> Floats:
+    """What frequencies are divided by: by factor where a turn takes more than context / low positions, by 1 where it
+    takes less than context / high, between them by how often they turn in the context."""
+    turns = context / (2 * np.pi) * base ** (-np.arange(0, dims, 2) / dims)
+    smooth = ((turns - low) / (high - low)).clip(0, 1)
+    factors: Floats = (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
+    return factors

@@ -19,13 +19,14 @@ Bytes = npt.NDArray[np.uint8]
 Shape = tuple[int, ...]
 
 SLAB = 1 << 18  # values that are in memory at once
+ROPE_FACTORS = "rope_freqs.weight"  # which the sizes hold too
 MOST = 1 << 24  # of any size: more is no model for a microcontroller
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """A row of a weight matrix makes one output. rope_scale: the factor of linear scaling; head_size: where it is
-    not dim / n_heads."""
+    """A row of a weight matrix makes one output. rope_scale: the factor of linear scaling; rope_factors: one for each
+    frequency, as Llama 3 has them, or none; head_size: where it is not dim / n_heads."""
 
     dim: int
     hidden_dim: int
@@ -36,6 +37,7 @@ class Sizes:
     context: int
     rope_base: float = 10000.0
     rope_scale: float = 1.0
+    rope_factors: tuple[float, ...] = ()
     rope_dims: int = 0  # 0: all of a head
     eps: float = 1e-5
     architecture: str = "llama"
@@ -70,7 +72,8 @@ class Sizes:
         shapes: dict[str, Shape] = {"token_embd.weight": (self.vocab_size, self.dim)}
         for i in range(self.n_layers):
             shapes |= {f"blk.{i}.{kind}": shape for kind, shape in self.layer().items()}
-        return shapes | {"output_norm.weight": (self.dim,), "output.weight": (self.vocab_size, self.dim)}
+        factors = {ROPE_FACTORS: (len(self.rope_factors),)} if self.rope_factors else {}
+        return shapes | {"output_norm.weight": (self.dim,), "output.weight": (self.vocab_size, self.dim)} | factors
 
     def fault(self) -> str | None:
         """What cannot be true of a model's sizes, or None."""
@@ -140,8 +143,11 @@ class Source:
 
 
 def complete(path: Path, sizes: Sizes, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors in the order of the file. Raises BadInput if one is missing, one too many, or of another shape."""
+    """The tensors in the order of the file, RoPE's factors added. Raises BadInput if one is missing, one too many, or
+    of another shape."""
     shapes = sizes.tensors()
+    if sizes.rope_factors:
+        tensors = tensors | {ROPE_FACTORS: of_array(np.array(sizes.rope_factors, np.float32))}
     if extra := sorted(tensors.keys() - shapes.keys()):
         raise BadInput(f"{path}: tensor {extra[0]} is not supported")
     for name, shape in shapes.items():

@@ -86,9 +86,9 @@ void tp_dequantize_row(uint32_t type, float *y, const uint8_t *w, uint32_t row, 
 // y = x * w / sqrt(mean(x^2) + eps)
 void tp_rmsnorm(float *y, const float *x, const float *w, uint32_t cols, float eps);
 
-// Frequencies of rotary embedding: freqs[i] = base^(-2 i / dims) / scale, i < dims / 2, as the path's
-// tp_rope_table wants them.
-TP_COLD void tp_rope_freqs(float *freqs, uint32_t dims, float base, float scale);
+// Frequencies of rotary embedding: freqs[i] = base^(-2 i / dims) / (scale * factors[i]), i < dims / 2, as the
+// path's tp_rope_table wants them. factors: NULL for none.
+TP_COLD void tp_rope_freqs(float *freqs, uint32_t dims, float base, float scale, const float *factors);
 
 // table[2 i] = cos(pos * freqs[i]), table[2 i + 1] = sin(...), i < dims / 2, as the path's tp_rope
 // wants them.

@@ -69,7 +69,7 @@ static void operators(const uint8_t *data, size_t size) {
     float *a = filled(N * sizeof(float), data, size, 3), *b = filled(N * sizeof(float), data, size, 11);
     float y[N], table[DIM], freqs[DIM / 2], scratch[LENGTH];
     tp_rmsnorm(y, a, b, N, 1e-5f);
-    tp_rope_freqs(freqs, DIM, 10000.0f, 1.0f);
+    tp_rope_freqs(freqs, DIM, 10000.0f, 1.0f, NULL);
     tp_rope_table(table, freqs, DIM, data[0] | (uint32_t)data[1] << 8);
     tp_rope(a, table, HEADS, DIM, DIM, 1);
     tp_rope(a, table, HEADS, DIM, DIM, DIM / 2);

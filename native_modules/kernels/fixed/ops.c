@@ -27,11 +27,12 @@ void tp_rmsnorm(float *y, const float *x, const float *w, uint32_t cols, float e
 }
 
 // Turns in 2^32ths that a position adds: an angle is a product modulo 2^32, exact at any position.
-void tp_rope_freqs(float *freqs, uint32_t dims, float base, float scale) {
+void tp_rope_freqs(float *freqs, uint32_t dims, float base, float scale, const float *factors) {
     float log_base = tp_log(base);
     for (uint32_t i = 0; i < dims / 2; ++i) {
         float exponent = (float)(int32_t)(2 * i) / (float)(int32_t)dims;
-        float turns = tp_exp(-exponent * log_base) / scale * 683565275.6f; // 2^32 / (2 pi)
+        float divisor = factors == NULL ? scale : scale * factors[i];
+        float turns = tp_exp(-exponent * log_base) / divisor * 683565275.6f; // 2^32 / (2 pi)
         while (turns >= 4294967296.0f) {
             turns -= 4294967296.0f;
         }

@@ -18,11 +18,11 @@ void PLAIN(rmsnorm)(float *y, const float *x, const float *w, uint32_t cols, flo
     }
 }
 
-void tp_rope_freqs(float *freqs, uint32_t dims, float base, float scale) {
+void tp_rope_freqs(float *freqs, uint32_t dims, float base, float scale, const float *factors) {
     float log_base = tp_log(base);
     for (uint32_t i = 0; i < dims / 2; ++i) {
         float exponent = (float)(int32_t)(2 * i) / (float)(int32_t)dims;
-        freqs[i] = tp_exp(-exponent * log_base) / scale;
+        freqs[i] = tp_exp(-exponent * log_base) / (factors == NULL ? scale : scale * factors[i]);
     }
 }
 
