@@ -87,6 +87,9 @@ def make_model(
     rope_base=10000.0,
     rope_scale=None,
     rope_factors=None,
+    window=None,
+    period=2,
+    caps=(5.0, 3.0),
     eps=1e-5,
     seed=1,
     keys=None,
@@ -97,6 +100,8 @@ def make_model(
     architecture: llama, or as llama.cpp names it; head_dim: where it is not dim / heads.
     type_: any of quants.TYPES, for the matrices; norms are F32.
     rope_scale: factor of linear RoPE scaling; rope_factors: of each frequency; None for none.
+    window: of a gemma2 or gemma3, positions that attention sees but in each period-th layer; caps: of a gemma2's scores
+    and logits.
     pre: the pre-tokenizer of byte-level BPE, where the tokenizer is of that kind.
     keys: name -> (value, GGUFValueType) of metadata to add or to write instead.
     """
@@ -120,6 +125,12 @@ def make_model(
     if rope_scale is not None:
         writer.add_rope_scaling_type(RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope_scale)
+    if window:
+        writer.add_sliding_window(window)
+        writer.add_sliding_window_pattern(period)
+    if architecture == "gemma2":
+        writer.add_attn_logit_softcapping(caps[0])
+        writer.add_final_logit_softcapping(caps[1])
     if pre:
         add_byte_level(writer, vocab, pre)
     else:
@@ -148,13 +159,17 @@ def make_model(
             add_matrix(f"blk.{i}.attn_{kind}.weight", rows, dim)
             if architecture == "qwen2":
                 add_vector(f"blk.{i}.attn_{kind}.bias", 0, 0.3, rows)
-            if architecture == "qwen3" and kind != "v":
-                add_vector(f"blk.{i}.attn_{kind}_norm.weight", 1, 0.3, head_dim)
+            if architecture in ("qwen3", "gemma3") and kind != "v":
+                add_vector(f"blk.{i}.attn_{kind}_norm.weight", 1, 0.3 if architecture == "qwen3" else 0.1, head_dim)
         add_matrix(f"blk.{i}.attn_output.weight", dim, q_dim)
+        if window:
+            add_vector(f"blk.{i}.post_attention_norm.weight", 1, 0.1, dim)
         add_vector(f"blk.{i}.ffn_norm.weight", 1, 0.1, dim)
         add_matrix(f"blk.{i}.ffn_gate.weight", hidden, dim)
         add_matrix(f"blk.{i}.ffn_down.weight", dim, hidden)
         add_matrix(f"blk.{i}.ffn_up.weight", hidden, dim)
+        if window:
+            add_vector(f"blk.{i}.post_ffw_norm.weight", 1, 0.1, dim)
     add_vector("output_norm.weight", 1, 0.1, dim)
     if rope_factors is not None:
         writer.add_tensor("rope_freqs.weight", np.array(rope_factors, np.float32))

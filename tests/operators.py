@@ -80,13 +80,14 @@ class Operators:
         fields = {"rows": heads, "cols": dim, "n": length, "type": type_}
         return self.call("KV_STORE", length * heads * bytes_, x, np.zeros(1), **fields)
 
-    def attention(self, type_, q, k, v):
-        """(output (heads, dim), k, v), the latter as the caches of this type hold them."""
+    def attention(self, type_, q, k, v, window=0, cap=0.0):
+        """(output (heads, dim), k, v), the latter as the caches of this type hold them; cap: of the scores."""
         length, kv_heads, dim = k.shape
         caches = [self.cached(type_, x) for x in (k, v)]
         b = np.frombuffer(caches[0] + caches[1] + bytes(4 * length), np.uint8)
-        p = (WEIGHTS | len(caches[0]), WEIGHTS | 2 * len(caches[0]), kv_heads, 0)
+        p = (WEIGHTS | len(caches[0]), WEIGHTS | 2 * len(caches[0]), kv_heads, window)
         fields = {"rows": len(q), "cols": dim, "pos": length - 1, "p": p, "type": type_}
+        fields["p4"] = int(np.float32(cap).view("u4"))
         y = self.floats("ATTENTION", q.size, q, b, **fields).reshape(q.shape)
         return y, *(_values(type_, cache, k.shape) for cache in caches)
 

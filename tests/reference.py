@@ -56,11 +56,12 @@ class Reference:
         self.reader = GGUFReader(path)
         self.act_q8, self.dtype = act_q8, dtype
         self.architecture = metadata(self.reader, "general.architecture")
-        if self.architecture not in ("llama", "qwen2", "qwen3", "gemma"):
+        if self.architecture not in ("llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3"):
             raise ValueError(f"architecture {self.architecture}")
         self.layers = self.get("block_count")
         self.heads = self.get("attention.head_count")
         self.kv_heads = self.get("attention.head_count_kv", self.heads)
+        self.post_norms = self.architecture in ("gemma2", "gemma3")
         self.eps = dtype(self.get("attention.layer_norm_rms_epsilon"))
         self.context = self.get("context_length")
         self.weights = {t.name: dequantize(t.data, t.tensor_type).astype(dtype) for t in self.reader.tensors}
@@ -70,6 +71,13 @@ class Reference:
         self.vocab = self.weights[self.output].shape[0]
         self.head_dim = self.weights["blk.0.attn_q.weight"].shape[0] // self.heads
         self.freqs = self.rope_freqs()
+        self.window = self.get("attention.sliding_window", 0) if self.post_norms else 0
+        self.period = self.get("attention.sliding_window_pattern", 0) if self.window else 1
+        self.window_freqs = self.freqs
+        if self.architecture == "gemma3":
+            self.window_freqs = self.get("rope.freq_base_swa", 10000.0) ** (
+                -np.arange(len(self.freqs)) / len(self.freqs)
+            )
         shape = (self.layers, self.context, self.kv_heads, self.head_dim)
         self.keys, self.values = np.zeros(shape, dtype), np.zeros(shape, dtype)
 
@@ -82,7 +90,9 @@ class Reference:
         known = {f"blk.{i}.{kind}.weight" for i in range(self.layers) for kind in kinds.split()}
         if self.architecture == "qwen2":
             known |= {f"blk.{i}.attn_{kind}.bias" for i in range(self.layers) for kind in "qkv"}
-        if self.architecture == "qwen3":
+        if self.post_norms:
+            known |= {f"blk.{i}.post_{kind}_norm.weight" for i in range(self.layers) for kind in ("attention", "ffw")}
+        if self.architecture in ("qwen3", "gemma3"):
             known |= {f"blk.{i}.attn_{kind}_norm.weight" for i in range(self.layers) for kind in "qk"}
         known |= {"token_embd.weight", "output_norm.weight", "output.weight"}
         if wrong := (self.weights.keys() ^ known) - {"output.weight", "rope_freqs.weight"}:
@@ -98,12 +108,21 @@ class Reference:
             raise ValueError(f"rope scaling {scaling}")
         return freqs / self.weights.get("rope_freqs.weight", 1)
 
-    def rope(self, x, pos):
+    def windowed(self, layer):
+        return self.window > 0 and layer % self.period < self.period - 1
+
+    def capped(self, x, what):
+        if self.architecture != "gemma2":
+            return x
+        cap = self.get(what)
+        return cap * np.tanh(x / cap)
+
+    def rope(self, x, pos, freqs):
         """Rotate pairs of each head of x (heads, D): (x[2i], x[2i + 1]) of a llama, else (x[i], x[i + dims / 2])."""
-        half = len(self.freqs)
+        half = len(freqs)
         i = np.arange(half)
         first, second = (2 * i, 2 * i + 1) if self.architecture == "llama" else (i, i + half)
-        pairs = (x[:, first] + 1j * x[:, second]) * np.exp(1j * pos * self.freqs)
+        pairs = (x[:, first] + 1j * x[:, second]) * np.exp(1j * pos * freqs)
         x = x.copy()
         x[:, first], x[:, second] = pairs.real, pairs.imag
         return x
@@ -126,23 +145,26 @@ class Reference:
             if self.architecture == "qwen2":
                 y = y + self.weights[f"blk.{layer}.attn_{kind}.bias"]
             y = y.reshape(n, self.head_dim)
-            if self.architecture == "qwen3" and kind != "v":
+            if self.architecture in ("qwen3", "gemma3") and kind != "v":
                 y = np.stack([self.norm(head, f"blk.{layer}.attn_{kind}_norm.weight") for head in y])
             return y
 
-        self.keys[layer, pos] = self.rope(heads("k", self.kv_heads), pos)
+        freqs = self.window_freqs if self.windowed(layer) else self.freqs
+        first = max(0, pos + 1 - self.window) if self.windowed(layer) else 0
+        self.keys[layer, pos] = self.rope(heads("k", self.kv_heads), pos, freqs)
         self.values[layer, pos] = heads("v", self.kv_heads)
         group = self.heads // self.kv_heads  # neighbouring query heads share keys and values
-        k = self.keys[layer, : pos + 1].repeat(group, axis=1)  # (T, H, D)
-        v = self.values[layer, : pos + 1].repeat(group, axis=1)
-        q = self.rope(heads("q", self.heads), pos)
+        k = self.keys[layer, first : pos + 1].repeat(group, axis=1)  # (T, H, D)
+        v = self.values[layer, first : pos + 1].repeat(group, axis=1)
+        q = self.rope(heads("q", self.heads), pos, freqs)
         scores = np.einsum("hd,thd->ht", q, k) / np.sqrt(self.dtype(self.head_dim))
+        scores = self.capped(scores, "attn_logit_softcapping")
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
         scores /= scores.sum(axis=1, keepdims=True)
         return np.einsum("ht,thd->hd", scores, v).reshape(-1)
 
     def activation(self, x):
-        if self.architecture != "gemma":
+        if not self.architecture.startswith("gemma"):
             return x / (1 + np.exp(-x))
         in_fp16 = self.act_q8 == "llama.cpp"  # which has a table of it
         x = x.astype(np.float16).astype(self.dtype) if in_fp16 else x
@@ -152,17 +174,20 @@ class Reference:
     def step(self, token, pos):
         """Logits (vocab,) after `token` at `pos`; positions before it must have been run."""
         x = self.weights["token_embd.weight"][token]
-        if self.architecture == "gemma":
+        if self.architecture.startswith("gemma"):
             x = x * self.dtype(len(x)) ** 0.5
         for i in range(self.layers):
             block = f"blk.{i}."
             h = self.attention(i, self.norm(x, block + "attn_norm.weight"), pos)
-            x = x + self.product(block + "attn_output.weight", h)
+            h = self.product(block + "attn_output.weight", h)
+            x = x + (self.norm(h, block + "post_attention_norm.weight") if self.post_norms else h)
             h = self.norm(x, block + "ffn_norm.weight")
             gate = self.product(block + "ffn_gate.weight", h)
             up = self.product(block + "ffn_up.weight", h)
-            x = x + self.product(block + "ffn_down.weight", self.activation(gate) * up)
-        return self.product(self.output, self.norm(x, "output_norm.weight"))
+            h = self.product(block + "ffn_down.weight", self.activation(gate) * up)
+            x = x + (self.norm(h, block + "post_ffw_norm.weight") if self.post_norms else h)
+        logits = self.product(self.output, self.norm(x, "output_norm.weight"))
+        return self.capped(logits, "final_logit_softcapping")
 
     def logits(self, tokens):
         """Logits (n, vocab) after each of n tokens, from position 0."""

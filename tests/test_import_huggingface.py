@@ -34,6 +34,11 @@ NAMES = {
     "ffn_down": "mlp.down_proj",
     "ffn_up": "mlp.up_proj",
 }
+POST_NORMS = {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
 LLAMA3 = {
     "rope_type": "llama3",
     "factor": 8.0,
@@ -58,11 +63,12 @@ def state(path, heads=4, kv_heads=2):
             n = {"attn_q": heads, "attn_k": kv_heads}.get(kind)
             if n and architecture == "llama":
                 data = data.reshape(n, -1, 2, data.shape[1]).swapaxes(1, 2).reshape(data.shape)
-            found[f"model.layers.{i}.{NAMES[kind]}.{end}"] = np.ascontiguousarray(data)
+            names = NAMES | POST_NORMS if architecture in ("gemma2", "gemma3") else NAMES
+            found[f"model.layers.{i}.{names[kind]}.{end}"] = np.ascontiguousarray(data)
         else:
             ends = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
             found[f"{ends[tensor.name.split('.')[0]]}.weight"] = data
-        if architecture == "gemma" and tensor.name.endswith("norm.weight"):
+        if architecture.startswith("gemma") and tensor.name.endswith("norm.weight"):
             found[next(reversed(found))] = data - 1
     return found
 
@@ -165,6 +171,22 @@ OTHERS = {
     "qwen2": ({"tied": False}, {"tie_word_embeddings": False, "sliding_window": 16}),
     "qwen3": ({"head_dim": 128}, {"use_sliding_window": False}),
     "gemma": ({"head_dim": 256}, {"hidden_act": "gelu", "tie_word_embeddings": None}),
+    "gemma2": (
+        {"head_dim": 256, "window": 3, "caps": (4.0, 2.0)},
+        {"sliding_window": 3, "attn_logit_softcapping": 4.0, "final_logit_softcapping": 2.0, "hidden_act": None},
+    ),
+    "gemma3": (
+        {"head_dim": 32, "window": 3, "layers": 3, "period": 3},
+        {
+            "model_type": "gemma3_text",
+            "num_hidden_layers": 3,
+            "head_dim": 32,
+            "query_pre_attn_scalar": 32,
+            "sliding_window": 3,
+            "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+            "hidden_activation": "gelu_pytorch_tanh",
+        },
+    ),
 }
 
 
@@ -173,7 +195,7 @@ def test_other_architectures(tmp_path, kind):
     """The same tensors under the same names, and so the same logits; all types that boards have keep near them."""
     options, changes = OTHERS[kind]
     source = make_model(tmp_path / "source.gguf", architecture=kind, rope_base=1e6, **options)
-    make_folder(tmp_path / "hf", state(source), model_type=kind, rope_theta=1e6, **changes)
+    make_folder(tmp_path / "hf", state(source), **{"model_type": kind, "rope_theta": 1e6} | changes)
     out = tmp_path / "out.gguf"
     assert convert(tmp_path / "hf", None, out, "F32").notes == ()
     ours, theirs = Reference(out), Reference(source)
@@ -219,7 +241,7 @@ def test_imported_models_say_the_same_in_llama_cpp(tmp_path, kind):
     else:
         options, changes = OTHERS[kind]
         source = make_model(tmp_path / "source.gguf", architecture=kind, **options)
-        make_folder(tmp_path / "hf", state(source), model_type=kind, **changes)
+        make_folder(tmp_path / "hf", state(source), **{"model_type": kind, "rope_theta": 1e4} | changes)
     convert(tmp_path / "hf", None, tmp_path / "out.gguf", "F32")
     model = llama_cpp.Llama(str(tmp_path / "out.gguf"), n_ctx=64, verbose=False, type_k=0, type_v=0, flash_attn=False)
     theirs = [token for token, _ in zip(model.generate(TOKENS, temp=0), range(32), strict=False)]
@@ -231,11 +253,32 @@ ROPES = {
     "none": {},
     "linear": {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 20000.0}},
     "llama3": {"rope_parameters": LLAMA3 | {"rope_theta": 20000.0}},
+    "two kinds": {
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 20000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
+        }
+    },
 }
 
 
-KINDS = ("llama", "mistral", "qwen2", "qwen3", "gemma")
+KINDS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2")
 SCALED = [*product(KINDS, ("none", "linear")), ("llama", "llama3"), ("mistral", "llama3")]
+SCALED += [("gemma3_text", "none"), ("gemma3_text", "two kinds")]
+# What makes windows and caps show in a few tokens of a small model; query_pre_attn_scalar is not the size of a head.
+GEMMAS = {
+    "gemma2": {
+        "sliding_window": 3,
+        "query_pre_attn_scalar": 24,
+        "attn_logit_softcapping": 4.0,
+        "final_logit_softcapping": 3.0,
+    },
+    "gemma3_text": {
+        "sliding_window": 3,
+        "query_pre_attn_scalar": 24,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+}
 
 
 @pytest.mark.parametrize("kind,scaling", SCALED)
@@ -247,6 +290,7 @@ def test_transformers_agrees(tmp_path, kind, scaling, dtype):
         {k: v for k, v in CONFIG.items() if k not in ("model_type", "eos_token_id")}
         | {"eos_token_id": 2}
         | ROPES[scaling]
+        | GEMMAS.get(kind, {})
     )
     torch.manual_seed(1)
     model = transformers.AutoModelForCausalLM.from_config(
@@ -350,11 +394,30 @@ def test_a_sliding_window_is_the_longest_context(tmp_path):
 @pytest.mark.parametrize(
     "changes,message",
     [
-        ({"model_type": "gemma2"}, "'gemma2' is not supported: it takes norms after each block and soft caps"),
+        ({"model_type": "gemma3"}, "'gemma3' is not supported: it sees pictures"),
+        (
+            {"model_type": "gemma2", "attn_logit_softcapping": None},
+            "not supported: caps of scores and logits None, 0.0",
+        ),
+        ({"model_type": "gemma3_text", "final_logit_softcapping": 3.0}, "caps of scores and logits 0.0, 3.0"),
+        ({"model_type": "gemma2", "hidden_activation": "gelu"}, "not supported: hidden_act 'gelu'"),
+        (
+            {"model_type": "gemma2", "layer_types": ["full_attention", "sliding_attention"]},
+            "not supported: layer_types other than a full_attention after each so many with a window",
+        ),
+        ({"rope_parameters": {"sliding_attention": {}}}, "not supported: RoPE of two kinds"),
+        (
+            {"model_type": "gemma3_text", "rope_parameters": {"sliding_attention": {"rope_type": "linear"}}},
+            "not supported: rope scaling 'linear' of layers with a window",
+        ),
+        ({"model_type": "gemma3_text", "rope_local_base_freq": 0.5}, "is no usable number"),
         ({"model_type": "gemma", "hidden_act": "silu"}, "not supported: hidden_act 'silu'"),
         ({"model_type": "gemma", "tie_word_embeddings": False}, "not supported: a gemma with an output of its own"),
         ({"model_type": "gemma", "use_bidirectional_attention": True}, "not supported: use_bidirectional_attention"),
-        ({"model_type": "gpt2"}, "'gpt2' is not supported: only llama, mistral, qwen2, qwen3, gemma are"),
+        (
+            {"model_type": "gpt2"},
+            "'gpt2' is not supported: only llama, mistral, qwen2, qwen3, gemma, gemma2, gemma3_text are",
+        ),
         ({"hidden_act": "gelu_pytorch_tanh"}, "not supported: hidden_act 'gelu_pytorch_tanh'"),
         ({"attention_bias": True}, "not supported: attention_bias"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor 0.0, high_freq_factor 0.0 and"),

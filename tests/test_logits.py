@@ -29,6 +29,18 @@ MODELS = {
         f"gemma-{t}": {"architecture": "gemma", "type_": t, "dim": 96, "head_dim": 32, "seed": 10}
         for t in ("F32", "Q4_0")
     },
+    "gemma2": {"architecture": "gemma2", "type_": "F32", "dim": 96, "head_dim": 32, "window": 4, "seed": 11},
+    "gemma3": {
+        "architecture": "gemma3",
+        "type_": "F32",
+        "layers": 3,
+        "dim": 96,
+        "head_dim": 32,
+        "window": 4,
+        "rope_base": 1e6,
+        "rope_scale": 4.0,
+        "seed": 12,
+    },
     **{
         f"qwen3-{t}": {"architecture": "qwen3", "type_": t, "head_dim": 32, "rope_base": 1e6, "seed": 9}
         for t in ("F32", "Q4_0")

@@ -94,6 +94,16 @@ def test_scale(ops):
     assert np.array_equal(out, x * np.float32(13.856406))
 
 
+@pytest.mark.parametrize("cap", [0.5, 30.0, 5000.0])
+def test_softcap(ops, cap):
+    x = values(25, 500, spread=6)
+    x[:4] = [0, -0.0, 1e30, -1e30]
+    out = ops.floats("SOFTCAP", 500, np.zeros(1), np.zeros(1), dst=x, rows=1, cols=500, p=(bits(cap), 0, 0, 0))
+    exact = cap * np.tanh(x / cap, dtype=np.float64)
+    # a part of the cap, and where it is far above, of what is below
+    assert np.abs(out - exact).max() <= cap * (2.0**-20 if ops.path == "float" else 2.0**-14)
+
+
 def test_add(ops):
     x, y = values(4, 500, spread=6), values(5, 500, spread=6)
     out = ops.floats("ADD", 500, x, y, dst=y, rows=1, cols=500)
@@ -139,6 +149,26 @@ def test_attention(ops, length, spread, kv):
     # a score that is off by 2^-13 of the greatest product moves what it weighs by as much
     slack = np.abs(q).max() * np.abs(k).max() * np.sqrt(dim) * 2.0**-13 + 2.0**-10
     assert np.all(np.abs(y - exact) <= slack * np.abs(v).max())
+
+
+@pytest.mark.parametrize("kv", [Q8_0, F16, F32])
+def test_attention_in_a_window_with_capped_scores(ops, kv):
+    if kv != Q8_0 and ops.path == "fixed":
+        pytest.skip("the fixed-point path has caches of int8 alone")
+    heads, kv_heads, dim, length, cap = 4, 2, 16, 37, 2.0
+    q = values(8, heads, dim, spread=1.5)
+    k, v = values(9, length, kv_heads, dim), values(10, length, kv_heads, dim)
+    whole, held_k, held_v = ops.attention(kv, q, k, v, cap=cap)
+    for window in (1, 9, 37, 50):  # of more than there is: of all
+        first = max(length - window, 0)
+        alone = ops.attention(kv, q, k[first:], v[first:], cap=cap)[0]
+        assert np.array_equal(ops.attention(kv, q, k, v, window, cap)[0], alone)
+    scores = np.einsum("hd,lhd->hl", q.astype(np.float64), np.repeat(held_k, 2, 1)) / np.sqrt(dim)
+    p = np.exp(cap * np.tanh(scores / cap))
+    p /= p.sum(1, keepdims=True)
+    exact = np.einsum("hl,lhd->hd", p, np.repeat(held_v, 2, 1))
+    slack = np.abs(q).max() * np.abs(k).max() * np.sqrt(dim) * 2.0**-13 + 2.0**-10
+    assert np.all(np.abs(whole - exact) <= slack * np.abs(v).max())
 
 
 @pytest.mark.parametrize("spread", [0, 3])
@@ -287,6 +317,7 @@ for kind in range(7):
         for flags in (0, ops.HALVES):
             x, table = values(kind, 60), values(kind, dims)
             show(kind, "ROPE", ops.call(ops.ROPE, x, table, none, 3, 20, p=(dims, 0, 0, 0), flags=flags))
+    show(kind, "SOFTCAP", ops.call(ops.SOFTCAP, values(kind, 27), none, none, 1, 27, p=(0x41F00000, 0, 0, 0)))
     show(kind, "SCALE", ops.call(ops.SCALE, values(kind, 27), none, none, 1, 27, p=(0x40490FDB, 0, 0, 0)))
     for cols in (32, 64, 288):
         show(kind, "QUANTIZE", ops.call(ops.QUANTIZE, bytearray(cols + cols // 8), values(kind, cols), none, 1, cols))
@@ -298,9 +329,10 @@ for kind in range(7):
                 if type == ops.F16:
                     for i in range(1, len(weights), 2):
                         weights[i] &= 0xBB if kind < 6 else 0xFF  # no infinities
-                place = 0x80000000 | keys, 16 * dim, 2, 0
+                place = 0x80000000 | keys, 16 * dim, 2, 3 if length == 8 else 0
                 out = bytearray(16 * dim + 4 * length)
-                ops.call(ops.ATTENTION, out, values(kind, 4 * dim), weights, 4, dim, type, pos=length - 1, p=place)
+                q, last, cap = values(kind, 4 * dim), length - 1, 0x41F00000 if length == 5 else 0
+                ops.call(ops.ATTENTION, out, q, weights, 4, dim, type, pos=last, p=place, p4=cap)
                 show(kind, "ATTENTION", out[: 16 * dim])
 """
 

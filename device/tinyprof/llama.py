@@ -30,6 +30,7 @@ ROLES = (
     "attention",
     "attn_output_q8",
     "attn_output",
+    "post_attention_norm",
     "attn_add",
     "ffn_norm",
     "ffn_q8",
@@ -39,18 +40,26 @@ ROLES = (
     "ffn_geglu",
     "ffn_down_q8",
     "ffn_down",
+    "post_ffw_norm",
     "ffn_add",
     "output_norm",
     "output_q8",
     "output",
     "argmax",
+    "output_softcap",
 )
 
-# As llama.cpp has them. qwen2: q, k and v have biases; qwen3: q and k are normed, head by head; gemma: embeddings
-# are scaled, and the gate is GELU. All but llama: RoPE turns the halves of a head.
-ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma")
+# As llama.cpp has them. qwen2: q, k and v have biases; qwen3, gemma3: q and k are normed, head by head; gemmas:
+# embeddings are scaled, and the gate is GELU; gemma2, gemma3: norms also after attention and feed-forward, and windows;
+# gemma2: scores and logits are capped. All but llama: RoPE turns the halves of a head.
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3")
+
+# Where the file does not say it, how many positions attention sees, and each which layer sees all; with how many layers
+# llama.cpp divides scores by another root.
+_WINDOWS = {"gemma2": (4096, 2, 46), "gemma3": (0, 6, 62)}
 
 _ONE = 0x3F800000  # 1.0 as float bits
+_10000 = 0x461C4000
 _LEAST = 0x3A800000  # 2^-10
 _MOST = 0x49800000  # 2^20
 
@@ -66,8 +75,8 @@ class Llama:
     room: bytes of weights that a record of the output may read, 0: any number. activations: bits of what meets
     quantized weights, 8 or 16.
     plan: the records; body: how many of them come before the output head; logits: Buffer of
-    vocab floats; kv_bytes; freqs: Buffer of rope frequencies to be filled once; rope_factors: floats by which they
-    are divided, or None."""
+    vocab floats; kv_bytes; freqs: by (base, scale) Buffer of rope frequencies to be filled once; rope_factors: floats
+    by which they are divided, or None; window: positions that attention sees but in each period-th layer, 0: all."""
 
     def __init__(self, gguf, context, batch, kv=None, room=0, activations=8):
         self._gguf = gguf
@@ -87,6 +96,10 @@ class Llama:
                 " divide it" % (key, self.heads, self.dim, self.kv_heads)
             )
         self.head_dim = gguf.count(key + "attention.key_length", self.dim // self.heads)
+        if self.layers == self._other and self.head_dim != self.dim // self.heads:
+            raise ModelError(
+                "%s with %d layers scales attention in another way: not supported" % (key[:-1], self.layers)
+            )
         if gguf.count(key + "attention.value_length", self.head_dim) != self.head_dim:
             raise ModelError("%sattention.value_length other than %d is not supported" % (key, self.head_dim))
         self.rope_dims = gguf.count(key + "rope.dimension_count", self.head_dim)
@@ -130,8 +143,13 @@ class Llama:
         key = architecture + "."
         if gguf.get(key + "expert_count", 0, int):
             raise ModelError(key + "expert_count: mixture of experts is not supported")
-        if gguf.get(key + "attention.sliding_window", 0, int):
-            raise ModelError(key + "attention.sliding_window is not supported")
+        self.window, self.period, self._other = _WINDOWS.get(architecture, (0, 1, 0))
+        window_key = key + "attention.sliding_window"
+        if gguf.get(window_key, 0, int):
+            if architecture not in _WINDOWS:
+                raise ModelError(window_key + " is not supported")
+            self.window = gguf.count(window_key)
+            self.period = gguf.count(window_key + "_pattern", self.period)
         # as llama.cpp has it: linear where no type stands, a factor of 0 means none
         scaling = gguf.get(key + "rope.scaling.type", "linear", str)
         if scaling not in ("none", "linear"):
@@ -143,12 +161,26 @@ class Llama:
         if scaling == "none" or self.rope_scale == 0:
             self.rope_scale = _ONE
         base_key, eps_key = key + "rope.freq_base", key + "attention.layer_norm_rms_epsilon"
-        self.rope_base = gguf.float_bits(base_key, 0x461C4000)  # 10000.0
+        self.rope_base = gguf.float_bits(base_key, _10000)
         self.eps = gguf.float_bits(eps_key, 0x3727C5AC)  # 1e-5
+        # of layers with a window
+        window_base_key = key + "rope.freq_base_swa"
+        base, self.rope_scale_window = (_10000, _ONE) if architecture == "gemma3" else (self.rope_base, self.rope_scale)
+        self.rope_base_window = gguf.float_bits(window_base_key, base)
+        score_key, logit_key = key + "attn_logit_softcapping", key + "final_logit_softcapping"
+        self.score_cap = self.logit_cap = 0
+        if architecture == "gemma2":
+            self.score_cap = gguf.float_bits(score_key, 0x42480000)  # 50.0
+            self.logit_cap = gguf.float_bits(logit_key, 0x41F00000)  # 30.0
+        elif score_key in gguf.keys or logit_key in gguf.keys:
+            raise ModelError("%s: capped scores and logits are not supported" % architecture)
         # a positive, normal, finite float; a base from 1, a scale from 2^-10 to 2^20
         for name, bits, least, most in (
             (factor_key, self.rope_scale, _LEAST, _MOST),
             (base_key, self.rope_base, _ONE, 0x7F7FFFFF),
+            (window_base_key, self.rope_base_window, _ONE, 0x7F7FFFFF),
+            (score_key, self.score_cap or _ONE, _LEAST, _MOST),
+            (logit_key, self.logit_cap or _ONE, _LEAST, _MOST),
             (eps_key, self.eps, 0x00800000, 0x7F7FFFFF),
         ):
             if not least <= bits <= most:
@@ -245,6 +277,15 @@ class Llama:
         self.plan.add(ops.MATMUL, role, layer, dst, a, weights, rows, cols, (0, 0, size, scan), type_, flags | int16)
         self.macs += rows * cols
 
+    def _windowed(self, i):
+        return bool(self.window) and (i + 1) % self.period != 0
+
+    def _rope(self, i):
+        """(base, scale) of a layer's RoPE."""
+        if self._windowed(i):
+            return self.rope_base_window, self.rope_scale_window
+        return self.rope_base, self.rope_scale
+
     def _compile(self, room):
         self.plan = plan = Plan(ROLES)
         row = self.batch * 4
@@ -253,14 +294,21 @@ class Llama:
         q_dim = self.heads * self.head_dim
         pairs = 0 if self.architecture == "llama" else ops.HALVES
         x = plan.buffer(row * dim)
-        table = plan.buffer(row * self.rope_dims)
         scores = plan.buffer(4 * self.context)
-        self.freqs = plan.buffer(2 * self.rope_dims, always=True)
         embd = self._tensor("token_embd", self.vocab, dim)
         plan.add(ops.EMBED, "embed", 0, x, 0, embd[0], self.vocab, dim, type=embd[1])
-        if self.architecture == "gemma":
+        gemma = self.architecture.startswith("gemma")
+        post_norms = self.architecture in _WINDOWS
+        if gemma:
             plan.add(ops.SCALE, "embed_scale", 0, x, cols=dim, p=(_sqrt_bits(dim),))
-        plan.add(ops.ROPE_TABLE, "rope_table", 0, table, 0, self.freqs, cols=self.rope_dims)
+        tables = {}
+        self.freqs = {}
+        for i in range(self.layers):
+            kind = self._rope(i)
+            if kind not in tables:
+                tables[kind] = plan.buffer(row * self.rope_dims)
+                self.freqs[kind] = plan.buffer(2 * self.rope_dims, always=True)
+                plan.add(ops.ROPE_TABLE, "rope_table", 0, tables[kind], 0, self.freqs[kind], cols=self.rope_dims)
         for i in range(self.layers):
             layer = i + 1
             blk = "blk.%d." % i
@@ -289,21 +337,24 @@ class Llama:
                 self._bias("attn_q_bias", layer, q, q_dim, 0)
                 self._bias("attn_k_bias", layer, to_k, kv_dim, at)
                 self._bias("attn_v_bias", layer, to_v, kv_dim, at)
-            if self.architecture == "qwen3":
+            if self.architecture in ("qwen3", "gemma3"):
                 self._head_norm("attn_q_norm", layer, q, self.heads, 0)
                 self._head_norm("attn_k_norm", layer, to_k, self.kv_heads, at)
-            rope = (self.rope_dims,)
+            rope, table = (self.rope_dims,), tables[self._rope(i)]
             plan.add(ops.ROPE, "rope_q", layer, q, table, 0, self.heads, self.head_dim, rope, flags=pairs)
             plan.add(ops.ROPE, "rope_k", layer, to_k, table, 0, self.kv_heads, self.head_dim, rope, flags=pairs | at)
             if not in_place:
                 for role, cache, values in (("kv_k", k, to_k), ("kv_v", v, to_v)):
                     plan.add(ops.KV_STORE, role, layer, cache, values, 0, self.kv_heads, self.head_dim, type=kv_type)
             a = plan.buffer(row * q_dim)
-            parameters = (v, scores, self.kv_heads)
-            plan.add(ops.ATTENTION, "attention", layer, a, q, k, self.heads, self.head_dim, parameters, kv_type)
+            parameters = (v, scores, self.kv_heads, self.window if self._windowed(i) else 0)
+            heads, cap = self.heads, self.score_cap
+            plan.add(ops.ATTENTION, "attention", layer, a, q, k, heads, self.head_dim, parameters, kv_type, p4=cap)
             o = plan.buffer(out * dim)
             inputs = self._inputs("attn_output_q8", layer, a, q_dim, (wo,))
             self._matmul("attn_output", layer, o, inputs, wo, dim, q_dim)
+            if post_norms:
+                self._norm("post_attention_norm", layer, o, blk + "post_attention_norm", o)
             plan.add(ops.ADD, "attn_add", layer, x, o, cols=dim)
             h = plan.buffer(row * dim)
             self._norm("ffn_norm", layer, h, blk + "ffn_norm", x)
@@ -312,11 +363,13 @@ class Llama:
             u = plan.buffer(out * hidden)
             self._matmul("ffn_gate", layer, g, inputs, gate, hidden, dim)
             self._matmul("ffn_up", layer, u, inputs, up, hidden, dim)
-            op, role = (ops.GEGLU, "ffn_geglu") if self.architecture == "gemma" else (ops.SWIGLU, "ffn_swiglu")
+            op, role = (ops.GEGLU, "ffn_geglu") if gemma else (ops.SWIGLU, "ffn_swiglu")
             plan.add(op, role, layer, g, g, u, cols=hidden)
             inputs = self._inputs("ffn_down_q8", layer, g, hidden, (down,))
             d = plan.buffer(out * dim)
             self._matmul("ffn_down", layer, d, inputs, down, dim, hidden)
+            if post_norms:
+                self._norm("post_ffw_norm", layer, d, blk + "post_ffw_norm", d)
             plan.add(ops.ADD, "ffn_add", layer, x, d, cols=dim)
         self.body = plan.count
         # only the last token's logits are ever wanted
@@ -337,6 +390,8 @@ class Llama:
             rows = min(step, self.vocab - first)
             self._matmul("output", 0, self.logits + 4 * first, inputs, part, rows, dim, ops.ONE)
         plan.add(ops.ARGMAX, "argmax", 0, 0, self.logits, cols=self.vocab)
+        if self.logit_cap:  # which leaves their order
+            plan.add(ops.SOFTCAP, "output_softcap", 0, self.logits, cols=self.vocab, p=(self.logit_cap,))
         plan.finish()
 
     def tensor_types(self, gguf):
@@ -361,7 +416,8 @@ def _sqrt_bits(n):
 
 
 def fill_freqs(llama, arena):
-    """Writes the rope frequencies into their arena buffer."""
-    at = llama.plan.offset(llama.freqs)
-    freqs = memoryview(arena)[at : at + 2 * llama.rope_dims]
-    _tinyprof.rope_freqs(freqs, llama.rope_dims, llama.rope_base, llama.rope_scale, llama.rope_factors)
+    """Writes the rope frequencies into their arena buffers."""
+    for (base, scale), buffer in llama.freqs.items():
+        at = llama.plan.offset(buffer)
+        freqs = memoryview(arena)[at : at + 2 * llama.rope_dims]
+        _tinyprof.rope_freqs(freqs, llama.rope_dims, base, scale, llama.rope_factors)

@@ -203,8 +203,9 @@ class _Profile:
             macs_per_token=arch.macs,
         )
         for i in range(arch.plan.count):
-            op, role, layer, type_, rows, cols, p2 = arch.plan.describe(i)
-            write("op", i=i, op=op, role=role, layer=layer, type=type_, rows=rows, cols=cols, p2=p2)
+            op, role, layer, type_, rows, cols, p2, window = arch.plan.describe(i)
+            fields = {"window": window} if window else {}
+            write("op", i=i, op=op, role=role, layer=layer, type=type_, rows=rows, cols=cols, p2=p2, **fields)
         if model.stream:
             read = model.stream.bytes_per_token
             write("op", i=arch.plan.count, op="read", role="storage", layer=-1, type="F32", rows=1, cols=0, p2=read)

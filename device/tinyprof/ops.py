@@ -22,6 +22,7 @@ KV_STORE = const(11)
 GEGLU = const(12)
 BIAS = const(13)
 SCALE = const(14)
+SOFTCAP = const(15)
 NAMES = (
     "",
     "embed",
@@ -38,6 +39,7 @@ NAMES = (
     "geglu",
     "bias",
     "scale",
+    "softcap",
 )
 
 LAST = const(1)
@@ -118,14 +120,14 @@ def control(batch=1):
     return ctl
 
 
-def call(op, dst, a, b, rows, cols, type=F32, n=1, pos=0, p=(0, 0, 0, 0), flags=0, tokens=()):
+def call(op, dst, a, b, rows, cols, type=F32, n=1, pos=0, p=(0, 0, 0, 0), flags=0, tokens=(), p4=0):
     """Runs one operator on buffers of the caller: dst and a are written and read as laid out in
     executor.h; b is weights (read only). Further operands (p) may point into b's buffer only.
 
     For a kernel at the REPL, or to hold one against a reference."""
     plan = array("I", (op | type << 8 | flags << 16, ARENA, KV, WEIGHTS, rows, cols))
     plan.extend(array("I", p))
-    plan.extend(array("I", (0, 0)))
+    plan.extend(array("I", (0, p4)))
     ctl = control(max(n, len(tokens)))
     ctl[POS] = pos
     ctl[N] = n

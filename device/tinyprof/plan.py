@@ -27,13 +27,13 @@ class Plan:
         self._buffers.append(life)
         return Buffer(len(self._buffers) - 1)
 
-    def add(self, op, role, layer, dst, a=0, b=0, rows=1, cols=0, p=(), type=0, flags=0):
+    def add(self, op, role, layer, dst, a=0, b=0, rows=1, cols=0, p=(), type=0, flags=0, p4=0):
         """Appends a record. Operands are Buffers, or words: region | byte offset."""
         words = [op | type << 8 | flags << 16, dst, a, b, rows, cols]
         words.extend(p)
         words.extend([0] * (10 - len(words)))
         words.append(layer << 8 | self.roles.index(role))
-        words.append(0)
+        words.append(p4)
         for i, word in enumerate(words):
             if isinstance(word, Buffer):
                 life = self._buffers[word.index]
@@ -68,7 +68,7 @@ class Plan:
         return self.offsets[buffer.index]
 
     def describe(self, i):
-        """(operator, role, layer or -1, tensor type, rows, cols, p2) of record i."""
+        """(operator, role, layer or -1, tensor type, rows, cols, p2, window) of record i."""
         w = self.words
         at = i * ops.WORDS
         layer = w[at + 10] >> 8
@@ -80,6 +80,7 @@ class Plan:
             w[at + 4],
             w[at + 5],
             w[at + 8],
+            w[at + 9] if w[at] & 0xFF == ops.ATTENTION else 0,
         )
 
 

@@ -8,7 +8,7 @@ from . import quants
 from .ceilings import Ceilings
 from .errors import BadInput
 from .schema import Event, Op
-from .table import Run, Test, batches, kv_bytes, work
+from .table import Run, Test, attended, batches, kv_bytes, work
 
 # In this order: what a part finds taken already it does not get.
 PARTS = ("profiler", "calls", "storage", "compute", "memory", "unknown")
@@ -115,11 +115,13 @@ def hot(run: Run, op: Op, test: Test, roof: Ceilings) -> float | None:
     """Units of a record over one repetition if all that it reads were hot; None: not measured."""
     twin = next((o.i for o in run.ops if o.role == op.role and o.layer in (-1, 0)), op.i)
     total, pos = 0.0, float(test.depth)
+    windows = any(o.window for o in run.ops)
     for n in batches(run, op, test):
         if op.op == "matmul":
             units = roof.product(op.type, op.rows, op.cols, n)
-        elif op.op == "attention" and n not in roof.batches:  # whose cost is no straight line in n
-            each = [roof.operator(twin, 1, pos + t) for t in range(n)]
+        elif op.op == "attention" and (windows or n not in roof.batches):  # whose cost is no straight line in n
+            last = op.window - 1 if op.window else float("inf")
+            each = [roof.operator(twin, 1, min(pos + t, last)) for t in range(n)]
             units = None if None in each else sum(filter(None, each)) - (n - 1) * (roof.call or 0)
         else:
             units = roof.operator(twin, n, pos if op.op == "attention" else None)
@@ -144,9 +146,7 @@ def memory(run: Run, op: Op, test: Test, roof: Ceilings) -> float:
     if op.op == "embed":
         return quants.row_bytes(op.type, op.cols) * sum(calls) * place
     if op.op == "attention":
-        n = test.tokens
-        lengths = n * test.depth + n * (n + 1) // 2
-        return 2 * lengths * op.p2 * kv_bytes(op.type, op.cols) * ram
+        return 2 * attended(op, test.depth, test.tokens) * op.p2 * kv_bytes(op.type, op.cols) * ram
     return 0.0
 
 

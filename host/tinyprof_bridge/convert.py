@@ -217,6 +217,13 @@ def add_sizes(writer: GGUFWriter, sizes: Sizes, hidden_dim: int) -> None:
         writer.add_rope_scaling_type(RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(sizes.rope_scale)
     writer.add_layer_norm_rms_eps(sizes.eps)
+    if sizes.window:
+        writer.add_sliding_window(sizes.window)
+        writer.add_sliding_window_pattern(sizes.window_period)
+        writer.add_rope_freq_base_swa(sizes.window_rope_base)
+    if sizes.score_cap:
+        writer.add_attn_logit_softcapping(sizes.score_cap)
+        writer.add_final_logit_softcapping(sizes.logit_cap)
 
 
 def add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:

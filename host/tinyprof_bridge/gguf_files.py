@@ -75,6 +75,11 @@ def read(path: Path) -> Source:
         eps=_float(llama.eps),
         architecture=llama.architecture,
         head_size=llama.head_dim,
+        window=llama.window,
+        window_period=llama.period,
+        window_rope_base=_float(llama.rope_base_window),
+        score_cap=_float(llama.score_cap),
+        logit_cap=_float(llama.logit_cap),
     )
     tensors = {}
     for tensor, shape in sizes.tensors().items():

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from . import naming, safetensor_files, tokenizers_in
 from .errors import BadInput, plain
@@ -15,17 +15,26 @@ from .source import MOST, Sizes, Source, Tensor, read_json, read_limited
 CONFIG_LIMIT = 1 << 20
 ONE_FILE, INDEX, PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 # By model_type, the architecture in GGUF.
-ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma": "gemma"}
-HEAD_DIM = {
-    "qwen3": 128,
-    "gemma": 256,
-}  # of a head where config.json does not say it; else hidden_size / num_attention_heads
+ARCHITECTURES = {
+    "llama": "llama",
+    "mistral": "llama",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "gemma": "gemma",
+    "gemma2": "gemma2",
+    "gemma3_text": "gemma3",
+}
+# Of a head where config.json does not say it; else hidden_size / num_attention_heads.
+HEAD_DIM = {"qwen3": 128, "gemma": 256, "gemma2": 256, "gemma3_text": 256}
 # GELU of a gemma is always that with tanh.
-ACTIVATIONS = {"gemma": ("gelu_pytorch_tanh", "gelu")}
+GELU = "gelu_pytorch_tanh"
+ACTIVATIONS = {"gemma": (GELU, "gelu"), "gemma2": (GELU,), "gemma3_text": (GELU,)}
+# Where config.json does not say them: RoPE's base, positions of a window, and each which layer has none.
+ROPE_BASE = {"gemma3_text": 1e6}
+WINDOW, PERIODS = 4096, {"gemma2": 2, "gemma3_text": 6}
 # What boards' plans lack, by model_type.
 LACKING = {
-    "gemma2": "it takes norms after each block and soft caps",
-    "gemma3_text": "it takes norms after each block and sliding windows",
+    "gemma3": "it sees pictures: take its text model, gemma3_text",
     "mixtral": "it is a mixture of experts",
     "phi3": "its projections are joined",
 }
@@ -40,6 +49,8 @@ class Rope(BaseModel):
     low_freq_factor: float = 0.0
     high_freq_factor: float = 0.0
     original_max_position_embeddings: int = 0
+    full_attention: "Rope | None" = None  # one for each kind of layers
+    sliding_attention: "Rope | None" = None
 
     @property
     def kind(self) -> str:
@@ -65,9 +76,19 @@ class Config(BaseModel):
     rope_parameters: Rope | None = None
     partial_rotary_factor: float = 1.0
     hidden_act: str | None = None
+    hidden_activation: str | None = None
     attention_bias: bool = False
     mlp_bias: bool = False
-    sliding_window: int | None = None
+    sliding_window: int | None = Field(None, le=MOST)
+    layer_types: list[str] | None = None
+    sliding_window_pattern: int | None = Field(
+        None, gt=0, le=MOST, validation_alias=AliasChoices("sliding_window_pattern", "_sliding_window_pattern")
+    )
+    rope_local_base_freq: float = 10000.0
+    query_pre_attn_scalar: float = Field(256, gt=0, le=MOST)
+    # 0: not said
+    attn_logit_softcapping: float | None = 0.0
+    final_logit_softcapping: float | None = 0.0
     use_sliding_window: bool | None = None
     use_bidirectional_attention: bool | None = None
     tie_word_embeddings: bool | None = None
@@ -77,7 +98,7 @@ class Config(BaseModel):
 
     @property
     def tied(self) -> bool:
-        return self.model_type == "gemma" if self.tie_word_embeddings is None else self.tie_word_embeddings
+        return self.model_type.startswith("gemma") if self.tie_word_embeddings is None else self.tie_word_embeddings
 
     @property
     def eos(self) -> int | None:
@@ -97,7 +118,7 @@ def read(folder: Path) -> Source:
             if name in tensors:
                 raise BadInput(f"{file}: tensor {plain(name)[:128]!r} is in another file too")
             tensors[name] = tensor
-    found = naming.to_gguf(folder, sizes, tensors, config.tied)
+    found = naming.to_gguf(folder, sizes, tensors, config.tied, score_factor(config, sizes))
     vocabulary, notes = tokenizers_in.read(folder, sizes.vocab_size, config.bos_token_id, config.eos)
     return Source(folder, sizes, vocabulary, found, digest_of(files), notes=tuple(notes))
 
@@ -126,19 +147,30 @@ def sizes_of(path: Path, config: Config) -> Sizes:
     if config.model_type not in ARCHITECTURES:
         why = LACKING.get(config.model_type, f"only {', '.join(ARCHITECTURES)} are")
         raise BadInput(f"{path}: model_type {plain(config.model_type)[:32]!r} is not supported: {why}")
-    rope = config.rope_parameters or config.rope_scaling or Rope()
+    both = config.rope_parameters or config.rope_scaling or Rope()
+    rope = both.full_attention or both
+    local = both.sliding_attention or Rope(rope_theta=config.rope_local_base_freq)
     kind = rope.kind
     scalings = ("default", "linear", "llama3") if ARCHITECTURES[config.model_type] == "llama" else ("default", "linear")
     heads = config.num_attention_heads
-    activation = plain(config.hidden_act or "")[:32]
+    windows = config.model_type in PERIODS
+    caps = (config.attn_logit_softcapping, config.final_logit_softcapping)
+    if config.model_type == "gemma2":
+        usual = all(cap == 0 or (cap is not None and 2**-10 <= cap <= 2**20) for cap in caps)
+    else:
+        usual = not any(caps)
+    activation = plain((config.hidden_activation if windows else config.hidden_act) or "")[:32]
     for wrong, what in (
         (config.quantization_config is not None, "weights that are quantized already: take the original"),
         (
-            config.hidden_act not in (None, *ACTIVATIONS.get(config.model_type, ("silu", "swish"))),
+            activation not in ("", *ACTIVATIONS.get(config.model_type, ("silu", "swish"))),
             f"hidden_act {activation!r}",
         ),
         (bool(config.use_bidirectional_attention), "use_bidirectional_attention"),
-        (config.model_type == "gemma" and not config.tied, "a gemma with an output of its own"),
+        (config.model_type.startswith("gemma") and not config.tied, "a gemma with an output of its own"),
+        (both.sliding_attention is not None and config.model_type != "gemma3_text", "RoPE of two kinds"),
+        (local.kind != "default", f"rope scaling {plain(local.kind)[:32]!r} of layers with a window"),
+        (not usual, f"caps of scores and logits {caps[0]}, {caps[1]}"),
         (config.attention_bias, "attention_bias"),
         (config.mlp_bias, "mlp_bias"),
         (config.partial_rotary_factor != 1, "partial_rotary_factor"),
@@ -147,7 +179,7 @@ def sizes_of(path: Path, config: Config) -> Sizes:
         if wrong:
             raise BadInput(f"{path}: not supported: {what}")
     base = config.rope_theta if rope.rope_theta is None else rope.rope_theta
-    base = 10000.0 if base is None else base
+    base = ROPE_BASE.get(config.model_type, 10000.0) if base is None else base
     context = config.max_position_embeddings
     # Within the window it is attention as any other. Qwen's have one only where they are told to.
     if config.sliding_window and (config.use_sliding_window or config.model_type == "mistral"):
@@ -166,11 +198,37 @@ def sizes_of(path: Path, config: Config) -> Sizes:
         architecture=ARCHITECTURES[config.model_type],
         head_size=config.head_dim or HEAD_DIM.get(config.model_type, 0),
     )
+    if windows:
+        sizes = replace(
+            sizes,
+            window=config.sliding_window or WINDOW,
+            window_period=_period(path, config),
+            window_rope_base=(local.rope_theta or 10000.0) if config.model_type == "gemma3_text" else base,
+        )
+    if config.model_type == "gemma2":
+        score_cap, logit_cap = config.attn_logit_softcapping or 50.0, config.final_logit_softcapping or 30.0
+        sizes = replace(sizes, score_cap=score_cap, logit_cap=logit_cap)
     if fault := sizes.fault():
         raise BadInput(f"{path}: {fault}")
-    if not 1 <= base < 1e38 or not 2**-10 <= rope.factor <= 2**20:
+    if not 1 <= base < 1e38 or not 1 <= sizes.window_rope_base < 1e38 or not 2**-10 <= rope.factor <= 2**20:
         raise BadInput(f"{path}: rope_theta {base} or its factor {rope.factor} is no usable number")
     return replace(sizes, rope_factors=_llama3_factors(path, rope, base, sizes.head_dim)) if kind == "llama3" else sizes
+
+
+def score_factor(config: Config, sizes: Sizes) -> float:
+    """How many times greater scores are than by the root of the head size."""
+    return (sizes.head_dim / config.query_pre_attn_scalar) ** 0.5 if config.model_type in PERIODS else 1.0
+
+
+def _period(path: Path, config: Config) -> int:
+    """Each which layer has no window."""
+    if config.layer_types is None:
+        return config.sliding_window_pattern or PERIODS[config.model_type]
+    for period in range(1, config.num_hidden_layers + 2):
+        kinds = ["sliding_attention" if (i + 1) % period else "full_attention" for i in range(config.num_hidden_layers)]
+        if config.layer_types == kinds:
+            return period
+    raise BadInput(f"{path}: not supported: layer_types other than a full_attention after each so many with a window")
 
 
 def _llama3_factors(path: Path, rope: Rope, base: float, dims: int) -> tuple[float, ...]:

@@ -104,7 +104,7 @@ def inspect(
                 "vocabulary": llama.vocab,
                 "context": llama.trained_context,
                 "macs_per_token": llama.macs,
-            }
+            } | ({"window": llama.window} if llama.window else {})
         except device.error as error:
             reason = str(error)
     return Inspection(

@@ -1,12 +1,13 @@
 """Names of a model's tensors in Hugging Face's and in Meta's modules (llama2.c's too), and which rows go where."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from .errors import BadInput
-from .source import Floats, Sizes, Tensor, complete
+from .source import GEMMAS, HEAD_NORMS, POST_NORMS, Floats, Sizes, Tensor, complete
 
 _HUGGING_FACE = {
     "input_layernorm": "attn_norm",
@@ -20,6 +21,11 @@ _HUGGING_FACE = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.down_proj": "ffn_down",
     "mlp.up_proj": "ffn_up",
+}
+_POST_NORMS = {
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
 }
 _META = {
     "attention_norm": "attn_norm",
@@ -62,25 +68,29 @@ def halves(names: list[str]) -> bool:
     return any(".self_attn." in name for name in names)
 
 
-def gguf_name(name: str) -> str | None:
-    """The GGUF name of a module's tensor, None where no architecture has it."""
+def gguf_name(name: str, architecture: str = "llama") -> str | None:
+    """The GGUF name of a module's tensor, None where the architecture does not have it."""
     stem, _, kind = plain_name(name).rpartition(".")
     if match := _LAYER.fullmatch(stem):
-        known = _HUGGING_FACE.get(match[2]) or _META.get(match[2])
+        hugging_face = _HUGGING_FACE | (_POST_NORMS if architecture in POST_NORMS else {})
+        known = hugging_face.get(match[2]) or _META.get(match[2])
         known = known and f"blk.{match[1]}.{known}"
     else:
         known = _ENDS.get(stem)
     return f"{known}.{kind}" if known and kind in ("weight", "bias") else None
 
 
-def to_gguf(path: Path, sizes: Sizes, tensors: dict[str, Tensor], tied: bool) -> dict[str, Tensor]:
-    """A module's tensors as GGUF has them. tied: output and embedding are the same."""
+def to_gguf(
+    path: Path, sizes: Sizes, tensors: dict[str, Tensor], tied: bool, score_factor: float = 1.0
+) -> dict[str, Tensor]:
+    """A module's tensors as GGUF has them. tied: output and embedding are the same; score_factor: how many times
+    greater its scores are than by the root of the head size."""
     found: dict[str, Tensor] = {}
     shapes = sizes.tensors()
     for name, tensor in tensors.items():
         if is_table(name):
             continue
-        known = gguf_name(name)
+        known = gguf_name(name, sizes.architecture)
         if known is None or known not in shapes:
             raise BadInput(f"{path}: tensor {name[:128]!r} is not supported: no board's plan has it")
         if known in found:
@@ -95,13 +105,21 @@ def to_gguf(path: Path, sizes: Sizes, tensors: dict[str, Tensor], tied: bool) ->
     found = complete(path, sizes, found)
     if sizes.architecture == "llama" and halves(list(tensors)):
         interleave(sizes, found)
-    if sizes.architecture == "gemma":  # its modules keep what a norm's weights are above 1
-        found |= {name: _plus_one(tensor) for name, tensor in found.items() if name.endswith("_norm.weight")}
+    if sizes.architecture in GEMMAS:  # whose modules keep what a norm's weights are above 1
+        found |= {
+            name: _changed(tensor, lambda x: x + np.float32(1))
+            for name, tensor in found.items()
+            if name.endswith("_norm.weight")
+        }
+    if score_factor != 1:  # goes into the weights that queries meet last
+        kind = "attn_q_norm" if sizes.architecture in HEAD_NORMS else "attn_q"
+        for name in [f"blk.{i}.{kind}.weight" for i in range(sizes.n_layers)]:
+            found[name] = _changed(found[name], lambda x: x * np.float32(score_factor))
     return found
 
 
-def _plus_one(tensor: Tensor) -> Tensor:
-    return Tensor(tensor.shape, lambda first, count: tensor.rows(first, count) + np.float32(1))
+def _changed(tensor: Tensor, change: Callable[[Floats], Floats]) -> Tensor:
+    return Tensor(tensor.shape, lambda first, count: change(tensor.rows(first, count)))
 
 
 def interleave(sizes: Sizes, tensors: dict[str, Tensor]) -> None:

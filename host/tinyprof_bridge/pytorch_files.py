@@ -41,6 +41,7 @@ def read(path: Path, tokenizer: Path | None) -> Source:
     if beside.exists() and (exported or "n_heads" not in settings):
         config = huggingface.read_config(beside)
         sizes, tied = huggingface.sizes_of(beside, config), config.tied
+        score_factor = huggingface.score_factor(config, sizes)
     else:
         params = path.with_name("params.json")
         if params.exists():
@@ -48,8 +49,8 @@ def read(path: Path, tokenizer: Path | None) -> Source:
         sizes = _sizes(path, tensors, settings)
         if exported and "rope_theta" not in settings:
             raise BadInput(f"{path}: does not say RoPE's base: put its config.json or params.json beside it")
-        tied = not any(naming.gguf_name(name) == "output.weight" for name in tensors)
-    found = naming.to_gguf(path, sizes, tensors, tied)
+        tied, score_factor = not any(naming.gguf_name(name) == "output.weight" for name in tensors), 1.0
+    found = naming.to_gguf(path, sizes, tensors, tied, score_factor)
     vocabulary, notes = llama2c.vocabulary_for(path, tokenizer, sizes.vocab_size)
     return Source(path, sizes, vocabulary, found, sha256(path), notes=tuple(notes))
 

@@ -114,6 +114,7 @@ class Op(Record):
     rows: Count
     cols: Count
     p2: Count
+    window: Count = 0
 
 
 class Check(Record):

@@ -20,13 +20,18 @@ Shape = tuple[int, ...]
 
 SLAB = 1 << 18  # values that are in memory at once
 ROPE_FACTORS = "rope_freqs.weight"  # which the sizes hold too
+# What architectures have beside a llama.
+GEMMAS = ("gemma", "gemma2", "gemma3")
+HEAD_NORMS = ("qwen3", "gemma3")
+POST_NORMS = ("gemma2", "gemma3")
 MOST = 1 << 24  # of any size: more is no model for a microcontroller
 
 
 @dataclass(frozen=True)
 class Sizes:
     """A row of a weight matrix makes one output. rope_scale: the factor of linear scaling; rope_factors: one for each
-    frequency, as Llama 3 has them, or none; head_size: where it is not dim / n_heads."""
+    frequency, as Llama 3 has them, or none; head_size: where it is not dim / n_heads. window: positions that attention
+    sees but in each window_period-th layer, with a RoPE of its own; 0: all. score_cap, logit_cap: 0: none."""
 
     dim: int
     hidden_dim: int
@@ -42,6 +47,11 @@ class Sizes:
     eps: float = 1e-5
     architecture: str = "llama"
     head_size: int = 0
+    window: int = 0
+    window_period: int = 1
+    window_rope_base: float = 10000.0
+    score_cap: float = 0.0
+    logit_cap: float = 0.0
 
     @property
     def head_dim(self) -> int:
@@ -58,13 +68,18 @@ class Sizes:
             "attn_k.weight": (kv_dim, self.dim),
             "attn_v.weight": (kv_dim, self.dim),
             **(biases if self.architecture == "qwen2" else {}),
-            **(norms if self.architecture == "qwen3" else {}),
+            **(norms if self.architecture in HEAD_NORMS else {}),
             "attn_output.weight": (self.dim, q_dim),
+            **({"post_attention_norm.weight": (self.dim,)} if self.architecture in POST_NORMS else {}),
             "ffn_norm.weight": (self.dim,),
             "ffn_gate.weight": (self.hidden_dim, self.dim),
             "ffn_down.weight": (self.dim, self.hidden_dim),
             "ffn_up.weight": (self.hidden_dim, self.dim),
+            **({"post_ffw_norm.weight": (self.dim,)} if self.architecture in POST_NORMS else {}),
         }
+
+    def windowed(self, layer: int) -> bool:
+        return self.window > 0 and (layer + 1) % self.window_period != 0
 
     def tensors(self) -> dict[str, Shape]:
         """GGUF name and shape of all tensors, layer after layer so that a board can stream them; with output.weight,

@@ -38,7 +38,13 @@ from .wire import Stream
 
 # units of a counter in one second; instructions and unknown ticks have no seconds
 _PER_SECOND = {"ns": 1e9, "us": 1e6}
-HEAD = ("output_norm", "output_q8", "output", "argmax")  # roles that prefill runs for its last token alone
+HEAD = (
+    "output_norm",
+    "output_q8",
+    "output",
+    "argmax",
+    "output_softcap",
+)  # roles that prefill runs for its last token alone
 _NAMED = 10  # gaps between records that are named
 
 
@@ -327,6 +333,18 @@ def batches(run: Run, op: Op, test: Test) -> list[int]:
     return [batch] * (n // batch) + ([n % batch] if n % batch else [])
 
 
+def attended(op: Op, depth: int, tokens: int) -> int:
+    """Positions that so many tokens behind others see in an attention, in all."""
+    most = op.window or depth + tokens
+    return sum(min(depth + i + 1, most) for i in range(tokens))
+
+
+def seen(run: Run, depth: int, tokens: int) -> float:
+    """Positions that one of so many tokens sees, the mean of all attentions."""
+    found = [attended(op, depth, tokens) for op in run.ops if op.op == "attention"]
+    return sum(found) / len(found) / tokens if found else depth + (tokens + 1) / 2
+
+
 def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
     """(MACs, bytes, calls) of a record over one repetition of a test, from shapes alone.
 
@@ -339,7 +357,7 @@ def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
         weights = op.rows * quants.row_bytes(op.type, op.cols)
         return op.rows * op.cols * n, weights * calls + (op.p2 + op.rows * 4) * n, calls
     if op.op == "attention":
-        lengths = n * test.depth + n * (n + 1) // 2
+        lengths = attended(op, test.depth, n)
         kv = 2 * lengths * op.p2 * kv_bytes(op.type, op.cols)
         return 2 * op.rows * op.cols * lengths, kv + 2 * op.rows * op.cols * 4 * n, calls
     if op.op == "embed":
@@ -355,6 +373,7 @@ def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
         "add": op.cols * 12,
         "bias": op.cols * 12,
         "scale": op.cols * 8,
+        "softcap": op.cols * 8,
         "swiglu": op.cols * 12,
         "geglu": op.cols * 12,
         "argmax": op.cols * 4,

@@ -13,7 +13,7 @@ from . import attribution, quants
 from .ceilings import Ceilings, ceilings
 from .errors import BadInput
 from .schema import Op
-from .table import Run, Test, batches
+from .table import Run, Test, batches, seen
 
 PLACEMENTS = ("mapped", "ram", "stream")
 # The first product of those that share quantized activations.
@@ -207,7 +207,8 @@ def _context(run: Run, change: Change, roof: Ceilings) -> Prediction:
         known = sorted((t for t in decodes if t.tokens == length), key=lambda t: t.depth)
         base, depth = known[-1], context - length
         slopes = _slopes(run, known, roof)
-        guesses = [_now(base) + slope * (depth - base.depth) for slope in slopes]
+        further = seen(run, depth, length) - seen(run, base.depth, length)
+        guesses = [_now(base) + slope * further for slope in slopes]
         noise = _noise(base) + _between(base)
         name = f"tg{length}" + (f" @ d{depth}" if depth else "")
         result.tests.append(
@@ -229,18 +230,19 @@ def _context(run: Run, change: Change, roof: Ceilings) -> Prediction:
 
 
 def _slopes(run: Run, known: list[Test], roof: Ceilings) -> list[float]:
-    """Units a token for each position, the best estimate first: from two depths, from the tokens of one decode, from
-    the ceilings of attention."""
+    """Units a token for each position that it sees, the best estimate first: from two depths, from the ceilings of
+    attention, from the tokens of one decode."""
     found = []
-    if len(known) > 1:
-        found.append((_now(known[-1]) - _now(known[0])) / (known[-1].depth - known[0].depth))
     base = known[-1]
+    more = seen(run, base.depth, base.tokens) - seen(run, known[0].depth, base.tokens)
+    if more > 0:
+        found.append((_now(base) - _now(known[0])) / more)
     layers = [op for op in run.ops if op.op == "attention"]
     if layers:
         ends = [roof.operator(layers[0].i, 1, at) for at in (0.0, 1.0)]
         if ends[0] is not None and ends[1] is not None:
             found.append((ends[1] - ends[0]) * len(layers))
-    if base.tokens >= 8:
+    if base.tokens >= 8 and not any(op.window for op in layers):
         found.append(float(np.polyfit(base.samples.positions, base.samples.units, 1)[0]))
     if not found:
         raise BadInput(f"{run.path} does not say what a position costs: collect it with -d 0,64")

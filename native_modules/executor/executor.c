@@ -74,9 +74,15 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
             return 1;
         case TP_OP_ATTENTION:
             for (uint32_t t = 0; t < n; ++t) {
-                size_t at = (size_t)t * width;
-                tp_attention(type, dst + at, (float *)a + at, b, operand(regions, op[TP_W_P0]),
-                    operand(regions, op[TP_W_P1]), rows, op[TP_W_P2], cols, pos + t + 1);
+                size_t at = (size_t)t * width, before = 0; // bytes of a cache before the window
+                uint32_t length = pos + t + 1, window = op[TP_W_P3];
+                if (window != 0 && length > window) {
+                    before = (length - window) * op[TP_W_P2] * tp_kv_bytes(type, cols);
+                    length = window;
+                }
+                tp_attention(type, dst + at, (float *)a + at, b + before,
+                    (uint8_t *)operand(regions, op[TP_W_P0]) + before, operand(regions, op[TP_W_P1]), rows,
+                    op[TP_W_P2], cols, length, tp_from_bits(op[TP_W_P4]));
             }
             return 1;
         case TP_OP_ADD:
@@ -95,6 +101,9 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
             return 1;
         case TP_OP_SCALE:
             tp_scale(dst, tp_from_bits(op[TP_W_P0]), n * cols);
+            return 1;
+        case TP_OP_SOFTCAP:
+            tp_softcap(dst, tp_from_bits(op[TP_W_P0]), cols);
             return 1;
         case TP_OP_ARGMAX:
             ctl[TP_CTL_NEXT] = tp_argmax((float *)a, cols);

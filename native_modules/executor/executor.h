@@ -20,7 +20,7 @@ enum {
     TP_W_P2 = 8,
     TP_W_P3 = 9,
     TP_W_TAG = 10,  // for the reader of a profile: layer << 8 | role
-    TP_W_SPARE = 11,
+    TP_W_P4 = 11,
 };
 
 enum {
@@ -30,7 +30,8 @@ enum {
     TP_OP_MATMUL = 4,     // dst[n][rows] = a[n][cols] . b[rows][cols]; p2 = bytes of a token of a, p3 = tp_scan of b
     TP_OP_ROPE_TABLE = 5, // dst[n][cols] = cos, sin pairs at the tokens' positions; b = frequencies
     TP_OP_ROPE = 6,       // rotates dst[n][rows][cols] in place by table a[n][p0]
-    TP_OP_ATTENTION = 7,  // dst[n][rows][cols] = attention of a over K b, V p0 of type; p1 scratch, p2 KV heads
+    TP_OP_ATTENTION = 7,  // dst[n][rows][cols] = attention of a over K b, V p0 of type; p1 scratch, p2 KV heads,
+                          // p3 = of the last positions so many, 0: of all; p4 = cap of the scores, float bits
     TP_OP_ADD = 8,        // dst[n][cols] += a[n][cols]
     TP_OP_SWIGLU = 9,     // dst[n][cols] = silu(a) * b
     TP_OP_ARGMAX = 10,    // ctl[TP_CTL_NEXT] = index of the greatest of a[cols]
@@ -38,6 +39,7 @@ enum {
     TP_OP_GEGLU = 12,     // dst[n][cols] = gelu(a) * b
     TP_OP_BIAS = 13,      // dst[n][cols] += b[cols]
     TP_OP_SCALE = 14,     // dst[n][cols] *= p0, float bits
+    TP_OP_SOFTCAP = 15,   // dst[cols] = p0 tanh(dst / p0), float bits
 };
 
 enum {

@@ -105,9 +105,12 @@ size_t tp_kv_bytes(uint32_t type, uint32_t head_dim);
 void tp_kv_store(uint32_t type, uint8_t *kv, const float *x, uint32_t heads, uint32_t head_dim);
 
 // Causal attention of one token over positions 0..length-1 of caches. q and y: [heads][head_dim];
-// scratch: length words.
+// scratch: length words; cap: of the scores as tp_softcap has it, 0 for none.
 void tp_attention(uint32_t type, float *y, const float *q, const uint8_t *k, const uint8_t *v, float *scratch,
-    uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t length);
+    uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t length, float cap);
+
+// x = cap * tanh(x / cap)
+TP_COLD void tp_softcap(float *x, float cap, uint32_t n);
 
 // y += x
 void tp_add(float *y, const float *x, uint32_t n);

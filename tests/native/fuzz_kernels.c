@@ -74,6 +74,7 @@ static void operators(const uint8_t *data, size_t size) {
     tp_rope(a, table, HEADS, DIM, DIM, 1);
     tp_rope(a, table, HEADS, DIM, DIM, DIM / 2);
     tp_scale(a, 8.0f, N);
+    tp_softcap(b, 30.0f, N);
     tp_swiglu(y, a, b, N);
     tp_geglu(y, a, b, N);
     static const uint8_t kv_types[] = { TP_F32, TP_F16, TP_Q8_0 };
@@ -84,7 +85,7 @@ static void operators(const uint8_t *data, size_t size) {
             for (uint32_t t = 0; t < LENGTH; ++t) {
                 tp_kv_store(kv_types[i], kv + t * bytes, a + t * DIM / 2, KV, DIM);
             }
-            tp_attention(kv_types[i], y, b, kv, kv, scratch, HEADS, KV, DIM, LENGTH);
+            tp_attention(kv_types[i], y, b, kv, kv, scratch, HEADS, KV, DIM, LENGTH, i == 0 ? 0.0f : 5.0f);
             free(kv);
         }
     }

@@ -124,8 +124,38 @@ static void scores_of(int32_t *scores, int32_t *max, const int32_t *q, int32_t e
     }
 }
 
+// tanh(a / 2^17 * ln 2) times 2^15
+static uint32_t tanh_15(uint32_t a) {
+    uint32_t t = a >> 16 > 15 ? 0 : tp_exp2_fraction(a & 0xffff) >> (a >> 16);
+    return ((65536u - t) << 15) / (65536u + t);
+}
+
+// Caps scores as tp_softcap does; returns the greatest of them.
+TP_COLD static int32_t cap_scores(int32_t *scores, float cap, uint32_t length) {
+    tp_factor_t turn = tp_factor(tp_to_bits(2.0f / cap)), size = tp_factor(tp_to_bits(cap * 1.44269504f));
+    int32_t max = INT32_MIN;
+    for (uint32_t t = 0; t < length; ++t) {
+        int32_t s = scores[t];
+        uint32_t a = (uint32_t)scale_to(s < 0 ? -s : s, turn, 0);
+        int32_t capped = scale_to((int32_t)(tanh_15(a) << 14), size, -13);
+        scores[t] = s < 0 ? -capped : capped;
+        max = scores[t] > max ? scores[t] : max;
+    }
+    return max;
+}
+
+void tp_softcap(float *x, float cap, uint32_t n) {
+    tp_factor_t turn = tp_factor(tp_to_bits(2.88539008f / cap)), size = tp_factor(tp_to_bits(cap));
+    for (uint32_t i = 0; i < n; ++i) {
+        uint32_t bits = tp_to_bits(x[i]);
+        tp_factor_t f = tp_factor(bits);
+        int32_t tanh = (int32_t)tanh_15((uint32_t)scale_to((int32_t)(f.m << 13), turn, f.e + 3));
+        x[i] = tp_times(bits >> 31 ? -tanh : tanh, size, -15);
+    }
+}
+
 void tp_attention(uint32_t type, float *y, const float *q, const uint8_t *k, const uint8_t *v, float *scratch,
-    uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t length) {
+    uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t length, float cap) {
     size_t head_bytes = tp_kv_bytes(type, head_dim);
     size_t stride = kv_heads * head_bytes;
     uint32_t group = heads / kv_heads; // query heads that share one key and value head
@@ -142,6 +172,9 @@ void tp_attention(uint32_t type, float *y, const float *q, const uint8_t *k, con
         }
         int32_t max;
         scores_of(scores, &max, ints, e + to_log2.e + 16, kh, stride, head_dim, length);
+        if (cap != 0.0f) {
+            max = cap_scores(scores, cap, length);
+        }
         // softmax with 16 bits below its greatest, and the greatest scale of the values
         uint32_t sum = 0, greatest = 0;
         const uint8_t *vt = vh;

@@ -368,9 +368,9 @@ static inline __attribute__((always_inline)) void head(uint32_t type, float *y, 
 }
 
 void tp_attention(uint32_t type, float *y, const float *q, const uint8_t *k, const uint8_t *v, float *scratch,
-    uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t length) {
-    if (head_dim % 16 != 0) {
-        tp_plain_attention(type, y, q, k, v, scratch, heads, kv_heads, head_dim, length);
+    uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t length, float cap) {
+    if (head_dim % 16 != 0 || cap != 0.0f) {
+        tp_plain_attention(type, y, q, k, v, scratch, heads, kv_heads, head_dim, length, cap);
         return;
     }
     uint32_t group = heads / kv_heads, bytes = (uint32_t)tp_kv_bytes(type, head_dim), stride = kv_heads * bytes;

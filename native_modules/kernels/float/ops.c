@@ -18,11 +18,16 @@ void PLAIN(rmsnorm)(float *y, const float *x, const float *w, uint32_t cols, flo
     }
 }
 
+// Where it is not worth its bytes in line.
+TP_COLD __attribute__((noinline)) static float cold_exp(float x) {
+    return tp_exp(x);
+}
+
 void tp_rope_freqs(float *freqs, uint32_t dims, float base, float scale, const float *factors) {
     float log_base = tp_log(base);
     for (uint32_t i = 0; i < dims / 2; ++i) {
         float exponent = (float)(int32_t)(2 * i) / (float)(int32_t)dims;
-        freqs[i] = tp_exp(-exponent * log_base) / (factors == NULL ? scale : scale * factors[i]);
+        freqs[i] = cold_exp(-exponent * log_base) / (factors == NULL ? scale : scale * factors[i]);
     }
 }
 
@@ -85,10 +90,27 @@ void tp_kv_store(uint32_t type, uint8_t *kv, const float *x, uint32_t heads, uin
     }
 }
 
+// As tp_softcap; returns the greatest.
+TP_COLD __attribute__((noinline)) static float softcap(float *x, float cap, uint32_t n) {
+    float max = 0.0f;
+    for (uint32_t i = 0; i < n; ++i) {
+        float t = cold_exp(x[i] * (-2.0f / cap));
+        x[i] = cap * ((1.0f - t) / (1.0f + t));
+        if (i == 0 || x[i] > max) {
+            max = x[i];
+        }
+    }
+    return max;
+}
+
+void tp_softcap(float *x, float cap, uint32_t n) {
+    softcap(x, cap, n);
+}
+
 // Inlined once for each type of cache.
 static inline __attribute__((always_inline)) void attention(uint32_t type, float *y, const float *q,
     const uint8_t *k, const uint8_t *v, float *scores, uint32_t heads, uint32_t kv_heads,
-    uint32_t head_dim, uint32_t length) {
+    uint32_t head_dim, uint32_t length, float cap) {
     float scale = tp_rsqrt((float)(int32_t)head_dim);
     size_t head_bytes = tp_kv_bytes(type, head_dim), stride = kv_heads * head_bytes;
     uint32_t group = heads / kv_heads; // query heads that share one key and value head
@@ -107,6 +129,9 @@ static inline __attribute__((always_inline)) void attention(uint32_t type, float
             if (t == 0 || dot > max) {
                 max = dot;
             }
+        }
+        if (cap != 0.0f) {
+            max = softcap(scores, cap, length);
         }
         float sum = 0.0f;
         for (uint32_t t = 0; t < length; ++t) {
@@ -131,13 +156,13 @@ static inline __attribute__((always_inline)) void attention(uint32_t type, float
 }
 
 void PLAIN(attention)(uint32_t type, float *y, const float *q, const uint8_t *k, const uint8_t *v, float *scratch,
-    uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t length) {
+    uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t length, float cap) {
     if (type == TP_F16) {
-        attention(TP_F16, y, q, k, v, scratch, heads, kv_heads, head_dim, length);
+        attention(TP_F16, y, q, k, v, scratch, heads, kv_heads, head_dim, length, cap);
     } else if (type == TP_Q8_0) {
-        attention(TP_Q8_0, y, q, k, v, scratch, heads, kv_heads, head_dim, length);
+        attention(TP_Q8_0, y, q, k, v, scratch, heads, kv_heads, head_dim, length, cap);
     } else {
-        attention(TP_F32, y, q, k, v, scratch, heads, kv_heads, head_dim, length);
+        attention(TP_F32, y, q, k, v, scratch, heads, kv_heads, head_dim, length, cap);
     }
 }
 
@@ -164,7 +189,7 @@ uint32_t tp_sample(float *x, uint32_t n, float temperature, float coin) {
     float max = x[tp_argmax(x, n)];
     float sum = 0.0f;
     for (uint32_t i = 0; i < n; ++i) {
-        x[i] = tp_exp((x[i] - max) / temperature);
+        x[i] = cold_exp((x[i] - max) / temperature);
         sum += x[i];
     }
     float left = coin * sum;

@@ -15,7 +15,7 @@ void tp_plain_swiglu(float *y, const float *gate, const float *up, uint32_t n);
 void tp_plain_geglu(float *y, const float *gate, const float *up, uint32_t n);
 uint32_t tp_plain_argmax(const float *x, uint32_t n);
 void tp_plain_attention(uint32_t type, float *y, const float *q, const uint8_t *k, const uint8_t *v, float *scratch,
-    uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t length);
+    uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t length, float cap);
 float tp_plain_int8_run(int8_t *values, const float *x, uint32_t count);
 #else
 #define PLAIN(name) tp_ ## name
