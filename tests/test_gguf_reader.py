@@ -186,7 +186,7 @@ FACTOR, OLD_FACTOR, KIND = "llama.rope.scaling.factor", "llama.rope.scale_linear
 def test_rope_scaling_is_read_as_llama_cpp_reads_it(keys, scale, tmp_path):
     scaled = make_model(tmp_path / "x.gguf", keys=keys)
     with board("unix", scaled) as b:
-        bits = int(b.run(f"import tinyprof\nprint(tinyprof.load({b.source!r}).arch.rope_scale)"))
+        bits = int(b.run(f"import tinyprof\nprint(tinyprof.load({b.source!r}).arch.keys.rope_scale)"))
     assert struct.unpack("<f", struct.pack("<I", bits))[0] == scale
 
 

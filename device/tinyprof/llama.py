@@ -68,6 +68,70 @@ _PART = const(4096)  # rows of the output that are computed at once where each t
 KV_TYPES = {"f32": ops.F32, "f16": ops.F16, "q8": ops.Q8_0}
 
 
+class Keys:
+    """What the keys of a file say that goes into records: floats by their bits.
+
+    window: positions that attention sees but in each period-th layer, 0: all; caps: 0 for none."""
+
+    def __init__(self, gguf):
+        self.architecture = architecture = gguf.get("general.architecture", None, str)
+        if architecture not in ARCHITECTURES:
+            raise ModelError(
+                "general.architecture %r is not supported: only %s" % (architecture[:32], ", ".join(ARCHITECTURES))
+            )
+        key = architecture + "."
+        if gguf.get(key + "expert_count", 0, int):
+            raise ModelError(key + "expert_count: mixture of experts is not supported")
+        self.window, self.period, self.other = _WINDOWS.get(architecture, (0, 1, 0))
+        window_key = key + "attention.sliding_window"
+        if gguf.get(window_key, 0, int):
+            if architecture not in _WINDOWS:
+                raise ModelError(window_key + " is not supported")
+            self.window = gguf.count(window_key)
+            self.period = gguf.count(window_key + "_pattern", self.period)
+        # as llama.cpp has it: linear where no type stands, a factor of 0 means none
+        scaling = gguf.get(key + "rope.scaling.type", "linear", str)
+        if scaling not in ("none", "linear"):
+            raise ModelError("%srope.scaling.type %r is not supported: only 'linear'" % (key, scaling[:32]))
+        factor_key = key + "rope.scaling.factor"
+        if factor_key not in gguf.keys:
+            factor_key = key + "rope.scale_linear"  # its name in older files
+        self.rope_scale = gguf.float_bits(factor_key, _ONE)
+        if scaling == "none" or self.rope_scale == 0:
+            self.rope_scale = _ONE
+        base_key, eps_key = key + "rope.freq_base", key + "attention.layer_norm_rms_epsilon"
+        self.rope_base = gguf.float_bits(base_key, _10000)
+        self.eps = gguf.float_bits(eps_key, 0x3727C5AC)  # 1e-5
+        # of layers with a window
+        window_base_key = key + "rope.freq_base_swa"
+        base, scale = (_10000, _ONE) if architecture == "gemma3" else (self.rope_base, self.rope_scale)
+        self.window_rope = gguf.float_bits(window_base_key, base), scale
+        score_key, logit_key = key + "attn_logit_softcapping", key + "final_logit_softcapping"
+        self.score_cap = self.logit_cap = 0
+        if architecture == "gemma2":
+            self.score_cap = gguf.float_bits(score_key, 0x42480000)  # 50.0
+            self.logit_cap = gguf.float_bits(logit_key, 0x41F00000)  # 30.0
+        elif score_key in gguf.keys or logit_key in gguf.keys:
+            raise ModelError("%s: capped scores and logits are not supported" % architecture)
+        # a positive, normal, finite float; a base from 1, a scale from 2^-10 to 2^20
+        for name, bits, least, most in (
+            (factor_key, self.rope_scale, _LEAST, _MOST),
+            (base_key, self.rope_base, _ONE, 0x7F7FFFFF),
+            (window_base_key, self.window_rope[0], _ONE, 0x7F7FFFFF),
+            (score_key, self.score_cap or _ONE, _LEAST, _MOST),
+            (logit_key, self.logit_cap or _ONE, _LEAST, _MOST),
+            (eps_key, self.eps, 0x00800000, 0x7F7FFFFF),
+        ):
+            if not least <= bits <= most:
+                raise ModelError("key %s is not a usable number" % name)
+
+    def layer(self, i):
+        """((base, scale) of a layer's RoPE, its window)"""
+        if self.window and (i + 1) % self.period:
+            return self.window_rope, self.window
+        return (self.rope_base, self.rope_scale), 0
+
+
 class Llama:
     """Sizes and plan of a model for runs of up to batch tokens and context positions.
 
@@ -76,12 +140,13 @@ class Llama:
     quantized weights, 8 or 16.
     plan: the records; body: how many of them come before the output head; logits: Buffer of
     vocab floats; kv_bytes; freqs: by (base, scale) Buffer of rope frequencies to be filled once; rope_factors: floats
-    by which they are divided, or None; window: positions that attention sees but in each period-th layer, 0: all."""
+    by which they are divided, or None."""
 
     def __init__(self, gguf, context, batch, kv=None, room=0, activations=8):
         self._gguf = gguf
         self._left = set(gguf.tensors)
-        self._check_keys(gguf)
+        self.keys = keys = Keys(gguf)
+        self.architecture = keys.architecture
         key = self.architecture + "."
         self.dim = gguf.count(key + "embedding_length")
         self.layers = gguf.count(key + "block_count")
@@ -96,7 +161,7 @@ class Llama:
                 " divide it" % (key, self.heads, self.dim, self.kv_heads)
             )
         self.head_dim = gguf.count(key + "attention.key_length", self.dim // self.heads)
-        if self.layers == self._other and self.head_dim != self.dim // self.heads:
+        if self.layers == keys.other and self.head_dim != self.dim // self.heads:
             raise ModelError(
                 "%s with %d layers scales attention in another way: not supported" % (key[:-1], self.layers)
             )
@@ -133,58 +198,6 @@ class Llama:
         if self._left:
             raise ModelError("tensor %s is not supported" % sorted(self._left)[0])
         self._gguf = self._left = None  # what is deleted stays in the object's map, where the collector finds it
-
-    def _check_keys(self, gguf):
-        self.architecture = architecture = gguf.get("general.architecture", None, str)
-        if architecture not in ARCHITECTURES:
-            raise ModelError(
-                "general.architecture %r is not supported: only %s" % (architecture[:32], ", ".join(ARCHITECTURES))
-            )
-        key = architecture + "."
-        if gguf.get(key + "expert_count", 0, int):
-            raise ModelError(key + "expert_count: mixture of experts is not supported")
-        self.window, self.period, self._other = _WINDOWS.get(architecture, (0, 1, 0))
-        window_key = key + "attention.sliding_window"
-        if gguf.get(window_key, 0, int):
-            if architecture not in _WINDOWS:
-                raise ModelError(window_key + " is not supported")
-            self.window = gguf.count(window_key)
-            self.period = gguf.count(window_key + "_pattern", self.period)
-        # as llama.cpp has it: linear where no type stands, a factor of 0 means none
-        scaling = gguf.get(key + "rope.scaling.type", "linear", str)
-        if scaling not in ("none", "linear"):
-            raise ModelError("%srope.scaling.type %r is not supported: only 'linear'" % (key, scaling[:32]))
-        factor_key = key + "rope.scaling.factor"
-        if factor_key not in gguf.keys:
-            factor_key = key + "rope.scale_linear"  # its name in older files
-        self.rope_scale = gguf.float_bits(factor_key, _ONE)
-        if scaling == "none" or self.rope_scale == 0:
-            self.rope_scale = _ONE
-        base_key, eps_key = key + "rope.freq_base", key + "attention.layer_norm_rms_epsilon"
-        self.rope_base = gguf.float_bits(base_key, _10000)
-        self.eps = gguf.float_bits(eps_key, 0x3727C5AC)  # 1e-5
-        # of layers with a window
-        window_base_key = key + "rope.freq_base_swa"
-        base, self.rope_scale_window = (_10000, _ONE) if architecture == "gemma3" else (self.rope_base, self.rope_scale)
-        self.rope_base_window = gguf.float_bits(window_base_key, base)
-        score_key, logit_key = key + "attn_logit_softcapping", key + "final_logit_softcapping"
-        self.score_cap = self.logit_cap = 0
-        if architecture == "gemma2":
-            self.score_cap = gguf.float_bits(score_key, 0x42480000)  # 50.0
-            self.logit_cap = gguf.float_bits(logit_key, 0x41F00000)  # 30.0
-        elif score_key in gguf.keys or logit_key in gguf.keys:
-            raise ModelError("%s: capped scores and logits are not supported" % architecture)
-        # a positive, normal, finite float; a base from 1, a scale from 2^-10 to 2^20
-        for name, bits, least, most in (
-            (factor_key, self.rope_scale, _LEAST, _MOST),
-            (base_key, self.rope_base, _ONE, 0x7F7FFFFF),
-            (window_base_key, self.rope_base_window, _ONE, 0x7F7FFFFF),
-            (score_key, self.score_cap or _ONE, _LEAST, _MOST),
-            (logit_key, self.logit_cap or _ONE, _LEAST, _MOST),
-            (eps_key, self.eps, 0x00800000, 0x7F7FFFFF),
-        ):
-            if not least <= bits <= most:
-                raise ModelError("key %s is not a usable number" % name)
 
     def _tensor(self, name, rows, cols, types=ops.TYPES, kind=".weight"):
         """(word, type, scan) of a tensor after checking its shape, type, place and scales."""
@@ -233,7 +246,8 @@ class Llama:
         if self.architecture != "llama" or "rope_freqs.weight" not in self._left:
             return None
         word, _, _ = self._tensor("rope_freqs", 1, self.rope_dims // 2, (ops.F32,))
-        factors = self._gguf.read(word & 0x3FFFFFFF, 2 * self.rope_dims)
+        at, size, gguf = word & 0x3FFFFFFF, 2 * self.rope_dims, self._gguf
+        factors = gguf.read(at, size) if gguf.read else bytes(gguf.data[at : at + size])
         for bits in struct.unpack("<%dI" % (self.rope_dims // 2), factors):
             if not _LEAST <= bits <= _MOST:
                 raise ModelError("tensor rope_freqs.weight holds no usable factors")
@@ -241,7 +255,7 @@ class Llama:
 
     def _norm(self, role, layer, dst, name, a, flags=0):
         weights, _, _ = self._tensor(name, 1, self.dim, (ops.F32,))
-        self.plan.add(ops.RMSNORM, role, layer, dst, a, weights, cols=self.dim, p=(self.eps,), flags=flags)
+        self.plan.add(ops.RMSNORM, role, layer, dst, a, weights, cols=self.dim, p=(self.keys.eps,), flags=flags)
 
     def _bias(self, role, layer, dst, cols, flags):
         """Adds the bias to what the product of the role before has made."""
@@ -251,7 +265,7 @@ class Llama:
     def _head_norm(self, role, layer, x, heads, flags):
         """RMSNorm of each head in place."""
         weights, _, _ = self._tensor("blk.%d.%s" % (layer - 1, role), 1, self.head_dim, (ops.F32,))
-        self.plan.add(ops.RMSNORM, role, layer, x, x, weights, heads, self.head_dim, (self.eps,), flags=flags)
+        self.plan.add(ops.RMSNORM, role, layer, x, x, weights, heads, self.head_dim, (self.keys.eps,), flags=flags)
 
     def _inputs(self, role, layer, x, cols, tensors, flags=0):
         """x, and under each type of the tensors that wants it x quantized for that type."""
@@ -277,15 +291,6 @@ class Llama:
         self.plan.add(ops.MATMUL, role, layer, dst, a, weights, rows, cols, (0, 0, size, scan), type_, flags | int16)
         self.macs += rows * cols
 
-    def _windowed(self, i):
-        return bool(self.window) and (i + 1) % self.period != 0
-
-    def _rope(self, i):
-        """(base, scale) of a layer's RoPE."""
-        if self._windowed(i):
-            return self.rope_base_window, self.rope_scale_window
-        return self.rope_base, self.rope_scale
-
     def _compile(self, room):
         self.plan = plan = Plan(ROLES)
         row = self.batch * 4
@@ -304,11 +309,11 @@ class Llama:
         tables = {}
         self.freqs = {}
         for i in range(self.layers):
-            kind = self._rope(i)
-            if kind not in tables:
-                tables[kind] = plan.buffer(row * self.rope_dims)
-                self.freqs[kind] = plan.buffer(2 * self.rope_dims, always=True)
-                plan.add(ops.ROPE_TABLE, "rope_table", 0, tables[kind], 0, self.freqs[kind], cols=self.rope_dims)
+            rope, _ = self.keys.layer(i)
+            if rope not in tables:
+                tables[rope] = table = plan.buffer(row * self.rope_dims)
+                self.freqs[rope] = freqs = plan.buffer(2 * self.rope_dims, always=True)
+                plan.add(ops.ROPE_TABLE, "rope_table", 0, table, 0, freqs, cols=self.rope_dims)
         for i in range(self.layers):
             layer = i + 1
             blk = "blk.%d." % i
@@ -340,15 +345,16 @@ class Llama:
             if self.architecture in ("qwen3", "gemma3"):
                 self._head_norm("attn_q_norm", layer, q, self.heads, 0)
                 self._head_norm("attn_k_norm", layer, to_k, self.kv_heads, at)
-            rope, table = (self.rope_dims,), tables[self._rope(i)]
+            rope, window = self.keys.layer(i)
+            table, rope = tables[rope], (self.rope_dims,)
             plan.add(ops.ROPE, "rope_q", layer, q, table, 0, self.heads, self.head_dim, rope, flags=pairs)
             plan.add(ops.ROPE, "rope_k", layer, to_k, table, 0, self.kv_heads, self.head_dim, rope, flags=pairs | at)
             if not in_place:
                 for role, cache, values in (("kv_k", k, to_k), ("kv_v", v, to_v)):
                     plan.add(ops.KV_STORE, role, layer, cache, values, 0, self.kv_heads, self.head_dim, type=kv_type)
             a = plan.buffer(row * q_dim)
-            parameters = (v, scores, self.kv_heads, self.window if self._windowed(i) else 0)
-            heads, cap = self.heads, self.score_cap
+            parameters = (v, scores, self.kv_heads, window)
+            heads, cap = self.heads, self.keys.score_cap
             plan.add(ops.ATTENTION, "attention", layer, a, q, k, heads, self.head_dim, parameters, kv_type, p4=cap)
             o = plan.buffer(out * dim)
             inputs = self._inputs("attn_output_q8", layer, a, q_dim, (wo,))
@@ -390,8 +396,8 @@ class Llama:
             rows = min(step, self.vocab - first)
             self._matmul("output", 0, self.logits + 4 * first, inputs, part, rows, dim, ops.ONE)
         plan.add(ops.ARGMAX, "argmax", 0, 0, self.logits, cols=self.vocab)
-        if self.logit_cap:  # which leaves their order
-            plan.add(ops.SOFTCAP, "output_softcap", 0, self.logits, cols=self.vocab, p=(self.logit_cap,))
+        if self.keys.logit_cap:  # which leaves their order
+            plan.add(ops.SOFTCAP, "output_softcap", 0, self.logits, cols=self.vocab, p=(self.keys.logit_cap,))
         plan.finish()
 
     def tensor_types(self, gguf):

@@ -96,8 +96,8 @@ class _Roof:
             middle -= 1
         for n in reversed(self.batches):  # the batch first: it fills the KV cache for the single token
             near = min(_NEAR, arch.context - n)
-            if n == 1 and arch.window:  # attention to all positions is told from that of the first layer
-                near = max(min(near, arch.window - 1), 1)
+            if n == 1 and arch.keys.window:  # attention to all positions is told from that of the first layer
+                near = max(min(near, arch.keys.window - 1), 1)
             for pos in list(range(0, near, n if n == self.batches[-1] else near)) + [near]:
                 acc = self._in_order(n, pos, middle, pos not in (0, near))
                 if pos in (0, near):

@@ -15,7 +15,7 @@ from .boards import EMULATED
 if TYPE_CHECKING:
     from .inspection import Inspection
 
-PACKAGE = 66 << 10  # bytes of flash of the device package, compiled
+PACKAGE = 68 << 10  # bytes of flash of the device package, compiled
 LEAST_CONTEXT = 16  # that is worth to be told
 # Heap of boards that run here, in bytes.
 MEASURED_HEAP = {"rv32": 1_758_704, "RPI_PICO": 246_080}

@@ -24,8 +24,10 @@ class Footprint:
         self._types = {name: ids[type_] for name, (type_, _, rows, _) in tensors.items() if rows > 1}
         llama = self._device.llama.Llama(self._device.read(data), None, batch)
         self.context: int = llama.trained_context
-        sizes = "architecture dim layers hidden heads kv_heads head_dim vocab rope_dims kv window period"
-        self.sizes = {name: getattr(llama, name) for name in sizes.split()}  # all that costs depend on, but for types
+        sizes = ("architecture", "dim", "layers", "hidden", "heads", "kv_heads", "head_dim", "vocab", "rope_dims", "kv")
+        # all that costs depend on, but for types
+        self.sizes = {name: getattr(llama, name) for name in sizes}
+        self.sizes |= {"window": llama.keys.window, "period": llama.keys.period}
         self.matrices = matrices({name: (tensors[name][2], tensors[name][1]) for name in self._types})
 
     def bytes(self, types: Mapping[str, str]) -> int:
