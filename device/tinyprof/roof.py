@@ -63,6 +63,7 @@ class _Roof:
         # an emulator counts the same each time, and knows nothing of caches
         self.repetitions = 1 if counter.source in ("emulated-icount", "modelled") else 3
         self.again = 1 if self.repetitions == 1 else 1 + self.repetitions
+        self.inputs = bytes(array("f", ((i * 37 & 63) / 32 - 1 for i in range(64))))  # of a product, over and over
         batch = model.arch.batch
         self.batches = sorted({1, batch} | {n % batch or batch for n in lengths})  # with what is left for a last batch
 
@@ -191,13 +192,15 @@ class _Roof:
                 rows = _ROWS if _ROWS * row <= _HOT else _ROWS // 2
                 weights = None
                 for n in self.batches if row else ():
-                    gc.collect()
-                    try:
-                        weights = weights or _weights(type_, rows, row)
-                        self._product(type_, cols, n, rows, weights)
-                    except MemoryError:
-                        weights = None
-                        gc.collect()
+                    for _ in range(2):
+                        try:
+                            weights = weights or _weights(type_, rows, row)
+                            self._product(type_, cols, n, rows, weights)
+                            break
+                        except MemoryError:  # they may have lain amid what is free
+                            weights = None
+                            gc.collect()
+                    else:
                         free = gc.mem_free() if hasattr(gc, "mem_free") else 0
                         self._write(
                             "skipped",
@@ -217,7 +220,7 @@ class _Roof:
         other = own + times * size + 15 & ~15
         y = other + (times * ops.q8_bytes(cols) if quantized else 0) + 15 & ~15
         arena = bytearray(y + times * rows * 4)
-        arena[: n * cols * 4] = bytes(array("f", ((i * 37 & 63) / 32 - 1 for i in range(cols)))) * n
+        arena[: n * cols * 4] = (self.inputs * (cols // 64 + 1))[: cols * 4] * n
         a, b = (own, other) if quantized else (0, 0)
         compare = n == 1 and name in self.types
         plan = array("I")
@@ -268,9 +271,12 @@ def _weights(type_, rows, row):
         size, tops = BLOCKS.get(name, (2, (0,)))
         top = 0x2410
     sign = 0x80 if name in _SIGNED else 0
-    for at in range(0, len(data), size):
+    period = 2 * size * len(stretch)  # after which all is as before
+    for at in range(0, min(len(data), period), size):
         for offset in tops:
             data[at + offset] = top & 0xF0 | data[at + offset] & 15
             data[at + offset + 1] = top >> 8 | sign
         sign ^= 0x80 if name in _SIGNED else 0
+    for at in range(period, len(data), period):
+        data[at : at + period] = data[: min(period, len(data) - at)]
     return data
