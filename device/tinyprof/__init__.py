@@ -19,7 +19,7 @@ def load(source, **options):
     threshold = getattr(gc, "threshold", None)
     before = threshold and threshold()
     if threshold:
-        threshold(8192)
+        threshold(max(8192, gc.mem_free() >> 9))  # of a large heap each takes long
     try:
         from .session import load
 

@@ -4,6 +4,7 @@ import json
 from array import array
 
 import _tinyprof
+from micropython import const
 
 from . import counters, ops
 from .roof import BLOCKS
@@ -12,23 +13,59 @@ from .roof import BLOCKS
 _ORDINARY = (0x2C9A, 0x1F31, 0xA7C3, 0x2410)
 _EXTREME = (0x2C9A, 0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x7BFF, 0xFBFF, 0x3C00)
 _MAX = bytes((0x7F, 0x80, 0x81, 0xFF, 0x00))
+_BLOCK = const(32)  # activations
+_NOISE = const(1021)  # items of noise, then over and over: a prime number, so that no two blocks are the same
+
+_made = {}  # noise by its kind and seed: to make it takes longer than a product
 
 
-def _noise(seed, size):
-    """size bytes; a stretch of random ones over and over, its length a prime number."""
-    stretch = bytearray(1021)
-    for i in range(len(stretch)):
+def _once(make, seed):
+    key = (make, seed)
+    if key not in _made:
+        _made[key] = make(seed)
+    return _made[key]
+
+
+def _bytes(seed):
+    noise = bytearray(_NOISE)
+    for i in range(_NOISE):
         seed = (seed * 69069 + 1) & 0xFFFFFFF
-        stretch[i] = seed >> 16 & 0xFF
-    return bytearray((bytes(stretch) * (size // len(stretch) + 1))[:size])
+        noise[i] = seed >> 16 & 0xFF
+    return bytes(noise)
+
+
+def _greatest(seed):
+    return bytes(_MAX[b % len(_MAX)] for b in _once(_bytes, seed))
+
+
+def _floats(seed):
+    """In [-1, 1)."""
+    noise = _once(_bytes, seed) * 2
+    return bytes(array("f", (((noise[i] | noise[i + 1] << 8) - 32768) / 32768 for i in range(0, 2 * _NOISE, 2))))
+
+
+def _scaled(seed):
+    """Eight blocks' floats and one's more, times each scale."""
+    x = array("f", _once(_floats, seed)[: 4 * 9 * _BLOCK])
+    kinds = [bytes(array("f", (1.0 if v > 0 else -1.0 for v in x)))]
+    for scale in (0.0, 1e-38, 1e30, 1e-42):
+        y = array("f", (v * scale for v in x))
+        for i in range(3, len(y) if scale == 0 else 0, 8):
+            y[i] = float("nan")  # becomes 127 with a scale of 0
+        kinds.append(bytes(y))
+    return kinds
+
+
+def _over(make, seed, size, item=1):
+    """size bytes of noise whose items have so many bytes: of two seeds, each time begun elsewhere."""
+    noise = _once(make, (seed - 1) % 2 + 1)
+    begin = (seed - 1) // 2 * 89 % _NOISE * item
+    return bytearray((noise * ((begin + size) // len(noise) + 1))[begin : begin + size])
 
 
 def _weights(type_, rows, cols, seed, extreme):
     """A matrix of random blocks; extreme: of the greatest and least values, with odd scales."""
-    w = _noise(seed, rows * _tinyprof.row_bytes(type_, cols))
-    if extreme:
-        for i in range(len(w)):
-            w[i] = _MAX[w[i] % len(_MAX)]
+    w = _over(_greatest if extreme else _bytes, seed, rows * _tinyprof.row_bytes(type_, cols))
     name = ops.TYPES[type_]
     if name in BLOCKS:
         size, offsets = BLOCKS[name]
@@ -60,17 +97,13 @@ def fits(type_, rows, cols):
 
 def _activations(cols, n, seed, extreme):
     """Floats in [-1, 1); extreme: blocks of them times the greatest and the least scales."""
-    noise = _noise(seed, 2 * cols * n)
-    x = array("f", bytes(4 * cols * n))
-    for i in range(len(x)):
-        x[i] = ((noise[2 * i] | noise[2 * i + 1] << 8) - 32768) / 32768
-        if extreme:
-            kind = (i >> 5) % 5
-            x[i] *= (1.0, 0.0, 1e-38, 1e30, 1e-42)[kind]
-            if kind == 0:
-                x[i] = 1.0 if noise[2 * i] & 1 else -1.0
-            elif kind == 1 and i & 7 == 3:
-                x[i] = float("nan")  # becomes 127 with a scale of 0
+    size = 4 * cols * n
+    if not extreme:
+        return _over(_floats, seed, size, 4)
+    kinds, x, step = _once(_scaled, 1), bytearray(size), 4 * _BLOCK
+    for at in range(0, size, step):
+        begin = (seed * 13 + at // 4) % (8 * _BLOCK) * 4
+        x[at : at + step] = kinds[at // step % 5][begin : begin + min(step, size - at)]
     return x
 
 
@@ -83,13 +116,13 @@ class Product:
         self.weights = _weights(type_, rows, cols, seed, extreme)
         x = _activations(cols, n, seed + 1, extreme)
         quantized = type_ not in (ops.F32, ops.F16)
-        at = (len(x) * 4 + 15) & ~15
+        at = (len(x) + 15) & ~15
         times = 2 * n if int16 else n
         own = at + times * ops.q8_bytes(cols, type_) if quantized else at
         reference = own + times * ops.q8_bytes(cols) if quantized else at
         size = times * rows * 4
         self.arena = memoryview(bytearray(reference + 2 * size))
-        self.arena[: len(x) * 4] = memoryview(bytes(x))
+        self.arena[: len(x)] = x
         self.y = (self.arena[reference : reference + size], self.arena[reference + size :])
         a, b = (at, own) if quantized else (0, 0)
         self.plan = array("I")
