@@ -71,7 +71,9 @@ class Board:
 def board(name, model=None):
     """A running board with the device package and, at .source, the model file."""
     if name.startswith("unix"):
-        unix = UnixBoard(boards.firmware(name), deploy.device_package().parent, 64 << 20)
+        # as much heap as the other boards have, and room for the file: of a large one each collection takes long
+        heap = (4 << 20) + (4 * Path(model).stat().st_size if model else 0)
+        unix = UnixBoard(boards.firmware(name), deploy.device_package().parent, heap)
         yield Board(unix, model and str(model))
         return
     with tempfile.TemporaryDirectory() as scratch:

@@ -15,6 +15,7 @@ _ROWS = const(16)  # of a product; half of them are measured too, so that a row'
 _HOT = const(8192)  # bytes of weights that stay in any cache: fewer rows where rows are long
 _FAR = const(65536)  # bytes that are swept: more than a small cache holds
 _COPY = const(4096)  # copied: this and half of it, so that a byte's cost is told from a call's
+_ROOMY = const(262144)  # bytes of heap, of which what is not yet collected may be left where it lies
 _NEAR = const(16)  # a position of the KV cache, up to which all of it is hot
 
 # Bytes of a block, and where its fp16 scales lie.
@@ -186,21 +187,22 @@ class _Roof:
 
     def products(self):
         """Each type that this build has, those of the model first, with the model's rows."""
+        # else weights come to lie amid what is free
+        tight = not hasattr(gc, "mem_free") or gc.mem_free() < _ROOMY
         for type_ in sorted(ops.TYPES, key=lambda t: (ops.TYPES[t] not in self.types, t)):
             for cols in self.cols:
                 row = _tinyprof.row_bytes(type_, cols)
                 rows = _ROWS if _ROWS * row <= _HOT else _ROWS // 2
                 weights = None
                 for n in self.batches if row else ():
-                    for _ in range(2):
-                        try:
-                            weights = weights or _weights(type_, rows, row)
-                            self._product(type_, cols, n, rows, weights)
-                            break
-                        except MemoryError:  # they may have lain amid what is free
-                            weights = None
-                            gc.collect()
-                    else:
+                    if tight:
+                        gc.collect()
+                    try:
+                        weights = weights or _weights(type_, rows, row)
+                        self._product(type_, cols, n, rows, weights)
+                    except MemoryError:
+                        weights = None
+                        gc.collect()
                         free = gc.mem_free() if hasattr(gc, "mem_free") else 0
                         self._write(
                             "skipped",
@@ -254,11 +256,7 @@ class _Roof:
 def _weights(type_, rows, row):
     """A matrix like one of a model: rows differ, and scales have the signs that quantizing gives, as many of both.
     Without FPU that matters, and few rows of a model have more of one sign than all have."""
-    stretch, x = bytearray(251), 1  # a prime number of bytes over and over: no two blocks are the same
-    for i in range(len(stretch)):
-        x = x * 69069 + 1 & 0xFFFFFF
-        stretch[i] = x >> 16
-    data = bytearray(rows * row)
+    data, stretch = memoryview(bytearray(rows * row)), memoryview(_noise())
     for at in range(0, len(data), len(stretch)):
         data[at : at + len(stretch)] = stretch[: len(data) - at]
     name = ops.TYPES[type_]
@@ -280,3 +278,13 @@ def _weights(type_, rows, row):
     for at in range(period, len(data), period):
         data[at : at + period] = data[: min(period, len(data) - at)]
     return data
+
+
+def _noise():
+    """A prime number of bytes, which over and over give no two blocks that are the same."""
+    noise, x = bytearray(251), 1
+    for i in range(len(noise)):
+        # times 69069, in halves: what has more than 30 bits takes room in the heap
+        x = (x & 0xFFF) * 69069 + (((x >> 12) * 69069 & 0xFFF) << 12) + 1 & 0xFFFFFF
+        noise[i] = x >> 16
+    return noise

@@ -77,7 +77,6 @@ def _open(path, stream):
 
 
 def _allocate(size, what):
-    gc.collect()
     try:
         return bytearray(size)
     except MemoryError:

@@ -47,6 +47,7 @@ class Stream:
 
     def room(self, size):
         """Makes the buffer, in which every piece must find room."""
+        gc.collect()
         self.buffer = memoryview(self._allocate(size, "the largest tensor of a layer"))
 
     def scan(self, offset, type_, rows, cols):
