@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from bridge import bridge
 from models import make_model
 from on_board import board
 from tinyprof_bridge import boards, cli, table
@@ -25,8 +26,7 @@ def built():
 
 
 def collect(name, model, folder, *options):
-    command = [sys.executable, "-m", "tinyprof_bridge", "collect", "--board", name, "--model", str(model)]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, cwd=folder)
+    done = bridge("collect", "--board", name, "--model", model, *options, cwd=folder, timeout=240)
     assert done.returncode == 0, done.stderr
     (path,) = (folder / "results").glob("*.jsonl")
     return table.load(path), done.stderr
