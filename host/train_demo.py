@@ -16,6 +16,7 @@ import math
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-DIM, LAYERS, HEADS, KV_HEADS, HIDDEN, VOCAB, CONTEXT = 128, 4, 4, 2, 352, 1024, 256
-HEAD_DIM = DIM // HEADS
+VOCAB, CONTEXT = 1024, 256
 EPS, ROPE_BASE = 1e-5, 10000.0
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """In the order of a llama2.c checkpoint's header."""
+
+    dim: int
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
 
 
 def round_q8_0(w: Tensor) -> Tensor:
@@ -52,29 +63,32 @@ def round_q4_0(w: Tensor) -> Tensor:
 class Llama(nn.Module):
     """The llama architecture as llama2.c runs it: interleaved RoPE, SwiGLU, tied output."""
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        kv = KV_HEADS * HEAD_DIM
+        self.sizes = sizes
+        dim, hidden = sizes.dim, sizes.hidden
+        head_dim = dim // sizes.heads
+        kv = sizes.kv_heads * head_dim
         shapes = {
-            "wq": (DIM, DIM),
-            "wk": (kv, DIM),
-            "wv": (kv, DIM),
-            "wo": (DIM, DIM),
-            "w1": (HIDDEN, DIM),
-            "w2": (DIM, HIDDEN),
-            "w3": (HIDDEN, DIM),
+            "wq": (dim, dim),
+            "wk": (kv, dim),
+            "wv": (kv, dim),
+            "wo": (dim, dim),
+            "w1": (hidden, dim),
+            "w2": (dim, hidden),
+            "w3": (hidden, dim),
         }
-        self.emb = nn.Parameter(torch.randn(VOCAB, DIM) * 0.02)
-        self.norm = nn.Parameter(torch.ones(DIM))
+        self.emb = nn.Parameter(torch.randn(VOCAB, dim) * 0.02)
+        self.norm = nn.Parameter(torch.ones(dim))
         self.layers = nn.ModuleList()
-        for _ in range(LAYERS):
-            layer = nn.ParameterDict({"norm1": torch.ones(DIM), "norm2": torch.ones(DIM)})
+        for _ in range(sizes.layers):
+            layer = nn.ParameterDict({"norm1": torch.ones(dim), "norm2": torch.ones(dim)})
             for name, shape in shapes.items():
-                std = 0.02 / math.sqrt(2 * LAYERS) if name in ("wo", "w2") else 0.02
+                std = 0.02 / math.sqrt(2 * sizes.layers) if name in ("wo", "w2") else 0.02
                 layer[name] = torch.randn(shape) * std
             self.layers.append(layer)
-        freq = ROPE_BASE ** (-torch.arange(0, HEAD_DIM, 2).float() / HEAD_DIM)
-        angle = torch.outer(torch.arange(CONTEXT).float(), freq)  # (T, HEAD_DIM/2)
+        freq = ROPE_BASE ** (-torch.arange(0, head_dim, 2).float() / head_dim)
+        angle = torch.outer(torch.arange(CONTEXT).float(), freq)  # (T, head_dim/2)
         self.register_buffer("cos", angle.cos())
         self.register_buffer("sin", angle.sin())
         self.rounding: Callable[[Tensor], Tensor] | None = None  # of every matrix
@@ -83,34 +97,35 @@ class Llama(nn.Module):
     def w(self, p: Tensor) -> Tensor:
         return self.rounding(p) if self.rounding else p
 
-    def rope(self, x: Tensor) -> Tensor:  # (B, heads, T, HEAD_DIM)
+    def rope(self, x: Tensor) -> Tensor:  # (B, heads, T, head_dim)
         cos, sin = self.cos[: x.shape[2]], self.sin[: x.shape[2]]
         a, b = x[..., 0::2], x[..., 1::2]
         return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2)
 
     def forward(self, tokens: Tensor) -> Tensor:  # (B, T) -> (B, T, V)
         batch, length = tokens.shape
+        dim, heads, kv_heads = self.sizes.dim, self.sizes.heads, self.sizes.kv_heads
         emb = self.w(self.emb)
         x = self.drop(F.embedding(tokens, emb))
         for p in self.layers:
-            h = F.rms_norm(x, (DIM,), p["norm1"], EPS)
-            q = self.heads(h @ self.w(p["wq"]).T, HEADS)
-            k = self.heads(h @ self.w(p["wk"]).T, KV_HEADS).repeat_interleave(HEADS // KV_HEADS, 1)
-            v = self.heads(h @ self.w(p["wv"]).T, KV_HEADS).repeat_interleave(HEADS // KV_HEADS, 1)
+            h = F.rms_norm(x, (dim,), p["norm1"], EPS)
+            q = self.heads(h @ self.w(p["wq"]).T, heads)
+            k = self.heads(h @ self.w(p["wk"]).T, kv_heads).repeat_interleave(heads // kv_heads, 1)
+            v = self.heads(h @ self.w(p["wv"]).T, kv_heads).repeat_interleave(heads // kv_heads, 1)
             a = F.scaled_dot_product_attention(self.rope(q), self.rope(k), v, is_causal=True)
-            a = a.transpose(1, 2).reshape(batch, length, DIM)
+            a = a.transpose(1, 2).reshape(batch, length, dim)
             x = x + self.drop(a @ self.w(p["wo"]).T)
-            h = F.rms_norm(x, (DIM,), p["norm2"], EPS)
+            h = F.rms_norm(x, (dim,), p["norm2"], EPS)
             gate = F.silu(h @ self.w(p["w1"]).T) * (h @ self.w(p["w3"]).T)
             x = x + self.drop(gate @ self.w(p["w2"]).T)
-        return F.rms_norm(x, (DIM,), self.norm, EPS) @ emb.T
+        return F.rms_norm(x, (dim,), self.norm, EPS) @ emb.T
 
     def drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
 
     @staticmethod
     def heads(x: Tensor, n: int) -> Tensor:
-        return x.view(x.shape[0], x.shape[1], n, HEAD_DIM).transpose(1, 2)
+        return x.view(x.shape[0], x.shape[1], n, -1).transpose(1, 2)
 
 
 def train_tokenizer(text: Path, out: Path) -> spm.SentencePieceProcessor:
@@ -146,7 +161,7 @@ def write_tokenizer(sp: spm.SentencePieceProcessor, path: Path) -> None:
 def write_checkpoint(model: Llama, path: Path) -> None:
     """llama2.c's legacy checkpoint: seven i32, then f32 tensors by kind, then the RoPE tables."""
     with path.open("wb") as f:
-        f.write(struct.pack("<7i", DIM, HIDDEN, LAYERS, HEADS, KV_HEADS, VOCAB, CONTEXT))
+        f.write(struct.pack("<7i", *astuple(model.sizes), VOCAB, CONTEXT))
         tensors = [model.emb]
         for name in ("norm1", "wq", "wk", "wv", "wo", "norm2", "w1", "w2", "w3"):
             tensors += [layer[name] for layer in model.layers]
@@ -179,8 +194,9 @@ def perplexities(model: Llama, ids: np.ndarray, text_bytes: int) -> dict[str, fl
     return result
 
 
-def read_checkpoint(model: Llama, path: Path) -> None:
-    """What write_checkpoint wrote, back into a model."""
+def read_checkpoint(path: Path) -> Llama:
+    """What write_checkpoint wrote."""
+    model = Llama(Sizes(*np.fromfile(path, "<i4", count=5).tolist()))
     data = torch.from_numpy(np.fromfile(path, "<f4", offset=28))
     at = 0
     tensors = [model.emb]
@@ -189,12 +205,12 @@ def read_checkpoint(model: Llama, path: Path) -> None:
     for t in [*tensors, model.norm]:
         t.data = data[at : at + t.numel()].reshape(t.shape)
         at += t.numel()
+    return model
 
 
 def evaluate_saved(out: Path) -> None:
     """Prints the perplexities of the checkpoint in out on the text held out there."""
-    model = Llama()
-    read_checkpoint(model, out / "demo.bin")
+    model = read_checkpoint(out / "demo.bin")
     sp = spm.SentencePieceProcessor(model_file=str(out / "demo_spm.model"))
     text = (out / "heldout.txt").read_text()
     ids = np.array(sp.encode(text), dtype=np.int64)
@@ -206,6 +222,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("texts", nargs="*", type=Path)
     parser.add_argument("--out", type=Path, default=Path("build/demo"))
+    for size, value in {"dim": 128, "hidden": 352, "layers": 4, "heads": 4, "kv-heads": 2}.items():
+        parser.add_argument(f"--{size}", type=int, default=value)
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=3e-3)
@@ -241,7 +259,7 @@ def main() -> None:
     ids = np.array(sp.encode("\n".join(train)), dtype=np.int64)
     held_ids = np.array(sp.encode("\n".join(held)), dtype=np.int64)
     held_bytes = sum(len(h.encode()) for h in held)
-    model = Llama()
+    model = Llama(Sizes(args.dim, args.hidden, args.layers, args.heads, args.kv_heads))
     model.dropout = args.dropout
     params = sum(p.numel() for p in model.parameters())
     print(f"{params} parameters, {len(ids)} training tokens, {len(held_ids)} held out", flush=True)

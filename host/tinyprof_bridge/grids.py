@@ -1,7 +1,8 @@
 """The values that a block of each type can have, chosen so that weighted squared errors are least.
 
-A block's values are least + step * code. A grid is made for one matrix and asked for its blocks from left to
-right; then it packs the codes."""
+A block's values are least + step * code, and with given codes linear in the block's parameters (its scale; its scale
+and minimum). A grid is made for one matrix and asked for its blocks from left to right; then, any number of times,
+for other parameters; then it packs the codes."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -26,6 +27,14 @@ class Grid(Protocol):
     def fit(self, x: Floats, weights: Floats) -> tuple[Floats, Floats]:
         """(least, step), to be broadcast to (rows, cols), for the next block x (rows, cols); weights, of squared
         errors: as x, or one row for all."""
+
+    def slopes(self, codes: Ints) -> Floats:
+        """How the values of all codes (rows, all columns) go with each parameter of their block: (rows, all columns,
+        parameters)."""
+
+    def shift(self, change: Floats) -> tuple[Floats, Floats]:
+        """(least, step), each (rows, all columns), with parameters changed by (rows, blocks, parameters), as near as
+        the type has them."""
 
     def pack(self, codes: Ints) -> Bytes:
         """All codes (rows, all columns) as the bytes of the matrix (rows, row_bytes)."""
@@ -116,6 +125,14 @@ class Legacy:
         scale = half.astype(np.float32)
         return self.low * scale, scale
 
+    def slopes(self, codes: Ints) -> Floats:
+        return (self.low + codes).astype(np.float32)[..., None]
+
+    def shift(self, change: Floats) -> tuple[Floats, Floats]:
+        self._scales = [_half(half + change[:, i]) for i, half in enumerate(self._scales)]
+        scale = np.concatenate(self._scales, 1).astype(np.float32).repeat(32, 1)
+        return self.low * scale, scale
+
     def pack(self, codes: Ints) -> Bytes:
         q = codes.reshape(len(codes), -1, 32)
         body = _nibbles(q, self._bits) if self._bits < 8 else (q + self.low).astype(np.int8).view(np.uint8)
@@ -137,6 +154,14 @@ class LegacyRange:
         half = _half(np.concatenate(best_range(x, weights, self.top, np.inf), 1))
         self._parts.append(half)
         scale, least = np.split(half.astype(np.float32), 2, 1)
+        return least, scale
+
+    def slopes(self, codes: Ints) -> Floats:
+        return np.stack([codes, np.ones_like(codes)], -1).astype(np.float32)
+
+    def shift(self, change: Floats) -> tuple[Floats, Floats]:
+        self._parts = [_half(half + change[:, i]) for i, half in enumerate(self._parts)]
+        scale, least = np.stack(self._parts, 1).astype(np.float32).repeat(32, 1).transpose(2, 0, 1)
         return least, scale
 
     def pack(self, codes: Ints) -> Bytes:
@@ -175,6 +200,16 @@ class Own:
         scale = (self._factor * self._scales[-1]).astype(np.float32)
         return self.low * scale, self.stride * scale
 
+    def slopes(self, codes: Ints) -> Floats:
+        return (self.low + self.stride * codes).astype(np.float32)[..., None]
+
+    def shift(self, change: Floats) -> tuple[Floats, Floats]:
+        parts = np.divide(change[..., 0], self._factor, out=np.zeros_like(change[..., 0]), where=self._factor != 0)
+        scales = np.rint(np.concatenate(self._scales, 1) + parts).clip(-127, 127).astype(np.int64)
+        self._scales = [scales]
+        scale = (self._factor * scales).astype(np.float32).repeat(32, 1)
+        return self.low * scale, self.stride * scale
+
     def pack(self, codes: Ints) -> Bytes:
         scales = np.concatenate(self._scales, 1)
         packed = self._bytes_of(self._factor, scales, codes.reshape(*scales.shape, 32))
@@ -189,7 +224,7 @@ class Ranged:
     def __init__(self, block: int, top: int, most: int, bytes_of: Callable[..., Bytes]) -> None:
         self.top = top
         self._block, self._most, self._bytes_of = block, most, bytes_of
-        self._parts: list[tuple[Bytes, Bytes, Ints, Ints]] = []
+        self._parts: list[tuple[Halves, Halves, Ints, Ints]] = []
 
     def fit(self, x: Floats, weights: Floats) -> tuple[Floats, Floats]:
         shape = (-1, 256 // self._block, self._block)
@@ -198,9 +233,23 @@ class Ranged:
         none = np.zeros(1, np.float32)
         units = (d.astype(np.float32), m.astype(np.float32))
         scales, mins = (codes_of(v, none, u, self._most) for v, u in zip((scale, -least), units, strict=True))
-        self._parts.append((d.view(np.uint8), m.view(np.uint8), scales, mins))
-        step, low = units[0] * scales, -units[1] * mins
+        self._parts.append((d, m, scales, mins))
+        return self._steps(self._parts[-1])
+
+    def _steps(self, part: tuple[Halves, Halves, Ints, Ints]) -> tuple[Floats, Floats]:
+        d, m, scales, mins = part
+        step, low = d.astype(np.float32) * scales, -m.astype(np.float32) * mins
         return low.astype(np.float32).repeat(self._block, 1), step.astype(np.float32).repeat(self._block, 1)
+
+    def slopes(self, codes: Ints) -> Floats:
+        scales, mins = (np.concatenate(v, 1).repeat(self._block, 1) for v in list(zip(*self._parts, strict=True))[2:])
+        return np.stack([scales * codes, -mins], -1).astype(np.float32)
+
+    def shift(self, change: Floats) -> tuple[Floats, Floats]:
+        for i, (d, m, scales, mins) in enumerate(self._parts):
+            self._parts[i] = (_half(d + change[:, i, :1]), _half(m + change[:, i, 1:]), scales, mins)
+        low, step = zip(*map(self._steps, self._parts), strict=True)
+        return np.concatenate(low, 1), np.concatenate(step, 1)
 
     def pack(self, codes: Ints) -> Bytes:
         return _superblocks(self._bytes_of, self._parts, codes)
@@ -214,7 +263,7 @@ class Signed:
     def __init__(self, low: int, scale_low: int, bytes_of: Callable[..., Bytes]) -> None:
         self.low, self.top = low, -2 * low - 1
         self._scale_low, self._bytes_of = scale_low, bytes_of
-        self._parts: list[tuple[Bytes, Ints]] = []
+        self._parts: list[tuple[Halves, Ints]] = []
 
     def fit(self, x: Floats, weights: Floats) -> tuple[Floats, Floats]:
         shape = (-1, 16, 16)
@@ -224,17 +273,31 @@ class Signed:
         unit = d.astype(np.float32)
         scales = codes_of(scale, self._scale_low * unit, unit, -2 * self._scale_low - 1) + self._scale_low
         scales[unit[:, 0] == 0] = 0
-        self._parts.append((d.view(np.uint8), scales))
-        step = (unit * scales).astype(np.float32).repeat(16, 1)
+        self._parts.append((d, scales))
+        return self._steps(d, scales)
+
+    def _steps(self, d: Halves, scales: Ints) -> tuple[Floats, Floats]:
+        step = (d.astype(np.float32) * scales).astype(np.float32).repeat(16, 1)
         return self.low * step, step
+
+    def slopes(self, codes: Ints) -> Floats:
+        scales = np.concatenate([scales for _, scales in self._parts], 1).repeat(16, 1)
+        return (scales * (self.low + codes)).astype(np.float32)[..., None]
+
+    def shift(self, change: Floats) -> tuple[Floats, Floats]:
+        self._parts = [(_half(d + change[:, i]), scales) for i, (d, scales) in enumerate(self._parts)]
+        low, step = zip(*(self._steps(*part) for part in self._parts), strict=True)
+        return np.concatenate(low, 1), np.concatenate(step, 1)
 
     def pack(self, codes: Ints) -> Bytes:
         return _superblocks(self._bytes_of, self._parts, codes)
 
 
-def _superblocks(bytes_of: Callable[..., Bytes], parts: Sequence[tuple[Bytes | Ints, ...]], codes: Ints) -> Bytes:
+def _superblocks(bytes_of: Callable[..., Bytes], parts: Sequence[tuple[Halves | Ints, ...]], codes: Ints) -> Bytes:
+    """parts: of each superblock, fp16 numbers first."""
+    bytes_ = [[v.view(np.uint8) if v.dtype == np.float16 else v for v in part] for part in parts]
     q = codes.reshape(len(codes), -1, 256)
-    return np.concatenate([bytes_of(*part, q[:, i]) for i, part in enumerate(parts)], 1)
+    return np.concatenate([bytes_of(*part, q[:, i]) for i, part in enumerate(bytes_)], 1)
 
 
 _MAKERS: dict[str, Callable[[Floats], Grid]] = {

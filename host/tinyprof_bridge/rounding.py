@@ -14,12 +14,15 @@ from . import grids, quants
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
 METHODS = ("nearest", "imatrix", "gptq")
 # Levels from which great weights count more than small ones; with fewer, most of a block's weights are far from all
 # levels, and that makes models worse.
 MANY = 16
+ROUNDS = 3  # in which feedback betters scales and codes in turn
+ROWS = 256  # whose equations are solved at once
 DAMPING = 0.1  # of the mean square of the inputs: keeps the inverse finite and the feedback small
 
 
@@ -60,11 +63,21 @@ def feedback(w: Floats, moments: Doubles, type_: str) -> Bytes:
     """As importance."""
     grid = grids.make(type_, w)
     damped = moments + np.diag(np.full(len(moments), DAMPING * _positive(np.diag(moments)).mean()))
+    codes, values = _fed_back(grid, w, damped)
+    for _ in range(ROUNDS):
+        least, step = grid.shift(_change(grid.slopes(codes), w - values, damped, grid.cols))
+        _exchange(w, damped, codes, least, step, grid)
+        values = least + step * codes
+    return grid.pack(codes)
+
+
+def _fed_back(grid: grids.Grid, w: Floats, moments: Doubles) -> tuple[Ints, Doubles]:
+    """Codes column by column, and their values."""
     # rows of the factor say how the error of a column is made up for in those right of it
-    factor = np.linalg.cholesky(np.linalg.inv(damped)).T
+    factor = np.linalg.cholesky(np.linalg.inv(moments)).T
     weights = (1 / np.diag(factor) ** 2)[None].astype(np.float32)
     left = w.astype(np.float64)
-    codes = np.zeros(w.shape, np.int64)
+    codes, values = np.zeros(w.shape, np.int64), np.zeros(w.shape)
     for at in range(0, w.shape[1], grid.cols):
         end = at + grid.cols
         least, step = grid.fit(left[:, at:end].astype(np.float32), weights[:, at:end])
@@ -73,10 +86,49 @@ def feedback(w: Floats, moments: Doubles, type_: str) -> Bytes:
         for i in range(at, end):
             low, by = least[:, i - at], step[:, i - at]
             codes[:, i] = grids.codes_of(left[:, i].astype(np.float32), low, by, grid.top)
-            errors[:, i - at] = (left[:, i] - (low + by * codes[:, i])) / factor[i, i]
+            values[:, i] = low + by * codes[:, i]
+            errors[:, i - at] = (left[:, i] - values[:, i]) / factor[i, i]
             left[:, i + 1 : end] -= np.outer(errors[:, i - at], factor[i, i + 1 : end])
         left[:, end:] -= errors @ factor[at:end, end:]
-    return grid.pack(codes)
+    return codes, values
+
+
+def _change(slopes: Floats, errors: Doubles, moments: Doubles, cols: int) -> Floats:
+    """What to add to the parameters of all blocks of a row so that its errors, weighted with moments, are least: a
+    linear regression. cols: of a block; the result: (rows, blocks, parameters)."""
+    found = []
+    for at in range(0, len(errors), ROWS):
+        part, e = slopes[at : at + ROWS].astype(np.float64), errors[at : at + ROWS]
+        rows, width, count = part.shape
+        n = width // cols * count
+        equations = np.zeros((rows, n, n))
+        for k in range(n):
+            block, which = slice(k // count * cols, (k // count + 1) * cols), k % count
+            weighted = (part[:, block, which] @ moments[block])[..., None] * part
+            equations[:, k] = weighted.reshape(rows, -1, cols, count).sum(2).reshape(rows, n)
+        wanted = ((e @ moments)[..., None] * part).reshape(rows, -1, cols, count).sum(2).reshape(rows, n)
+        # keeps what no code depends on
+        little = 1e-6 * np.einsum("rkk->rk", equations).max(1) + 1e-300
+        equations += little[:, None, None] * np.eye(n)
+        found.append(np.linalg.solve(equations, wanted[..., None]).reshape(rows, -1, count))
+    return np.concatenate(found).astype(np.float32)
+
+
+def _exchange(w: Floats, moments: Doubles, codes: Ints, least: Floats, step: Floats, grid: grids.Grid) -> None:
+    """Gives each code, from left to right, the value that is best with all others as they are."""
+    slope = (w - (least + step * codes)) @ moments
+    for at in range(0, w.shape[1], grid.cols):
+        end = at + grid.cols
+        changes = np.zeros((len(w), grid.cols))
+        inner = slope[:, at:end].copy()
+        for i in range(at, end):
+            low, by = least[:, i], step[:, i]
+            wanted = low + by * codes[:, i] + inner[:, i - at] / moments[i, i]
+            new = grids.codes_of(wanted.astype(np.float32), low, by, grid.top)
+            changes[:, i - at] = by * (new - codes[:, i])
+            codes[:, i] = new
+            inner -= np.outer(changes[:, i - at], moments[i, at:end])
+        slope -= changes @ moments[at:end]
 
 
 def _positive(squares: Doubles) -> Doubles:
