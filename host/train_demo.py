@@ -23,6 +23,8 @@ import numpy as np
 import sentencepiece as spm
 import torch
 import torch.nn.functional as F
+from gguf import GGUFReader
+from gguf.quants import dequantize
 from torch import Tensor, nn
 
 VOCAB, CONTEXT = 1024, 256
@@ -208,6 +210,29 @@ def read_checkpoint(path: Path) -> Llama:
     return model
 
 
+NAMES = {
+    "norm1": "attn_norm",
+    "wq": "attn_q",
+    "wk": "attn_k",
+    "wv": "attn_v",
+    "wo": "attn_output",
+    "norm2": "ffn_norm",
+    "w1": "ffn_gate",
+    "w2": "ffn_down",
+    "w3": "ffn_up",
+}  # in GGUF
+
+
+def read_gguf(model: Llama, path: Path) -> None:
+    """Weights of a GGUF file into a model of its sizes."""
+    weights = {t.name: torch.tensor(dequantize(t.data, t.tensor_type)) for t in GGUFReader(path).tensors}
+    model.emb.data = weights["token_embd.weight"]
+    model.norm.data = weights["output_norm.weight"]
+    for i, layer in enumerate(model.layers):
+        for name, theirs in NAMES.items():
+            layer[name].data = weights[f"blk.{i}.{theirs}.weight"]
+
+
 def evaluate_saved(out: Path) -> None:
     """Prints the perplexities of the checkpoint in out on the text held out there."""
     model = read_checkpoint(out / "demo.bin")
@@ -224,6 +249,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/demo"))
     for size, value in {"dim": 128, "hidden": 352, "layers": 4, "heads": 4, "kv-heads": 2}.items():
         parser.add_argument(f"--{size}", type=int, default=value)
+    parser.add_argument("--start", type=Path, help="a GGUF file with the weights to begin with")
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=3e-3)
@@ -260,6 +286,8 @@ def main() -> None:
     held_ids = np.array(sp.encode("\n".join(held)), dtype=np.int64)
     held_bytes = sum(len(h.encode()) for h in held)
     model = Llama(Sizes(args.dim, args.hidden, args.layers, args.heads, args.kv_heads))
+    if args.start:
+        read_gguf(model, args.start)
     model.dropout = args.dropout
     params = sum(p.numel() for p in model.parameters())
     print(f"{params} parameters, {len(ids)} training tokens, {len(held_ids)} held out", flush=True)

@@ -6,6 +6,7 @@ docs/models.md:
 Of stories260K (where its files are), of the demo model and of a random one, written in each format. Errors are those of
 the F32 file in float64 on the host. What is not installed (torch, transformers, onnx, llama-cpp-python) is left out."""
 
+import json
 import sys
 import tempfile
 import warnings
@@ -19,6 +20,7 @@ from on_board import DATA, ROOT
 from reference import Reference, metadata
 
 sys.path.insert(0, str(ROOT / "host"))
+from test_bpe import VOCAB, tokenizer_json
 from test_convert import tokenizer_bytes
 from test_import_huggingface import CONFIG, make_folder, state
 from test_import_llama2c import later
@@ -85,12 +87,22 @@ def llama2c_of(version):
 
 
 def huggingface(c):
+    return of_folder(c, lambda folder: (folder / "tokenizer.model").write_bytes(spm(c)))
+
+
+def huggingface_byte_level(c):
+    tokenizer = json.dumps(tokenizer_json("llama-bpe"))
+    return of_folder(c, lambda folder: (folder / "tokenizer.json").write_text(tokenizer), bos_token_id=None)
+
+
+def of_folder(c, write_tokenizer, **changes):
     names = {"hidden_size": "dim", "intermediate_size": "hidden", "num_hidden_layers": "layers", "vocab_size": "vocab"}
     names |= {"num_attention_heads": "heads", "num_key_value_heads": "kv_heads"}
     config = CONFIG | {key: c.sizes[name] for key, name in names.items()}
     config |= {"tie_word_embeddings": "output.weight" not in c.weights, "rms_norm_eps": float(c.model.eps)}
+    config |= changes
     folder = make_folder(c.folder / "hf", state(c.path, c.model.heads, c.model.kv_heads), tokens=False, **config)
-    (folder / "tokenizer.model").write_bytes(spm(c))
+    write_tokenizer(folder)
     if not find_spec("transformers") or not find_spec("torch"):
         return folder, None, c.logits
     import torch
@@ -154,6 +166,12 @@ FORMATS = {
     "ONNX, dynamo": (onnx_of(True), ("torch", "onnx", "onnxscript")),
 }
 
+BYTE_LEVEL = "random, byte-level BPE"
+BYTE_LEVEL_FORMATS = {
+    "GGUF": (gguf, ()),
+    "Hugging Face": (huggingface_byte_level, ("safetensors",)),
+}
+
 
 def llama_cpp(path, expected):
     """Whether llama.cpp runs the file, and how far its logits are from ours."""
@@ -193,10 +211,11 @@ def main():
             source = Reference(sources["stories260K"])
             source.weights = {name: w.astype(np.float64) for name, w in weights.items()}
             row("llama2.c v0", "stories260K", stories, DATA / "tok512.bin", source.logits(TOKENS), out)
+        sources[BYTE_LEVEL] = make_model(folder / "byte-level.gguf", tied=False, pre="llama-bpe", vocab=VOCAB)
         for name, path in sources.items():
             (folder / name).mkdir()
             checkpoint = Checkpoint(name, path, folder / name)
-            for form, (write, needs) in FORMATS.items():
+            for form, (write, needs) in (BYTE_LEVEL_FORMATS if name == BYTE_LEVEL else FORMATS).items():
                 if all(find_spec(module) for module in needs):
                     row(form, name, *write(checkpoint), out)
                 else:

@@ -48,6 +48,17 @@ def test_packed_values_are_those_of_the_grid(type_):
     assert data.dtype == np.uint8 and data.shape == (len(w), quants.row_bytes(type_, 512))
     np.testing.assert_allclose(restored(data, type_, 512), np.concatenate(values, 1), rtol=1e-5, atol=1e-7)
 
+    slopes = grid.slopes(codes)
+    none = np.zeros((len(w), 512 // grid.cols, slopes.shape[2]), np.float32)
+    least, step = grid.shift(none)
+    np.testing.assert_allclose(least + step * codes, np.concatenate(values, 1), rtol=1e-5, atol=1e-7)
+    change = np.random.default_rng(4).normal(0, 1e-3, none.shape).astype(np.float32)
+    least, step = grid.shift(change)
+    np.testing.assert_allclose(restored(grid.pack(codes), type_, 512), least + step * codes, rtol=1e-5, atol=1e-7)
+    expected = np.concatenate(values, 1) + (slopes * change.repeat(grid.cols, 1)).sum(2)
+    # fp16, or 8 bits for a scale
+    np.testing.assert_allclose(least + step * codes, expected, atol=1e-2 * np.abs(expected).max())
+
 
 @pytest.mark.parametrize("type_", grids.TYPES)
 def test_weighted_errors_are_smaller(type_):
@@ -62,6 +73,16 @@ def test_weighted_errors_are_smaller(type_):
     important, fed_back = (errors(method(w, moments, type_)) for method in METHODS.values())
     assert important[0] < nearest[0]
     assert fed_back[1] < min(important[1], nearest[1])
+
+
+@pytest.mark.parametrize("type_", grids.TYPES)
+def test_rounds_make_errors_smaller(type_, monkeypatch):
+    w, moments, errors = weights(64), inputs(), []
+    for rounds in (0, 1, 3):
+        monkeypatch.setattr(rounding, "ROUNDS", rounds)
+        e = w - restored(rounding.feedback(w, moments, type_), type_, 512)
+        errors.append(np.einsum("ri,ij,rj", e, moments, e))
+    assert errors[2] < errors[1] < errors[0]
 
 
 @pytest.mark.parametrize("type_", grids.TYPES)
