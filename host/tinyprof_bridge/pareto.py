@@ -14,6 +14,7 @@ import pandas as pd
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter
 from rich.console import Console
 from rich.text import Text
@@ -295,13 +296,19 @@ def picture(found: Found, form: str) -> bytes:
         (f"{unit} a token, at the end of the context ({source})", lambda p: told(p.units), told(found.most_units)),
         ("flash, KiB", lambda p: p.bytes / 1024, (found.wanted.bounds.flash or math.inf) / 1024),
     )
+    halo = withStroke(linewidth=2.5, foreground="white")
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinyprof", "font.family": "sans-serif"}):
         figure, both = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained", sharey=True)
         for axes, (label, at, most) in zip(both, panels, strict=True):
             for plans, name, style in groups:
                 axes.scatter([at(p) for p in plans], [max(p.loss, least) for p in plans], label=name, **style)
-            for p in found.uniform:
-                axes.annotate(types_of(p), (at(p), max(p.loss, least)), (6, 5), textcoords="offset points", fontsize=8)
+            for i, p in enumerate(found.uniform):  # neighbours may be equally fast: one above, one below
+                where = {
+                    "xytext": (6, -11 if axes is both[0] and i % 2 else 5),
+                    "textcoords": "offset points",
+                    "path_effects": [halo],
+                }
+                axes.annotate(types_of(p), (at(p), max(p.loss, least)), fontsize=8, **where)
             if math.isfinite(most):
                 axes.axvline(most, color="#d55e00", linestyle="--", linewidth=1, label="bound")
             axes.set_yscale("log")
