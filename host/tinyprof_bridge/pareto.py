@@ -14,7 +14,6 @@ import pandas as pd
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter
 from rich.console import Console
 from rich.text import Text
@@ -296,7 +295,7 @@ def picture(found: Found, form: str) -> bytes:
         (f"{unit} a token, at the end of the context ({source})", lambda p: told(p.units), told(found.most_units)),
         ("flash, KiB", lambda p: p.bytes / 1024, (found.wanted.bounds.flash or math.inf) / 1024),
     )
-    halo = withStroke(linewidth=2.5, foreground="white")
+    box = {"boxstyle": "square,pad=0", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinyprof", "font.family": "sans-serif"}):
         figure, both = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained", sharey=True)
         for axes, (label, at, most) in zip(both, panels, strict=True):
@@ -306,7 +305,7 @@ def picture(found: Found, form: str) -> bytes:
                 where = {
                     "xytext": (6, -11 if axes is both[0] and i % 2 else 5),
                     "textcoords": "offset points",
-                    "path_effects": [halo],
+                    "bbox": box,
                 }
                 axes.annotate(types_of(p), (at(p), max(p.loss, least)), fontsize=8, **where)
             if math.isfinite(most):
