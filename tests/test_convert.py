@@ -334,6 +334,8 @@ def test_missing_files_and_bad_names(source):
         ({"out": folder}, "is a folder; name a file in it"),
         ({"out": missing / "x.gguf"}, "its folder does not exist; make it first"),
         ({"out": source.checkpoint}, "is an input too; give another name"),
+        ({"checkpoint": folder, "out": source.tokenizer}, "is an input too; give another name"),
+        ({"out": Path("/dev/null")}, "is a device or a pipe; name a file"),
     ):
         with pytest.raises(BadInput, match=message):
             dataclasses.replace(source, **bad).convert()

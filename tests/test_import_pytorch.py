@@ -70,7 +70,7 @@ def convert_to(path, type_="F32"):
 
 def test_llama2c_checkpoints(tmp_path, source):
     """As its train.py saves them, with optimizer and settings."""
-    module = meta_state(weights_of(source), "_orig_mod.")
+    module = meta_state(weights_of(source), "net._orig_mod.module.")
     optimizer = {"state": {0: {"exp_avg": torch.zeros(4)}}, "param_groups": [{"lr": 1e-3, "params": [0]}]}
     path = save(tmp_path, {"model": module, "model_args": ARGS, "optimizer": optimizer, "iter_num": 5})
     convert_to(path)
@@ -99,7 +99,7 @@ def test_heads_from_the_tables_of_rope(tmp_path, source):
 
 
 def test_hugging_face_s_names(tmp_path, source):
-    tensors = {name: torch.tensor(data) for name, data in state(source).items()}
+    tensors = {name: torch.tensor(data.T).t() for name, data in state(source).items()}  # columns follow one another
     for name in ("pytorch_model.bin", "other.pt"):
         torch.save(tensors, tmp_path / name)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"tie_word_embeddings": False}))
@@ -108,6 +108,13 @@ def test_hugging_face_s_names(tmp_path, source):
     for path, given_ in ((tmp_path, None), (tmp_path / "other.pt", None), (tmp_path / "other.pt", "tokenizer.json")):
         convert(path, given_ and tmp_path / given_, tmp_path / "out.gguf", "F32")
         np.testing.assert_array_equal(Reference(tmp_path / "out.gguf").logits(TOKENS), expected)
+    where = {name: f"pytorch_model-{i % 2}.bin" for i, name in enumerate(tensors)}
+    for part in set(where.values()):
+        torch.save({name: tensors[name] for name in where if where[name] == part}, tmp_path / part)
+    (tmp_path / "pytorch_model.bin").rename(tmp_path / "whole.pt")
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": where}))
+    convert(tmp_path, None, tmp_path / "out.gguf", "F32")
+    np.testing.assert_array_equal(Reference(tmp_path / "out.gguf").logits(TOKENS), expected)
 
 
 def refused(path, message):
@@ -137,7 +144,7 @@ def test_pickles_that_are_no_tensors(tmp_path, source):
     refused(save(tmp_path, [1]), "holds no state_dict")
     refused(save(tmp_path, {}), "holds no tensors")
     refused(save(tmp_path, {"a": 1}), "'a' is no tensor")
-    refused(save(tmp_path, module, _use_new_zipfile_serialization=False), "not a llama2.c checkpoint")
+    refused(save(tmp_path, module, _use_new_zipfile_serialization=False), "as PyTorch wrote before 1.6")
     (tmp_path / "ckpt.pt").write_bytes(pickle.dumps(Code()))
     refused(tmp_path / "ckpt.pt", "not a llama2.c checkpoint")
 
@@ -181,7 +188,9 @@ def test_tensors_that_are_no_llama(tmp_path, source):
         (module[first] * float("nan"), "has NaN or infinity"),
     ):
         refused(save(tmp_path, module | {first: value}), message)
-    refused(save(tmp_path, module | {"layers.0.attention.wq.bias": torch.ones(64)}), "wq.bias' is not supported")
+    refused(save(tmp_path, module | {"layers.0.attention.wq.bias": torch.ones(64)}), "wq.bias' is no llama's")
+    norm = {"model.layers.0.self_attn.q_norm.weight": torch.ones(16)}
+    refused(save(tmp_path, module | norm), "q_norm.weight' is no llama's: put its config.json beside it")
     refused(save(tmp_path, {"conv.weight": torch.ones(3, 3)}), "no llama: tensor token_embd.weight is missing")
     refused(save(tmp_path, module | {"model.norm.weight": torch.ones(64)}), "output_norm.weight is there twice")
     far = {"layers.4095.attention.wq.weight": torch.ones(64, 64)}

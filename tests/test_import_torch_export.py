@@ -35,6 +35,7 @@ def exported(folder, source, **options):
     [
         ({"tied": False, "fused": True}, {"tied": False}),
         ({"eps": 1e-3, "base": 5e5, "heads": 8, "kv_heads": 8}, {"eps": 1e-3, "rope_base": 5e5}),
+        ({"head_dim": 24}, {"head_dim": 24}),
     ],
 )
 def test_logits_are_the_program_s(tmp_path, options, same):
@@ -101,6 +102,10 @@ def test_programs_that_are_none(tmp_path):
             for name, data in (members | changes).items():
                 archive.writestr(name, data)
         refused(path, message)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data.replace(b"aten.silu", b"aten.gelu"))
+    refused(path, "has no SiLU, so is no llama")
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     convert(path, tmp_path / "tok.bin", tmp_path / "out.gguf", "F32")
     with zipfile.ZipFile(path, "w") as archive:

@@ -15,10 +15,6 @@ class Norm(nn.Module):
         return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps))
 
 
-def split(x, heads):
-    return x.view(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
-
-
 def linear(rows, cols):
     return nn.Linear(cols, rows, bias=False)
 
@@ -26,18 +22,19 @@ def linear(rows, cols):
 class Attention(nn.Module):
     """Hugging Face's: RoPE rotates the halves of a head."""
 
-    def __init__(self, dim, heads, kv_heads, fused):
+    def __init__(self, dim, heads, kv_heads, head_dim, fused):
         super().__init__()
-        self.heads, self.kv_heads, self.fused = heads, kv_heads, fused
-        kv_dim = dim // heads * kv_heads
-        self.q_proj, self.o_proj = linear(dim, dim), linear(dim, dim)
+        self.heads, self.kv_heads, self.head_dim, self.fused = heads, kv_heads, head_dim, fused
+        q_dim, kv_dim = (n * (head_dim or dim // heads) for n in (heads, kv_heads))
+        self.q_proj, self.o_proj = linear(q_dim, dim), linear(dim, q_dim)
         self.k_proj, self.v_proj = linear(kv_dim, dim), linear(kv_dim, dim)
 
     def forward(self, x, cos, sin):
         q, k = (
-            self.rope(split(p(x), n), cos, sin) for p, n in ((self.q_proj, self.heads), (self.k_proj, self.kv_heads))
+            self.rope(self.split(p(x), n), cos, sin)
+            for p, n in ((self.q_proj, self.heads), (self.k_proj, self.kv_heads))
         )
-        v = split(self.v_proj(x), self.kv_heads)
+        v = self.split(self.v_proj(x), self.kv_heads)
         k, v = (t.repeat_interleave(self.heads // self.kv_heads, 1) for t in (k, v))
         if self.fused:
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -45,7 +42,12 @@ class Attention(nn.Module):
             scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
             mask = torch.full(scores.shape[-2:], -1e30).triu(1)
             mixed = torch.softmax(scores + mask, -1) @ v
-        return self.o_proj(mixed.transpose(1, 2).reshape(x.shape))
+        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+
+    def split(self, x, heads):
+        """As transformers does it where heads have a size of their own, else as llama2.c."""
+        shape = (-1, self.head_dim) if self.head_dim else (heads, -1)
+        return x.view(*x.shape[:2], *shape).transpose(1, 2)
 
     def rope(self, x, cos, sin):
         a, b = x.chunk(2, -1)
@@ -73,10 +75,10 @@ class Mlp(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, attention, dim, heads, kv_heads, hidden, eps, fused):
+    def __init__(self, attention, dim, heads, kv_heads, head_dim, hidden, eps, fused):
         super().__init__()
         self.input_layernorm, self.post_attention_layernorm = Norm(dim, eps), Norm(dim, eps)
-        self.self_attn, self.mlp = attention(dim, heads, kv_heads, fused), Mlp(dim, hidden)
+        self.self_attn, self.mlp = attention(dim, heads, kv_heads, head_dim, fused), Mlp(dim, hidden)
 
     def forward(self, x, cos, sin):
         x = x + self.self_attn(self.input_layernorm(x), cos, sin)
@@ -88,19 +90,19 @@ class Llama(nn.Module):
 
     def __init__(
         self, attention="Attention", dim=64, layers=2, heads=4, kv_heads=2, hidden=96, vocab=288, eps=1e-5, base=1e4,
-        tied=True, fused=False,
+        tied=True, fused=False, head_dim=None,
     ):  # fmt: skip
         super().__init__()
         self.model = nn.Module()
         self.model.embed_tokens = nn.Embedding(vocab, dim)
         self.model.layers = nn.ModuleList(
-            Layer(KINDS[attention], dim, heads, kv_heads, hidden, eps, fused) for _ in range(layers)
+            Layer(KINDS[attention], dim, heads, kv_heads, head_dim, hidden, eps, fused) for _ in range(layers)
         )
         self.model.norm = Norm(dim, eps)
         self.lm_head = linear(vocab, dim)
         if tied:
             self.lm_head.weight = self.model.embed_tokens.weight
-        half = dim // heads // 2
+        half = (head_dim or dim // heads) // 2
         self.register_buffer("inv_freq", base ** (-torch.arange(half) / half), persistent=False)
 
     def forward(self, input_ids):

@@ -60,19 +60,8 @@ def convert(
     Raises BadInput for input that cannot be used and RunFailed if writing fails; `out` is then
     as it was before.
     """
-    if type_ not in (*quants.TYPES, *quants.MIXES, KEEP):
-        known = ", ".join([*quants.TYPES, *quants.MIXES, KEEP.lower()])
-        raise BadInput(f"type {type_} is not known: use one of {known}")
     mix, rounding = mix or {}, rounding or Rounding()
-    if type_ == KEEP and mix:
-        raise BadInput("a recipe and --type keep: give one of them")
-    model = read(source, tokenizer)
-    if type_ == KEEP:
-        check_kept(model)
-    else:
-        check_row_length(model, type_, mix)
-    check_out(out, source, *([tokenizer] if tokenizer else []))
-
+    model = check(source, tokenizer, out, type_, mix)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     writer = GGUFWriter(partial, model.sizes.architecture)
     try:
@@ -86,7 +75,8 @@ def convert(
         size = partial.stat().st_size
         os.replace(partial, out)
     except OSError as error:
-        raise RunFailed(f"{out}: cannot be written: {error.strerror or error}") from error
+        why = error.strerror or f"{error}: is the disk full?"  # numpy gives numbers only
+        raise RunFailed(f"{out}: cannot be written: {why}") from error
     finally:
         with contextlib.suppress(OSError):  # a full disk stops this as well
             writer.close()
@@ -94,6 +84,22 @@ def convert(
     types = Counter(stored.values())
     notes = (*model.notes, *refusal(out))
     return Summary(model.parameters, size, model.sizes.hidden_dim, hidden_dim, dict(types), notes)
+
+
+def check(source: Path, tokenizer: Path | None, out: Path, type_: str, mix: Recipe) -> Source:
+    """The model, once all that can be told before its weights are read is found good. Raises BadInput."""
+    if type_ not in (*quants.TYPES, *quants.MIXES, KEEP):
+        known = ", ".join([*quants.TYPES, *quants.MIXES, KEEP.lower()])
+        raise BadInput(f"type {type_} is not known: use one of {known}")
+    if type_ == KEEP and mix:
+        raise BadInput("a recipe and --type keep: give one of them")
+    check_out(out, source, *([tokenizer] if tokenizer else []))
+    model = read(source, tokenizer)
+    if type_ == KEEP:
+        check_kept(model)
+    else:
+        check_row_length(model, type_, mix)
+    return model
 
 
 def refusal(out: Path) -> list[str]:
@@ -123,6 +129,10 @@ def read(source: Path, tokenizer: Path | None) -> Source:
         if tokenizer is not None:
             raise BadInput(f"{source}: has its tokenizer in it: leave --tokenizer out")
         return gguf_files.read(source)
+    if source.suffix == ".safetensors":
+        raise BadInput(f"{source}: does not say its sizes: give the folder, with config.json and tokenizer in it")
+    if head == pytorch_files.OLD_MAGIC:
+        raise BadInput(f"{source}: as PyTorch wrote before 1.6: load it, and save its state_dict again")
     if source.suffix == onnx_files.SUFFIX:
         return onnx_files.read(source, tokenizer)
     if head == pytorch_files.MAGIC:
@@ -155,7 +165,12 @@ def check_out(out: Path, *inputs: Path) -> None:
         raise BadInput(f"{out}: is a folder; name a file in it")
     if not out.parent.is_dir():
         raise BadInput(f"{out}: its folder does not exist; make it first")
-    if out.exists() and any(out.samefile(path) for path in inputs):
+    if not out.exists():
+        return
+    if not out.is_file():
+        raise BadInput(f"{out}: is a device or a pipe; name a file")
+    of_folder = out.suffix != ".gguf" and any(path.is_dir() and out.parent.samefile(path) for path in inputs)
+    if of_folder or any(path.exists() and out.samefile(path) for path in inputs):
         raise BadInput(f"{out}: is an input too; give another name")
 
 

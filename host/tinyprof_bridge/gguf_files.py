@@ -32,7 +32,7 @@ def open_mapped(path: Path) -> memoryview:
         with path.open("rb") as file:
             head = file.read(8)
             if size < 24 or head[:4] != MAGIC:
-                raise BadInput(f"{path}: not a GGUF file: it does not begin with 'GGUF', or ends at once")
+                raise BadInput(f"{path}: not a GGUF file: `tinyprof-bridge convert` makes one of other formats")
             data = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -10,10 +10,10 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from . import naming, safetensor_files, tokenizers_in
 from .errors import BadInput, plain
 from .rope import llama3_factors
-from .source import MOST, Sizes, Source, Tensor, read_json, read_limited
+from .source import MOST, Sizes, Source, Tensor, read_json
 
 CONFIG_LIMIT = 1 << 20
-ONE_FILE, INDEX, PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
+ONE_FILE, PICKLED = "model.safetensors", "pytorch_model.bin"
 # By model_type, the architecture in GGUF.
 ARCHITECTURES = {
     "llama": "llama",
@@ -124,7 +124,7 @@ def read(folder: Path) -> Source:
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
-    if file.name == PICKLED:
+    if file.suffix == ".bin":
         from . import pytorch_files
 
         return pytorch_files.load(file)[0]
@@ -134,8 +134,13 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 def read_config(path: Path) -> Config:
     if not path.exists():
         raise BadInput(f"{path.parent}: no model: a folder needs a config.json and safetensors files")
+    given = read_json(path, CONFIG_LIMIT)
+    kind = plain(str(given.get("model_type")))[:32]
+    if kind not in ARCHITECTURES:  # before its keys, which another kind names otherwise
+        why = LACKING.get(kind, f"only {', '.join(ARCHITECTURES)} are")
+        raise BadInput(f"{path}: model_type {kind!r} is not supported: {why}")
     try:
-        return Config.model_validate_json(read_limited(path, CONFIG_LIMIT))
+        return Config.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -144,9 +149,6 @@ def read_config(path: Path) -> Config:
 
 def sizes_of(path: Path, config: Config) -> Sizes:
     """The sizes, after a check that a board's plan has all that the configuration asks for."""
-    if config.model_type not in ARCHITECTURES:
-        why = LACKING.get(config.model_type, f"only {', '.join(ARCHITECTURES)} are")
-        raise BadInput(f"{path}: model_type {plain(config.model_type)[:32]!r} is not supported: {why}")
     both = config.rope_parameters or config.rope_scaling or Rope()
     rope = both.full_attention or both
     local = both.sliding_attention or Rope(rope_theta=config.rope_local_base_freq)
@@ -242,19 +244,20 @@ def _llama3_factors(path: Path, rope: Rope, base: float, dims: int) -> tuple[flo
 
 
 def weight_files(folder: Path) -> list[Path]:
-    if (folder / ONE_FILE).exists():
-        return [folder / ONE_FILE]
-    if not (folder / INDEX).exists() and (folder / PICKLED).exists():
-        return [folder / PICKLED]
-    if not (folder / INDEX).exists():
-        raise BadInput(f"{folder}: has neither {ONE_FILE} nor {INDEX}")
-    listed = read_json(folder / INDEX, 64 << 20).get("weight_map")
+    """One file, or those that an index lists."""
+    found = (folder / f"{name}{end}" for name in (ONE_FILE, PICKLED) for end in ("", ".index.json"))
+    path = next((path for path in found if path.exists()), None)
+    if path is None:
+        raise BadInput(f"{folder}: has no weights: neither {ONE_FILE} nor {PICKLED}, nor an index of parts of them")
+    if path.suffix != ".json":
+        return [path]
+    listed = read_json(path, 64 << 20).get("weight_map")
     if not isinstance(listed, dict) or not listed:
-        raise BadInput(f"{folder / INDEX}: has no weight_map; copy it again")
+        raise BadInput(f"{path}: has no weight_map; copy it again")
     names = sorted({str(name) for name in listed.values()})
     for name in names:
         if Path(name).name != name or not name.isprintable():
-            raise BadInput(f"{folder / INDEX}: {plain(name)[:64]!r} is no file in the folder")
+            raise BadInput(f"{path}: {plain(name)[:64]!r} is no file in the folder")
         if not (folder / name).is_file():
             raise BadInput(f"{folder}: {name[:64]} is missing")
     return [folder / name for name in names]

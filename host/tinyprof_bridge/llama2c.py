@@ -28,7 +28,7 @@ TOKEN = struct.Struct("<fi")
 TOKENIZER_LIMIT = 64 << 20  # bytes; Llama 2's 32000 tokens take 0.4 MB
 SPECIALS = ("<unk>", "<s>", "</s>")
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
-EXPORT_HINT = "export the model with llama2.c's export.py"
+EXPORT_HINT = "export the model with llama2.c's export.py, or give GGUF, ONNX, PyTorch's or a Hugging Face folder"
 
 
 def read(checkpoint: Path, tokenizer: Path | None) -> Source:

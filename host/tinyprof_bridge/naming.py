@@ -45,22 +45,19 @@ _ENDS = {
     "lm_head": "output",
     "output": "output",
 }
-_LAYER = re.compile(r"layers\.(0|[1-9]\d{0,3})\.(.+)")
-# put before all names by wrappers, torch.compile among them
-_PREFIXES = ("module.", "_orig_mod.", "model.")
+# Before that wrappers put names of their own: torch.compile, Lightning, modules that hold a model.
+_LAYER = re.compile(r"(?:.*\.)?layers\.(0|[1-9]\d{0,3})\.(.+)")
 # tables that can be computed
 _TABLES = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|rope\.freqs|freqs_cos|freqs_sin|freqs_cis)")
 
 
-def plain_name(name: str) -> str:
-    """The name without what wrappers put before it."""
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
-
-
 def is_table(name: str) -> bool:
     return _TABLES.fullmatch(name) is not None
+
+
+def is_scale(name: str) -> bool:
+    """Whether it is what a gemma's embeddings are multiplied with, which its sizes tell."""
+    return name.endswith("embed_tokens.embed_scale")
 
 
 def halves(names: list[str]) -> bool:
@@ -70,13 +67,13 @@ def halves(names: list[str]) -> bool:
 
 def gguf_name(name: str, architecture: str = "llama") -> str | None:
     """The GGUF name of a module's tensor, None where the architecture does not have it."""
-    stem, _, kind = plain_name(name).rpartition(".")
+    stem, _, kind = name.rpartition(".")
     if match := _LAYER.fullmatch(stem):
         hugging_face = _HUGGING_FACE | (_POST_NORMS if architecture in POST_NORMS else {})
         known = hugging_face.get(match[2]) or _META.get(match[2])
         known = known and f"blk.{match[1]}.{known}"
     else:
-        known = _ENDS.get(stem)
+        known = _ENDS.get(stem.rpartition(".")[2])
     return f"{known}.{kind}" if known and kind in ("weight", "bias") else None
 
 

@@ -195,10 +195,10 @@ def _source(
 
 def _queries(llama: Llama, length: int) -> tuple[Floats, Floats]:
     """The first layer's queries (T, H, D) without and with RoPE."""
-    dim = llama.tensors["token_embd.weight"].shape[1]
+    dim = llama.tensors["blk.0.attn_q.weight"].shape[0]
     shape = llama.after.shape
     if llama.before.size != length * dim or llama.after.size != length * dim or shape[-2] != length or dim % shape[-1]:
-        raise NoLlama("its heads are not as long together as the embedding")
+        raise NoLlama("its queries do not come to attention as heads")
     after = llama.after.reshape(-1, *shape[-2:]).swapaxes(0, 1)
     return llama.before.reshape(after.shape), after
 
@@ -206,6 +206,7 @@ def _queries(llama: Llama, length: int) -> tuple[Floats, Floats]:
 def _sizes(path: Path, llama: Llama, heads: int, base: float, scale: float) -> Sizes:
     shapes = {name: data.shape for name, data in llama.tensors.items()}
     vocab, dim = shapes["token_embd.weight"]
+    q_dim = shapes["blk.0.attn_q.weight"][0]
     if llama.eps is None or not 1e-37 < llama.eps < 1:
         raise BadInput(f"{path}: does not say the epsilon of its norms: put its config.json beside it")
     sizes = Sizes(
@@ -213,12 +214,13 @@ def _sizes(path: Path, llama: Llama, heads: int, base: float, scale: float) -> S
         hidden_dim=shapes["blk.0.ffn_gate.weight"][0],
         n_layers=sum(name.endswith("attn_q.weight") for name in shapes),
         n_heads=heads,
-        n_kv_heads=max(shapes["blk.0.attn_k.weight"][0] * heads // dim, 1),
+        n_kv_heads=max(shapes["blk.0.attn_k.weight"][0] * heads // q_dim, 1),
         vocab_size=vocab,
         context=2048,
         rope_base=base,
         rope_scale=scale,
         eps=llama.eps,
+        head_size=0 if q_dim == dim else q_dim // heads,
     )
     if fault := sizes.fault():
         raise BadInput(f"{path}: {fault}")

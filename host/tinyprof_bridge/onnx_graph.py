@@ -91,6 +91,8 @@ class Trace:
 def check(nodes: Any) -> None:
     """Raises NoLlama for operators that are not run. To be called before there is an evaluator of them."""
     for node in nodes:
+        if node.op_type in ("Erf", "Gelu", "Tanh"):
+            raise NoLlama("it has GELU where a llama has SiLU: give the Hugging Face folder that it was exported from")
         if node.domain not in ("", "ai.onnx") or node.op_type not in KNOWN:
             name = f"{node.domain or 'ai.onnx'}.{node.op_type}"[:64]
             raise NoLlama(f"operator {name} is not supported: export the model without optimizing or quantizing it")

@@ -20,6 +20,7 @@ from .errors import BadInput, plain
 from .source import MOST, Bytes, Floats, Sizes, Source, Tensor, file_size, read_json, sha256
 
 MAGIC = b"PK\x03\x04"
+OLD_MAGIC = b"\x80\x02\x8a\x0a"
 PICKLE_LIMIT = 16 << 20
 CONTAINERS = ("model", "state_dict", "model_state_dict")  # keys under which checkpoints keep the module
 TYPES = ("FloatStorage", "HalfStorage", "BFloat16Storage", "DoubleStorage")
@@ -49,7 +50,12 @@ def read(path: Path, tokenizer: Path | None) -> Source:
         sizes = _sizes(path, tensors, settings)
         if exported and "rope_theta" not in settings:
             raise BadInput(f"{path}: does not say RoPE's base: put its config.json or params.json beside it")
-        tied, score_factor = not any(naming.gguf_name(name) == "output.weight" for name in tensors), 1.0
+        if exported and not settings.get("silu"):
+            raise BadInput(f"{path}: has no SiLU, so is no llama: put its config.json beside it")
+        known = {naming.gguf_name(name): name for name in tensors}
+        if others := [name for known_, name in known.items() if known_ and known_ not in sizes.tensors()]:
+            raise BadInput(f"{path}: {plain(others[0])[:128]!r} is no llama's: put its config.json beside it")
+        tied, score_factor = "output.weight" not in known, 1.0
     found = naming.to_gguf(path, sizes, tensors, tied, score_factor)
     vocabulary, notes = llama2c.vocabulary_for(path, tokenizer, sizes.vocab_size)
     return Source(path, sizes, vocabulary, found, sha256(path), notes=tuple(notes))
@@ -79,7 +85,8 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if naming.is_table(name):
             settings = _from_table(name, tuple(value.shape)) | (settings if isinstance(settings, dict) else {})
             continue
-        plainly = value.dim() and value.layout == torch.strided and value.is_contiguous() and not value.is_quantized
+        plainly = value.dim() and value.layout == torch.strided and not value.is_quantized
+        plainly = plainly and value.nbytes <= value.untyped_storage().nbytes()  # else it grows when it is read
         if not (plainly and value.dtype.is_floating_point and value.numel() and value.device.type == "cpu"):
             raise BadInput(f"{path}: {plain(name)[:128]!r} is no plain tensor of floats")
         tensors[name] = Tensor(tuple(value.shape), _Rows(value).floats)
@@ -93,7 +100,7 @@ class _Rows:
         self.tensor = tensor.detach().reshape(-1, tensor.shape[-1])
 
     def floats(self, first: int, count: int) -> Floats:
-        values: Floats = self.tensor[first : first + count].float().numpy()
+        values: Floats = self.tensor[first : first + count].float().contiguous().numpy()
         return values
 
 
@@ -179,10 +186,10 @@ def _sizes(path: Path, tensors: dict[str, Tensor], settings: dict[str, Any]) -> 
     for name in wanted:
         if len(shapes.get(name, ())) != 2:
             raise BadInput(f"{path}: no llama: tensor {name} is missing, or no matrix")
-    (vocab, dim), (kv_dim, _), (hidden, _) = (shapes[name] for name in (wanted[0], *wanted[2:]))
+    (vocab, dim), (q_dim, _), (kv_dim, _), (hidden, _) = (shapes[name] for name in wanted)
     head_dim = _number(path, settings, ("head_dim",))
-    heads = _number(path, settings, ("n_heads",), head_dim and dim // int(head_dim))
-    if not heads or dim % heads:
+    heads = _number(path, settings, ("n_heads",), head_dim and q_dim // int(head_dim))
+    if not heads or q_dim % heads:
         raise BadInput(f"{path}: does not say how many heads it has: put its config.json or params.json beside it")
     heads = int(heads)
     sizes = Sizes(
@@ -190,12 +197,13 @@ def _sizes(path: Path, tensors: dict[str, Tensor], settings: dict[str, Any]) -> 
         hidden_dim=hidden,
         n_layers=1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("blk.")),
         n_heads=heads,
-        n_kv_heads=max(kv_dim // (dim // heads), 1),
+        n_kv_heads=max(kv_dim // (q_dim // heads), 1),
         vocab_size=vocab,
         context=int(_number(path, settings, ("max_seq_len",), 2048)),
         rope_base=float(_number(path, settings, ("rope_theta",), 10000.0)),
         rope_scale=float(_number(path, settings, ("rope_scale",), 1.0)),
         eps=float(_number(path, settings, ("norm_eps",), 1e-5)),
+        head_size=0 if q_dim == dim else q_dim // heads,
     )
     if fault := sizes.fault():
         raise BadInput(f"{path}: {fault}")

@@ -27,7 +27,9 @@ def read(folder: Path, vocab: int, bos: int | None, eos: int | None) -> tuple[Vo
     elif (folder / byte_level.VOCABULARY).exists():
         found, notes = byte_level.of_files(folder, LIMIT, settings, bos, eos)
     else:
-        raise BadInput(f"{folder}: has neither tokenizer.model nor tokenizer.json nor {byte_level.VOCABULARY}")
+        raise BadInput(
+            f"{folder}: has neither tokenizer.model nor tokenizer.json nor {byte_level.VOCABULARY}: put one there"
+        )
     if isinstance(settings.get("add_bos_token"), bool):
         found = replace(found, add_bos=settings["add_bos_token"])
     if not found.pre:

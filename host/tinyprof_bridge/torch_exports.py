@@ -55,6 +55,8 @@ def _tensors(path: Path, parts: dict[str, Bytes], folder: str, listed: str) -> d
         meta, shown = about["tensor_meta"], plain(name)[:128]
         shape = tuple(size["as_int"] for size in meta["sizes"])
         type_ = TYPES.get(meta["dtype"])
+        if naming.is_scale(name):
+            continue
         if about["use_pickle"] or not type_:
             if "constants" in folder:
                 continue
@@ -91,8 +93,10 @@ def _settings(module: dict[str, Any]) -> dict[str, Any]:
         elif queries and tensors.get("self") == queries and "n_heads" not in found:
             sizes = [s for arg in given.values() for s in arg.get("as_sym_ints") or arg.get("as_ints") or ()]
             if len(sizes) > 1:
-                heads = sizes[-2]
-                found["n_heads"] = heads["as_int"] if isinstance(heads, dict) else heads
+                n_heads, head_dim = (size["as_int"] if isinstance(size, dict) else size for size in sizes[-2:])
+                found |= {"n_heads": n_heads, "head_dim": head_dim}
+        elif "aten.silu" in target:
+            found["silu"] = True
         elif "aten.mean" in target:
             means.add(made)
         elif "aten.add" in target and tensors.get("self") in means and "as_float" in given["other"]:
