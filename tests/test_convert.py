@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bridge import bridge
 from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize, quantize
 from hypothesis import HealthCheck, example, given, settings
@@ -515,3 +516,18 @@ def test_llama_cpp_agrees_on_stories(stories, type_):
     assert differences[:8].max() < (0.02 if type_ == "F16" else 1e-4)
     assert differences.max() < {"F32": 1e-4, "F16": 0.02}.get(type_, 1)
     assert (model.logits(tokens).argmax(axis=1) == logits.argmax(axis=1)).sum() >= 197
+
+
+def test_what_is_wrong_is_told_before_calibrating(source):
+    """The text, which is not there, is not asked for."""
+    given = ["convert", source.checkpoint, "--tokenizer", source.tokenizer, "--calibration", "none.txt"]
+    recipe = source.out.with_suffix(".toml")
+    recipe.write_text('"other" = "Q8_0"')
+    for options, message in (
+        (["-o", source.out.parent / "none" / "x.gguf"], "its folder does not exist"),
+        (["-o", source.out, "--recipe", recipe], "fits none of the model's matrices"),
+        (["-o", source.out, "--type", "keep"], "--calibration and --type keep"),
+        (["-o", source.out], "none.txt: cannot be read"),
+    ):
+        result = bridge(*given, *options)
+        assert result.returncode == 2 and message in result.stderr and not source.out.exists()

@@ -235,6 +235,9 @@ def test_rope_that_is_none():
     assert rope.base_and_scale(freqs / 3, 1e-5) == (10000.0, 3.0)
     with pytest.raises(rope.NoRope, match="another way than by one factor"):
         rope.base_and_scale(np.where(freqs < 0.1, freqs / 8, freqs), 1e-5)
+    for wrong in (1e30, np.inf, np.nan):  # of a damaged table
+        with pytest.raises(rope.NoRope, match="not turned by RoPE"):
+            rope.base_and_scale(np.where(np.arange(8) == 3, wrong, freqs), 1e-5)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from gguf import GGUFReader, GGUFValueType
 from hypothesis import given
 from models import make_model
 from on_board import ALL, KERNELS, board
+from rich.console import Console
 from test_fuzz import CASES, Fields, fuzz, patches, refused_or_read
 from tinyprof_bridge import deploy, fits, inspection, known, planner, quants
 from tinyprof_bridge.boards import EMULATED
@@ -85,6 +86,9 @@ def test_boards(tmp_path):
             again = inspection.inspect(tmp_path / "large.gguf", int(match[1]))
             assert again.mapped[fit.kernels].ram <= fit.ram
     assert {fits.variant(b) for b in known.boards() if b.board in EMULATED} == set(KERNELS.values())
+    shown = Console(width=100, record=True, quiet=True)
+    fits.show(list(of["large"].values()), shown)
+    assert "…" not in shown.export_text()
 
 
 def run_inspect(*arguments):

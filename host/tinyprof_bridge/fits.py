@@ -91,11 +91,14 @@ def of(found: Inspection) -> list[Fit]:
 
 
 def show(fits: list[Fit], console: Console) -> None:
-    table = Table(title="known boards, KiB", box=None, pad_edge=False, title_justify="left")
-    for i, heading in enumerate(("board", "chip", "kernels", "RAM needed", "has", "flash needed", "has", "fits")):
-        table.add_column(heading, justify="right" if 3 <= i <= 6 else "left", no_wrap=True)
+    flash = {fit.flash_needed >> 10 for fit in fits}  # the same for all
+    title = f"known boards, KiB; {', '.join(map(str, flash))} of flash needed"
+    table = Table(title=title, box=None, pad_edge=False, title_justify="left")
+    for i, heading in enumerate(("board", "chip", "kernels", "RAM\nneeded", "has", "flash", "fits")):
+        # where the terminal is narrow, reasons take two lines, and figures stay whole
+        table.add_column(heading, justify="right" if 3 <= i <= 5 else "left", no_wrap=i < 6)
     for fit in sorted(fits, key=lambda f: not f.good):
-        sizes = [f"{size >> 10:,}" for size in (fit.ram_needed, fit.ram, fit.flash_needed, fit.flash)]
+        sizes = [f"{size >> 10:,}" for size in (fit.ram_needed, fit.ram, fit.flash)]
         sizes[1] = ("" if fit.measured else "~") + sizes[1]
         table.add_row(fit.board, fit.chip, fit.kernels, *sizes, Text(fit.how, style="" if fit.good else "dim"))
     console.print(table)

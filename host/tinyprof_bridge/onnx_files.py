@@ -43,7 +43,9 @@ def read(path: Path, tokenizer: Path | None) -> Source:
             llama = onnx_graph.recognise(onnx_graph.run(_evaluator(lean), constants, inputs))
             constants = {}
             return _source(path, llama, prompt, files, tokenizer)
-    except (NoLlama, rope.NoRope) as error:
+    except rope.NoRope as error:
+        raise BadInput(f"{path}: no llama that boards run: {error}: {onnx_graph.INSTEAD}") from None
+    except NoLlama as error:
         raise BadInput(f"{path}: no llama that boards run: {plain(str(error))[:300]}") from None
     except BadInput:
         raise

@@ -16,6 +16,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Sources = frozenset[str]
 
+INSTEAD = "give the Hugging Face folder that it was exported from"
 SECONDS = 120  # far more than a prompt takes
 ROOM = 8 << 20  # bytes of intermediate values, besides as many as the weights have
 WIDENING = {"Add", "Sub", "Mul", "Div", "Pow", "Where", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
@@ -92,7 +93,7 @@ def check(nodes: Any) -> None:
     """Raises NoLlama for operators that are not run. To be called before there is an evaluator of them."""
     for node in nodes:
         if node.op_type in ("Erf", "Gelu", "Tanh"):
-            raise NoLlama("it has GELU where a llama has SiLU: give the Hugging Face folder that it was exported from")
+            raise NoLlama(f"it has GELU where a llama has SiLU: {INSTEAD}")
         if node.domain not in ("", "ai.onnx") or node.op_type not in KNOWN:
             name = f"{node.domain or 'ai.onnx'}.{node.op_type}"[:64]
             raise NoLlama(f"operator {name} is not supported: export the model without optimizing or quantizing it")
@@ -203,14 +204,14 @@ def _seen(trace: Trace, node: Any, given: list[Value], out: list[Array]) -> Sour
         case "Add" if constants and len(own) == 1:
             product = next((p for p in trace.products if p.name in own), None)
             if product and constants[0].size == len(product.weights):
-                raise NoLlama("a product has biases")
+                raise NoLlama(f"a product has biases: {INSTEAD}")
     return sources
 
 
 def _product(trace: Trace, node: Any, given: list[Value], out: Array) -> str:
     attributes = {a.name: a for a in node.attribute}
     if len(given) > 2:
-        raise NoLlama("a product has biases")
+        raise NoLlama(f"a product has biases: {INSTEAD}")
     if any(attributes[name].f != 1 for name in ("alpha", "beta") if name in attributes):
         raise NoLlama("a product is scaled")
     inputs, weights = given[0].sources, given[1].data

@@ -4,6 +4,8 @@ import numpy as np
 
 from .source import Floats
 
+FASTEST = 1024  # radians a position; 1 without scaling
+
 
 class NoRope(Exception):
     """Why it is none that boards have, in one line."""
@@ -38,7 +40,7 @@ def base_and_scale(freqs: Floats, exact: float) -> tuple[float, float]:
     """RoPE's base and factor of linear scaling. exact: how far angles may be off. Raises NoRope for other scaling."""
     exponents = np.arange(len(freqs)) / len(freqs)
     seen = freqs > 10 * exact
-    if not seen[0]:
+    if not seen[0] or not np.abs(freqs).max() <= FASTEST:
         raise NoRope("its queries are not turned by RoPE")
     if seen.sum() < 2:
         return 10000.0, 1 / freqs[0]

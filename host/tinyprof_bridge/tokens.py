@@ -131,7 +131,7 @@ def open_gguf(path: Path, kind: type[GGUFReader] = GGUFReader) -> GGUFReader:
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # the reader trusts the file: any error may come of a damaged one
-        raise BadInput(f"{path}: not a GGUF file that can be read here: {error}") from None
+        raise BadInput(f"{path}: not a GGUF file that can be read here: {plain(str(error))[:200]}") from None
 
 
 def field(reader: GGUFReader, key: str, default: Any = None) -> Any:
