@@ -24,6 +24,7 @@ MANY = 16
 ROUNDS = 3  # in which feedback betters scales and codes in turn
 ROWS = 256  # whose equations are solved at once
 DAMPING = 0.1  # of the mean square of the inputs: keeps the inverse finite and the feedback small
+TERNARY_DAMPING = 0.3  # where errors are large, smaller feedback is better
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def importance(w: Floats, moments: Doubles, type_: str) -> Bytes:
 def feedback(w: Floats, moments: Doubles, type_: str) -> Bytes:
     """As importance."""
     grid = grids.make(type_, w)
-    damped = moments + np.diag(np.full(len(moments), DAMPING * _positive(np.diag(moments)).mean()))
+    damping = TERNARY_DAMPING if grid.top == 2 else DAMPING
+    damped = moments + np.diag(np.full(len(moments), damping * _positive(np.diag(moments)).mean()))
     codes, values = _fed_back(grid, w, damped)
     for _ in range(ROUNDS):
         least, step = grid.shift(_change(grid.slopes(codes), w - values, damped, grid.cols))
