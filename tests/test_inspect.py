@@ -45,15 +45,24 @@ def test_sizes_are_those_of_the_board(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["m4", "m3"])
 @pytest.mark.parametrize(
-    "layers,architecture,pre", [(1, "llama", None), (4, "llama", None), (12, "llama", None), (12, "qwen2", "qwen2")]
+    "layers,architecture,pre,placement",
+    [
+        (1, "llama", None, "mapped"),
+        (4, "llama", None, "stream"),
+        (12, "llama", None, "mapped"),
+        (12, "qwen2", "qwen2", "mapped"),
+    ],
 )
-def test_ram_is_enough_and_not_much_more(tmp_path, name, layers, architecture, pre):
+def test_ram_is_enough_and_not_much_more(tmp_path, name, layers, architecture, pre, placement):
     model = make_model(
         tmp_path / "model.gguf", architecture=architecture, type_="Q4_0", layers=layers, pre=pre, vocab=384
     )
-    run, _ = collect(Request(board=name, model=model, p=(8,), n=(8,), r=2), tmp_path / "run.jsonl", Progress())
+    streamed = placement == "stream"
+    request = Request(board=name, model=model, p=(8,), n=(8,), r=2, stream=streamed)
+    run, _ = collect(request, tmp_path / "run.jsonl", Progress())
     memory = run.memory
-    need = inspection.inspect(model, run.model.context, run.model.batch).mapped[VARIANTS[name]]
+    found = inspection.inspect(model, run.model.context, run.model.batch)
+    need = (found.streamed if streamed else found.mapped)[VARIANTS[name]]
     assert memory.heap_live <= need.ram <= memory.heap_live + 512
 
 
@@ -64,6 +73,8 @@ def test_streamed_weights_are_those_of_the_board(tmp_path):
     need = inspection.inspect(model, run.model.context, run.model.batch).streamed["avx2"]
     assert need.weights == run.memory.model_ram
     assert (need.arena, need.plan) == (run.memory.arena, run.memory.plan)
+    (storage,) = (op for op in run.ops if op.op == "read")
+    assert (need.reads, need.read) == (storage.rows, storage.p2)
 
 
 def test_the_package_fits_its_flash():

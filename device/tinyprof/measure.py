@@ -207,8 +207,8 @@ class _Profile:
             fields = {"window": window} if window else {}
             write("op", i=i, op=op, role=role, layer=layer, type=type_, rows=rows, cols=cols, p2=p2, **fields)
         if model.stream:
-            read = model.stream.bytes_per_token
-            write("op", i=arch.plan.count, op="read", role="storage", layer=-1, type="F32", rows=1, cols=0, p2=read)
+            n, size = model.stream.reads, model.stream.bytes_per_token
+            write("op", i=arch.plan.count, op="read", role="storage", layer=-1, type="F32", rows=n, cols=0, p2=size)
 
     def _check(self):
         crc, prompt, tokens = check(self.model)

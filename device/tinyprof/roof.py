@@ -159,9 +159,10 @@ class _Roof:
         self._sweep("hot", memoryview(model.arena)[:_COPY])
         self._sweep("ram", model.kv if len(model.kv) > len(model.arena) else model.arena)
         if model.stream:
-            piece = model.stream.buffer
-            units = self._stamped(model.stream.read_first, piece)
-            self._write("read", place="storage", bytes=len(piece), units=units)
+            piece, read = model.stream.buffer, model.stream.read_first
+            half = len(piece) // 2
+            few, many = self._stamped(read, piece[:half]), self._stamped(read, piece)
+            self._write("read", place="storage", bytes=len(piece) - half, units=max(many - few, 0))
             return
         if model.placement == "mapped":
             self._sweep("mapped", model.data)

@@ -60,17 +60,21 @@ def _open(path, stream):
             pass
     size = f.seek(0, 2)
     f.seek(0)
-    gc.collect()
-    fits = not hasattr(gc, "mem_free") or size <= gc.mem_free()
-    if stream or (stream is None and not fits):
+    data = None
+    if not stream:
+        gc.collect()
+        try:
+            data = bytearray(size)
+        except MemoryError:  # there may be enough, but in pieces
+            if stream is False:
+                f.close()
+                raise ModelError(
+                    "%s needs %d bytes of RAM in one piece, %d are free: put it into ROMFS, let it be streamed, or use"
+                    " a smaller model" % (path, size, gc.mem_free() if hasattr(gc, "mem_free") else 0)
+                )
+    if data is None:
         return Stream(f, _allocate), "stream"
     with f:
-        if not fits:
-            raise ModelError(
-                "%s needs %d bytes of RAM, %d are free: put it into ROMFS, let it be streamed, or use a"
-                " smaller model" % (path, size, gc.mem_free())
-            )
-        data = _allocate(size, "the model file")
         if f.readinto(data) != size:
             raise ModelError("cannot read the whole of %s" % path)
     return data, "ram"

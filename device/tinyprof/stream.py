@@ -17,8 +17,8 @@ _HEADER = const(16384)  # bytes of the file that are tried first as its header
 
 
 class Stream:
-    """file: open for reading, and seekable. buffer: of the weights; bytes_per_token: what one decoded
-    token reads; header, size: of the file."""
+    """file: open for reading, and seekable. buffer: of the weights; bytes_per_token, reads: what one decoded
+    token reads, and how often; header, size: of the file."""
 
     def __init__(self, file, allocate):
         self.file = file
@@ -96,7 +96,7 @@ class Stream:
         self._plan = words
         self._groups = []  # [first record, records, offset in the file, piece of the buffer or None]
         self._lap = array("I", (0,))
-        self.bytes_per_token = 0
+        self.bytes_per_token = self.reads = 0
         first = start = end = 0
         for i in range(plan.count + 1):
             at = i * ops.WORDS
@@ -120,6 +120,7 @@ class Stream:
                 first = i + 1
         for group in self._groups:
             if group[3]:
+                self.reads += 1
                 self.bytes_per_token += len(group[3])
                 for i in range(group[0], group[0] + group[1]):
                     at = i * ops.WORDS
@@ -144,6 +145,7 @@ class Stream:
         words[at + _B] = ops.WEIGHTS
         self._groups.append([at // ops.WORDS, 1, 0, None])
         self._embeds = len(self._groups) - 1
+        self.reads += 1
         self.bytes_per_token += size
 
     def run(self, count, ctl, arena, kv, acc):

@@ -460,6 +460,9 @@ def optimize_(
     ] = "",
     types: Annotated[str, typer.Option(help="to choose from, with commas between", show_default="all quantized")] = "",
     batch: Annotated[int, typer.Option(help="tokens that prefill takes at once")] = 8,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="weights are read from storage while the model runs")
+    ] = False,
     tokens: Annotated[int, typer.Option(help="tokens of a text to judge by")] = 1024,
     out: Annotated[Path | None, typer.Option("-o", help="write the model into this GGUF file")] = None,
     recipe_out: Annotated[Path | None, typer.Option(help="write the recipe, for convert --recipe")] = None,
@@ -505,6 +508,7 @@ def optimize_(
         types=tuple(t.strip().upper() for t in types.split(",") if t.strip()),
         batch=batch,
         tokens=tokens,
+        stream=stream,
         timeout=_seconds(timeout),
     )
     with tempfile.TemporaryDirectory() as scratch:

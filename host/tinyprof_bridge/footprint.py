@@ -10,12 +10,13 @@ from .schema import Op
 
 
 class Footprint:
-    """base: the model in some quantized type, as convert makes it; variant: the board's kernels."""
+    """base: the model in some quantized type, as convert makes it; variant: the board's kernels; placement: where the
+    weights lie, as records have it."""
 
-    def __init__(self, base: Path, variant: str, batch: int) -> None:
+    def __init__(self, base: Path, variant: str, batch: int, placement: str = "mapped") -> None:
         self._device = planner.device(variant)
         self._native = planner.native(variant)
-        self._variant, self._batch = variant, batch
+        self._variant, self._batch, self._placement = variant, batch, placement
         data = gguf_files.open_mapped(base)
         self._size = len(data)
         self._gguf: Any = self._device.read(data)
@@ -36,23 +37,39 @@ class Footprint:
         return self._size + sum(matrix.bytes(types[matrix.name]) - matrix.bytes(type_) for matrix, type_ in held)
 
     def need(self, types: Mapping[str, str], context: int) -> inspection.Need:
-        """RAM with the weights in flash, by the device package's planner."""
-        return inspection.need(self._variant, self._gguf, self._llama(types, context))
+        """RAM, by the device package's planner, of a file that is not there."""
+        gguf = self._lay(types)
+        if self._placement == "stream":
+            return inspection.need_streamed(self._device, self._variant, gguf, context, self._batch)
+        weights = gguf.end if self._placement == "ram" else 0
+        return inspection.need(self._variant, gguf, self._llama(gguf, context), weights)
 
     def records(self, types: Mapping[str, str], context: int) -> list[Op]:
-        """Of the plan, as a run has them."""
-        plan = self._llama(types, context).plan
-        names = ("op", "role", "layer", "type", "rows", "cols", "p2")
+        """Of the plan, as a run has them; of a stream's output in one piece."""
+        plan = self._llama(self._lay(types), context).plan
+        names = ("op", "role", "layer", "type", "rows", "cols", "p2", "window")
+        records = [plan.describe(i) for i in range(plan.count)]
+        if self._placement == "stream":
+            need = self.need(types, context)
+            records.append(("read", "storage", -1, "F32", need.reads, 0, need.read, 0))
         return [
-            Op(tp=1, run="", seq=0, kind="op", i=i, **dict(zip(names, plan.describe(i), strict=True)))
-            for i in range(plan.count)
+            Op(tp=1, run="", seq=0, kind="op", i=i, **dict(zip(names, record, strict=True)))
+            for i, record in enumerate(records)
         ]
 
-    def _llama(self, types: Mapping[str, str], context: int) -> Any:
-        for m in self.matrices:
-            self._gguf.tensors[m.name + ".weight"] = (quants.TYPES[types[m.name]].id, m.cols, m.rows, 0)
-        self._gguf.end = 1 << 40  # of a file that is not there
-        return self._device.llama.Llama(self._gguf, context, self._batch)
+    def _llama(self, gguf: Any, context: int) -> Any:
+        return self._device.llama.Llama(gguf, context, self._batch)
+
+    def _lay(self, types: Mapping[str, str]) -> Any:
+        """The header of the file, its tensors one behind the other."""
+        gguf, at = self._gguf, 0
+        gguf.end = self.bytes(types)
+        for name, (type_, cols, rows, _) in gguf.tensors.items():
+            if name in self._types:
+                type_ = quants.TYPES[types[name.removesuffix(".weight")]].id
+            gguf.tensors[name] = (type_, cols, rows, at)
+            at += -(-rows * planner.row_bytes(type_, cols) // 32) * 32
+        return gguf
 
     def activations(self, type_: str, cols: int) -> int:
         """Bytes of a row of inputs for a matrix of that type."""

@@ -2,6 +2,7 @@
 
 Sizes come from the device package's own plan of the model (planner); what it takes of the heap besides was measured."""
 
+import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,13 +24,15 @@ FORMATS = ("table", "json")
 HEAP = 26_640
 JUDGING = 450  # beside the text's tokens
 HEAP_BYTE_LEVEL = 1_280  # more, with that tokenizer
+HEAP_STREAM = 432  # more, where weights are streamed
 HEADER = 16384  # bytes of a streamed file that are first tried as its header
 _NAMES = {type_.id: name for name, type_ in quants.TYPES.items()}
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes of RAM with a variant of the kernels. weights: header and buffer of a stream, 0 where they are mapped."""
+    """Bytes of RAM with a variant of the kernels. weights: header and buffer of a stream, the file where that is read
+    into RAM, 0 where it is mapped; reads, read: how often a decoded token reads from storage, and how many bytes."""
 
     variant: str
     path: str
@@ -43,6 +46,8 @@ class Need:
     plan: int
     package: int
     weights: int
+    reads: int = 0
+    read: int = 0
 
     @property
     def ram(self) -> int:
@@ -91,9 +96,7 @@ def inspect(
             device.tokenizer.load(own, device.llama.Llama(own, 1, 1).vocab)
             llama = device.llama.Llama(own, context, batch, kv, 0, activations)
             mapped[variant] = need(variant, own, llama)
-            header, room = _streamed(device, own, len(data), batch)
-            piecewise = device.llama.Llama(own, context, batch, kv, room, activations)
-            streamed[variant] = need(variant, own, piecewise, header + room)
+            streamed[variant] = need_streamed(device, variant, own, context, batch, kv, activations)
             sizes = {
                 "layers": llama.layers,
                 "dim": llama.dim,
@@ -131,8 +134,8 @@ def _type_name(type_: int) -> str:
         return str(type_)
 
 
-def need(variant: str, gguf: Any, llama: Any, weights: int = 0) -> Need:
-    """gguf, llama: the device package's, of a model."""
+def need(variant: str, gguf: Any, llama: Any, weights: int = 0, stream: Any = None) -> Need:
+    """gguf, llama, stream: the device package's, of a model."""
     byte_level = gguf.get("tokenizer.ggml.model", "", str) == "gpt2"
     return Need(
         variant=variant,
@@ -145,9 +148,41 @@ def need(variant: str, gguf: Any, llama: Any, weights: int = 0) -> Need:
         kv=llama.kv_bytes,
         kv_per_100=2 * llama.layers * 100 * llama.kv_row,
         plan=4 * len(llama.plan.words),
-        package=HEAP + _grown(llama.plan) + _steps(gguf) + HEAP_BYTE_LEVEL * byte_level,
+        package=HEAP
+        + _grown(llama.plan)
+        + _steps(gguf)
+        + HEAP_BYTE_LEVEL * byte_level
+        + (_groups(stream, llama) if stream else 0),
         weights=weights,
+        reads=stream.reads if stream else 0,
+        read=stream.bytes_per_token if stream else 0,
     )
+
+
+def need_streamed(
+    device: planner.Device,
+    variant: str,
+    gguf: Any,
+    context: int | None,
+    batch: int,
+    kv: str | None = None,
+    activations: int = 8,
+) -> Need:
+    """Of a file that is streamed, as the device's session and stream have it."""
+    header = HEADER
+    while header < gguf.data_offset and header < gguf.end:
+        header *= 2
+    some = ("token_embd.weight", "output.weight")
+    room = max(
+        (min(rows, max(2, device.ops.together(type_)) * max(batch, 1)) if name in some else rows)
+        * planner.row_bytes(type_, cols)
+        for name, (type_, cols, rows, _) in gguf.tensors.items()
+    )
+    llama = device.llama.Llama(gguf, context, batch, kv, room, activations)
+    stream = device.stream.Stream(io.BytesIO(), lambda size, _: bytearray(size))  # of which nothing is read
+    stream.room(room)
+    stream.prepare(llama.plan, llama.body, llama.batch)
+    return need(variant, gguf, llama, min(header, gguf.end) + room, stream)
 
 
 def _grown(plan: Any) -> int:
@@ -163,24 +198,17 @@ def _steps(gguf: Any) -> int:
     return sum(4 * (count // 256) for count in counts)
 
 
+def _groups(stream: Any, llama: Any) -> int:
+    """Of a stream: a list and a piece of the buffer for each read, the list of these, and a piece for each token of a
+    batch."""
+    count: int = stream.reads
+    return HEAP_STREAM + 48 * count + 4 * (1 << (count - 1).bit_length()) + 24 * int(llama.batch)
+
+
 def of_run(depth: int, text: int) -> int:
     """Heap that a run takes beside: the tokens that it decodes behind, those of the text that it judges, and these in
     base64."""
     return 4 * depth + JUDGING + 2 * text + (2 * text + 2) // 3 * 4
-
-
-def _streamed(device: planner.Device, gguf: Any, size: int, batch: int) -> tuple[int, int]:
-    """Bytes of header and buffer of a streamed file, as the device's session and stream have them."""
-    header = HEADER
-    while header < gguf.data_offset and header < size:
-        header *= 2
-    some = ("token_embd.weight", "output.weight")
-    room = max(
-        (min(rows, max(2, device.ops.together(type_)) * max(batch, 1)) if name in some else rows)
-        * planner.row_bytes(type_, cols)
-        for name, (type_, cols, rows, _) in gguf.tensors.items()
-    )
-    return min(header, size), room
 
 
 def _scan(data: memoryview, known: dict[tuple[int, ...], int], *tensor: int) -> int:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import cache, calibrate, costs, energy_model, fits, quality, quants, sensitivity
@@ -20,7 +20,7 @@ from .matrices import Matrix
 from .progress import Progress
 from .quality import Quality
 from .rounding import Rounding
-from .search import Choice, Option, Search
+from .search import Choice, Option, Search, better
 from .sensitivity import WINDOW, Sensitivity
 from .source import sha256
 from .table import Run, Test, work
@@ -30,6 +30,7 @@ BASE = "Q4_0"  # what costs are measured with, and what convert is told beside a
 LONGEST, LEAST = 256, 32  # contexts, where none are given
 STEPS = 8  # of each bound, for the front
 BOARD_TOKENS = 128  # of a text that is judged on a board
+LEFTOVERS = 4096  # bytes of heap, more than MicroPython's collector leaves of what nobody uses
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Bounds:
 @dataclass(frozen=True)
 class Wanted:
     """What to look for. contexts: of which the longest is taken that the bounds allow; types: to choose from; tokens:
-    of a text, for each judgement; held_out: by which perplexity is judged, by the text where there is none; energy: a
-    fit of joules."""
+    of a text, for each judgement; held_out: by which perplexity is judged, by the text where there is none; stream:
+    weights are read from storage even where they could lie in flash or in RAM; energy: a fit of joules."""
 
     source: Path
     tokenizer: Path | None
@@ -62,6 +63,7 @@ class Wanted:
     batch: int = 8
     tokens: int = 1024
     calibration_tokens: int = 16384
+    stream: bool = False
     timeout: float = 120.0
 
 
@@ -136,12 +138,13 @@ class Optimizer:
         convert(wanted.source, wanted.tokenizer, base, BASE)
         portable = Footprint(base, "portable", wanted.batch)
         self._contexts = self._allowed_contexts(portable.context)
-        self._costs = costs.measure(wanted.board, base, portable.sizes, max(self._contexts), wanted.batch, progress)
+        longest = max(self._contexts)
+        self._costs = costs.measure(wanted.board, base, portable.sizes, longest, wanted.batch, wanted.stream, progress)
         when = f"from the cache, {self._costs.when}" if self._costs.kept else "now"
         progress.step(f"what {wanted.board} costs: measured {when}")
         self._check_energy()
         self._most_units = self._units_bound()
-        self._foot = foot = Footprint(base, self._costs.kernels, wanted.batch)
+        self._foot = foot = Footprint(base, self._costs.kernels, wanted.batch, self._costs.placement)
         self._matrices = {matrix.name: matrix for matrix in foot.matrices}
         self._types = self._usable_types()
         self._rounding = Rounding("gptq", self._moments())
@@ -164,19 +167,26 @@ class Optimizer:
             for type_, loss in self._sensitivity.losses.get(matrix.name, {}).items()
         ]
         plain = self._uniform(BASE)
+        context = self._costs.run.model.context if self._costs.run.model else longest
+        more = self._costs.held - foot.need(plain, context).ram
+        self._package = more if more > LEFTOVERS else 0
         self._fixed = foot.bytes(plain) - sum(matrix.bytes(plain[matrix.name]) for matrix in foot.matrices)
-        self._lightest = {
-            m.name: min(
-                (o.type for o in self._options if o.matrix == m.name), key=lambda t: foot.activations(t, m.cols)
-            )
-            for m in foot.matrices
-        }
+        self._lightest = self._least(lambda m, t: foot.activations(t, m.cols))
+        self._smallest = self._least(lambda m, t: m.bytes(t))
         self._rams: dict[tuple[str, str, int], int] = {}
         self._judged: dict[tuple[str, ...], Finalist] = {}
 
     def _option(self, matrix: Matrix, type_: str, loss: float) -> Option:
-        units, quantizing = self._costs.matrix(matrix, type_), self._costs.inputs(matrix, type_)
-        return Option(matrix.name, type_, matrix.bytes(type_), units or 0.0, loss, matrix.inputs, quantizing or 0.0)
+        units = (self._costs.matrix(matrix, type_) or 0.0) + self._costs.storage(matrix, type_)
+        quantizing = self._costs.inputs(matrix, type_) or 0.0
+        return Option(matrix.name, type_, matrix.bytes(type_), units, loss, matrix.inputs, quantizing)
+
+    def _least(self, size: Callable[[Matrix, str], int]) -> dict[str, str]:
+        """Of each matrix the type of which that is least."""
+        return {
+            m.name: min((o.type for o in self._options if o.matrix == m.name), key=lambda t: size(m, t))
+            for m in self._foot.matrices
+        }
 
     def _moments(self) -> Mapping[str, Doubles]:
         """What the rounding wants to know of the text."""
@@ -265,17 +275,28 @@ class Optimizer:
         """By matrix; where one does not take the type, what convert would give it."""
         return {matrix.name: matrix.fitting(type_) for matrix in self._matrices.values()}
 
+    def _need(self, types: Mapping[str, str], context: int) -> Need:
+        """With package and native module where these are in RAM too: by what the measured run held."""
+        need = self._foot.need(types, context)
+        return replace(need, package=need.package + self._package)
+
     def _ram(self, matrix: str, type_: str, context: int) -> int:
-        """RAM with that type in all layers and the lightest elsewhere. Only inputs that are shared are quantized for
-        several types at once, so that a whole model takes about the most of these."""
+        """RAM with that type in all layers and the least elsewhere, of activations and of weights. Only inputs that are
+        shared are quantized for several types at once, so that a whole model takes about the most of these."""
         role = self._matrices[matrix].role
         key = (role, type_, context)
         if key not in self._rams:
-            types = {
-                name: type_ if m.role == role and m.takes(type_) else self._lightest[name]
-                for name, m in self._matrices.items()
-            }
-            self._rams[key] = self._foot.need(types, context).ram
+            light, small = (
+                self._need(
+                    {
+                        name: type_ if m.role == role and m.takes(type_) else elsewhere[name]
+                        for name, m in self._matrices.items()
+                    },
+                    context,
+                )
+                for elsewhere in (self._lightest, self._smallest)
+            )
+            self._rams[key] = light.ram - light.weights + small.weights
         return self._rams[key]
 
     @property
@@ -285,12 +306,19 @@ class Optimizer:
 
     @property
     def _board_flash(self) -> float:
-        board = self._wanted.board
-        return EMULATED[board].rom_bytes - fits.PACKAGE if board in EMULATED else math.inf
+        board, mapped = self._wanted.board, self._costs.placement == "mapped"
+        return EMULATED[board].rom_bytes - fits.PACKAGE if mapped and board in EMULATED else math.inf
 
     @property
     def _most_flash(self) -> float:
         return min(self.bounds.flash or math.inf, self._board_flash)
+
+    def _most_bytes(self, flash: float, ram: int, context: int) -> float:
+        """Of a file within bounds of flash, and of RAM where that takes it as a whole."""
+        if self._costs.placement != "ram":
+            return flash
+        need = self._need(self._lightest, context)
+        return max(min(flash, ram - (need.ram - need.weights)), 1)
 
     def _search(self, context: int, most: int) -> Search | None:
         """Of the options that leave the RAM within a bound."""
@@ -299,25 +327,32 @@ class Optimizer:
         return Search(options, fixed) if {o.matrix for o in options} == self._matrices.keys() else None
 
     def _plan(self, choice: Choice, context: int) -> Plan:
-        return Plan(
-            choice,
-            context,
-            self._foot.need(choice.types, context),
-            choice.loss + self._sensitivity.base,
-            self._joules(choice, context),
-        )
+        """A choice with its RAM and, where it is streamed, what the search does not know of its reads: how many there
+        are, and bytes that are of no product."""
+        need = self._need(choice.types, context)
+        if self._costs.placement == "stream":
+            known = sum(self._costs.storage(m, choice.types[m.name]) for m in self._foot.matrices)
+            choice = replace(choice, units=choice.units + self._costs.stream(need.reads, need.read) - known)
+        return Plan(choice, context, need, choice.loss + self._sensitivity.base, self._joules(choice, context))
 
     def best(self, context: int) -> Plan | None:
         """Within the bounds of RAM, flash and latency."""
-        most = self._most_ram
-        while search := self._search(context, most):
-            choice = search.best(self._most_flash, self._most_units)
+        ram = self._most_ram
+        units = self._most_units + self._costs.read * self._costs.reads  # a plan may have fewer than the run had
+        size = self._most_bytes(self._most_flash, ram, context)
+        while search := self._search(context, ram):
+            choice = search.best(size, units)
             if choice is None:
                 return None
             plan = self._plan(choice, context)
-            if plan.need.ram <= self._most_ram:
+            if plan.need.ram <= self._most_ram and plan.units <= self._most_units:
                 return plan
-            most -= plan.need.ram - self._most_ram
+            if plan.units > self._most_units:
+                units = choice.units - (plan.units - self._most_units)
+            elif self._costs.placement == "ram":
+                size = choice.bytes - (plan.need.ram - self._most_ram)
+            else:
+                ram = max(self._ram(matrix, type_, context) for matrix, type_ in choice.types.items()) - 1
         return None
 
     def _fits(self, plan: Plan) -> bool:
@@ -391,7 +426,7 @@ class Optimizer:
         for most in {max(self._ram(o.matrix, o.type, context), self._most_ram) for o in self._options}:
             search = self._search(context, most)
             if search is not None:
-                choice = search.nearest(self._most_flash, self._most_units)
+                choice = search.nearest(self._most_bytes(self._most_flash, most, context), self._most_units)
                 found.append((max(choice.over, most / self._most_ram - 1), choice.loss, choice))
         return self._plan(min(found, key=lambda f: f[:2])[2], context)
 
@@ -410,7 +445,9 @@ class Optimizer:
         search = self._search(context, self._most_ram)
         if search is None:
             return []
-        return [self._plan(c, context) for c in search.front(self._board_flash, math.inf, STEPS)]
+        most = self._most_bytes(self._board_flash, self._most_ram, context)
+        plans = [self._plan(c, context) for c in search.front(most, math.inf, STEPS)]
+        return [p for p in plans if not any(better(other.choice, p.choice) for other in plans)]
 
     def verify(self, found: Found) -> None:
         """Runs the best on the board, and the fastest and the smallest of the front, of equals that of least loss."""
@@ -433,11 +470,14 @@ class Optimizer:
             finalist.board = self._quality(finalist.model, text, context, BOARD_TOKENS)
             request = Request(
                 wanted.board, finalist.model, p=(), n=(costs.TOKENS,), d=(depth,), r=2, context=context,
-                batch=wanted.batch, timeout=wanted.timeout, text=text, text_tokens=BOARD_TOKENS,
+                batch=wanted.batch, stream=self._costs.placement == "stream", timeout=wanted.timeout, text=text,
+                text_tokens=BOARD_TOKENS,
             )  # fmt: skip
             finalist.run, _ = collect(request, self._scratch / f"run-{i}.jsonl", self._progress)
             if finalist.run.correctness == "WRONG":
                 raise RunFailed("the logits differ from those of the unix port: the figures are of a wrong kernel")
+            if finalist.run.model and finalist.run.model.placement != self._costs.placement:
+                raise RunFailed("the file has no room in the board's RAM in one piece: give --stream")
 
 
 def optimize(wanted: Wanted, scratch: Path, verify: bool, progress: Progress) -> Found:

@@ -28,6 +28,7 @@ from .report import Column, markdown_table, number, rich_table, scaled
 FORMATS = ("table", "md", "json")
 PICTURES = (".svg", ".png")
 ROWS = 16  # of the front that are printed
+PLACES = {"mapped": "in flash", "ram": "in RAM", "stream": "streamed"}
 
 Section = tuple[str, pd.DataFrame, list[Column]]
 
@@ -175,6 +176,7 @@ def verified(found: Found, finalist: Finalist) -> list[dict[str, Any]]:
         ("arena, bytes", plan.need.arena, run.memory.arena),
         ("KV cache, bytes", plan.need.kv, run.memory.kv),
         ("plan, bytes", plan.need.plan, run.memory.plan),
+        ("weights in RAM, bytes", plan.need.weights, run.memory.model_ram),
         ("rest of the heap, bytes", plan.need.package + more, run.memory.heap_live - exact),
         ("RAM in all, bytes", plan.need.ram + more, run.memory.heap_live),
     ]
@@ -182,7 +184,7 @@ def verified(found: Found, finalist: Finalist) -> list[dict[str, Any]]:
         measured.append(
             ("perplexity", finalist.board.perplexity, math.exp(run.perplexity.loss / run.perplexity.tokens / 1e6))
         )
-    return [{"name": n, "predicted": p, "measured": m, "error": p / m - 1} for n, p, m in measured]
+    return [{"name": n, "predicted": p, "measured": m, "error": p / m - 1} for n, p, m in measured if m]
 
 
 def _sections(found: Found) -> list[Section]:
@@ -208,7 +210,8 @@ def _about(found: Found) -> list[str]:
         if math.isfinite(value)
     ]
     lines = [
-        f"{wanted.source.name} on {wanted.board}: kernels {found.costs.kernels}, {run.unit} by {run.source}",
+        f"{wanted.source.name} on {wanted.board}: weights {PLACES[found.costs.placement]}, kernels"
+        f" {found.costs.kernels}, {run.unit} by {run.source}",
         f"costs: {how} {found.costs.when}; losses: {f'{made} computed now' if made else 'from the cache'}",
         f"bounds: {', '.join(bounds)}",
     ]
@@ -262,6 +265,7 @@ def as_json(found: Found) -> str:
     return json.dumps(
         {
             "board": found.wanted.board,
+            "placement": found.costs.placement,
             "unit": found.costs.run.unit,
             "source": found.costs.run.source,
             "costs_from": found.costs.when,

@@ -127,9 +127,9 @@ class Device:
         vars(micropython)["const"] = lambda value: value
         shims = {"_tinyprof": native(variant), "micropython": micropython, name: package}
         with mock.patch.dict(sys.modules, shims):
-            self.gguf, self.llama, self.tokenizer, self.bpe, self.ops, self.errors, *_ = (
+            self.gguf, self.llama, self.stream, self.tokenizer, self.bpe, self.ops, self.errors, *_ = (
                 importlib.import_module(f"{name}.{module}")
-                for module in ("gguf", "llama", "tokenizer", "bpe", "ops", "errors", "sentencepiece")
+                for module in ("gguf", "llama", "stream", "tokenizer", "bpe", "ops", "errors", "sentencepiece")
             )
             own = {key: module for key, module in sys.modules.items() if key.startswith(name)}
         sys.modules.update(own)  # for what the package imports when it is used

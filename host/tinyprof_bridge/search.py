@@ -95,7 +95,7 @@ class Search:
                 if choice := self.best(most, units):
                     solved.append((most, units, choice))
         unique = {tuple(c.types.items()): c for _, _, c in solved}.values()
-        kept = [c for c in unique if not any(_better(other, c) for other in unique)]
+        kept = [c for c in unique if not any(better(other, c) for other in unique)]
         return sorted(kept, key=lambda c: (c.units, c.bytes))
 
     def _rows(self, most_bytes: float, most_units: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -151,7 +151,7 @@ def _silence() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _better(a: Choice, b: Choice) -> bool:
+def better(a: Choice, b: Choice) -> bool:
     """Nowhere worse, and somewhere better."""
     pairs = ((a.bytes, b.bytes), (a.units, b.units), (a.loss, b.loss))
     return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)
