@@ -8,6 +8,7 @@ import re
 import struct
 import sys
 import unicodedata
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -252,7 +253,8 @@ def large(path, count, **options):
 
 def indexed(model):
     out = model.with_name("indexed.gguf")
-    convert(model, None, out, "KEEP")
+    with patch("tinyprof_bridge.convert.INDEXED", 1024):
+        convert(model, None, out, "KEEP")
     return out
 
 

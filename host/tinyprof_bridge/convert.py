@@ -26,7 +26,7 @@ from .rounding import Rounding
 from .source import SLAB, Floats, Shape, Sizes, Source, Tensor, Vocabulary, file_size
 
 KEEP = "KEEP"
-INDEXED = 1024  # strings from which on they have an index: fewer are walked in no time
+INDEXED = 4096  # strings from which on they have an index: fewer are walked in no time
 
 
 @dataclass(frozen=True)
