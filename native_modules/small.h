@@ -4,7 +4,9 @@
 __asm (
     ".macro call target, more\n .ifb \\more\n jal \\target\n .else\n jal \\target, \\more\n .endif\n .endm\n"
     ".macro tail target\n j \\target\n .endm\n"
+    ".set __addsf3, tp_addsf3\n"
     ".set __subsf3, tp_subsf3\n"
+    ".set __floatsisf, tp_floatsisf\n"
     ".set __ltsf2, tp_ltsf2\n"
     ".set __nesf2, __gtsf2\n"
     );

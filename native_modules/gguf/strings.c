@@ -2,8 +2,13 @@
 
 #include "../kernels/kernels.h"
 
-// Inline, for where it is one instruction it is not taken for small.
-static inline __attribute__((always_inline)) uint32_t u32(const uint8_t *p) {
+#if defined(__ARM_FEATURE_UNALIGNED) || defined(__x86_64__)
+#define U32 inline __attribute__((always_inline)) // one instruction, which is not taken for small
+#else
+#define U32 __attribute__((noinline))
+#endif
+
+static U32 uint32_t u32(const uint8_t *p) {
     return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 

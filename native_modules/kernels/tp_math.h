@@ -64,13 +64,10 @@ static inline uint16_t tp_to_f16(float x) {
     return (uint16_t)(sign | m >> drop);
 }
 
-// e^x, relative error below 3e-7 for -87 < x <= 88; 0 below, e^88 above, NaN stays.
-static inline float tp_exp(float x) {
+// As tp_exp, of x that is not above 88.
+static inline float tp_exp_to_88(float x) {
     if (!(x > -87.0f)) {
         return x != x ? x : 0.0f;
-    }
-    if (x > 88.0f) {
-        x = 88.0f;
     }
     float scaled = x * 1.44269504f;
     int32_t k = (int32_t)(scaled + (scaled < 0.0f ? -0.5f : 0.5f));
@@ -84,6 +81,11 @@ static inline float tp_exp(float x) {
     p = p * r + 1.0f;
     p = p * r + 1.0f;
     return p * tp_from_bits((uint32_t)(k + 127) << 23);
+}
+
+// e^x, relative error below 3e-7 for -87 < x <= 88; 0 below, e^88 above, NaN stays.
+static inline float tp_exp(float x) {
+    return tp_exp_to_88(x > 88.0f ? 88.0f : x);
 }
 
 // ln x for normal x > 0, absolute error below 2e-7 near 1, relative elsewhere.

@@ -107,6 +107,16 @@ void tp_softcap(float *x, float cap, uint32_t n) {
     softcap(x, cap, n);
 }
 
+// Scores to e^(score - max); returns 1 / their sum. Not in line, for there are three copies of attention.
+static __attribute__((noinline)) float softmax(float *scores, float max, uint32_t n) {
+    float sum = 0.0f;
+    for (uint32_t t = 0; t < n; ++t) {
+        scores[t] = tp_exp_to_88(scores[t] - max);
+        sum += scores[t];
+    }
+    return 1.0f / sum;
+}
+
 // Inlined once for each type of cache.
 static inline __attribute__((always_inline)) void attention(uint32_t type, float *y, const float *q,
     const uint8_t *k, const uint8_t *v, float *scores, uint32_t heads, uint32_t kv_heads,
@@ -133,12 +143,7 @@ static inline __attribute__((always_inline)) void attention(uint32_t type, float
         if (cap != 0.0f) {
             max = softcap(scores, cap, length);
         }
-        float sum = 0.0f;
-        for (uint32_t t = 0; t < length; ++t) {
-            scores[t] = tp_exp(scores[t] - max);
-            sum += scores[t];
-        }
-        float inverse = 1.0f / sum;
+        float inverse = softmax(scores, max, length);
         for (uint32_t i = 0; i < head_dim; ++i) {
             y[i] = 0.0f;
         }
