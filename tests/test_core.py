@@ -35,3 +35,11 @@ def test_types_can_be_left_out(tmp_path):
 
     groups = [f"-DTP_WITHOUT_{group}" for group in ("LEGACY", "K", "TQ", "OWN")]
     assert size() > size(*groups[:1]) > size(*groups[:2]) > size(*groups)
+
+
+def test_soft_floats_are_the_hosts(tmp_path):
+    program = tmp_path / "floats"
+    include = f"-I{ROOT / 'native_modules'}"
+    source = str(ROOT / "tests/native/soft_floats.c")
+    subprocess.run(["gcc", *STRICT, *SANITIZE, include, source, "-o", str(program)], check=True)
+    assert subprocess.run([str(program)], capture_output=True, text=True, check=True).stdout == "0\n"
