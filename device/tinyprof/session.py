@@ -129,6 +129,7 @@ class Model:
         at = arch.plan.offset(arch.logits)
         self.logits = memoryview(self.arena)[at : at + 4 * arch.vocab]
         self.ctl = ops.control(arch.batch)
+        self._words, self._count = arch.plan.words, arch.plan.count
         self.pos = 0
 
     def _header(self, batch):
@@ -171,6 +172,14 @@ class Model:
             self.stream.run(count, self.ctl, self.arena, self.kv, acc)
         else:
             run(self.arch.plan.words, 0, count, self.ctl, self.arena, self.kv, self.data, acc)
+
+    def _run_all(self, acc):
+        """The whole plan. With one local variable more its frame would be taken from the heap each time: thousands of
+        instructions where that is full of holes (MicroPython's VM_MAX_STATE_ON_STACK, 11 words)."""
+        if self.stream:
+            self.stream.run(self._count, self.ctl, self.arena, self.kv, acc)
+        else:
+            run(self._words, 0, self._count, self.ctl, self.arena, self.kv, self.data, acc)
 
     def _check_alignment(self):
         try:
@@ -227,7 +236,7 @@ class Model:
         ctl[TOKENS] = token
         ctl[POS] = pos
         ctl[N] = 1
-        self._run(arch.plan.count, acc)
+        self._run_all(acc)
         self.pos = pos + 1
         return ctl[NEXT]
 
