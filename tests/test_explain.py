@@ -92,9 +92,9 @@ FAULTS = {
     "copied weights": """
 copy = bytearray(len(m.data))
 run = type(m)._run
-def slow(self, count, acc):
+def slow(self, acc):
     copy[:] = self.data
-    run(self, count, acc)
+    run(self, acc)
 type(m)._run = slow
 """,
     "portable kernel": """
@@ -125,10 +125,10 @@ m.stream.file = Slow(m.stream.file)
 """,
     "interpreter": """
 run = type(m)._run
-def slow(self, count, acc):
+def slow(self, acc):
     for i in range(2000):
         pass
-    run(self, count, acc)
+    run(self, acc)
 type(m)._run = slow
 """,
     "KV cache": "",

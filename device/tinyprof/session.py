@@ -129,7 +129,7 @@ class Model:
         at = arch.plan.offset(arch.logits)
         self.logits = memoryview(self.arena)[at : at + 4 * arch.vocab]
         self.ctl = ops.control(arch.batch)
-        self._words, self._count = arch.plan.words, arch.plan.count
+        self._count = arch.plan.count  # records that _run takes; here already, as step must not allocate
         self.pos = 0
 
     def _header(self, batch):
@@ -166,20 +166,15 @@ class Model:
             digest.update(self.data[at : at + 4096])
         return digest.digest()
 
-    def _run(self, count, acc):
-        """The first count records of the plan."""
-        if self.stream:
-            self.stream.run(count, self.ctl, self.arena, self.kv, acc)
-        else:
-            run(self.arch.plan.words, 0, count, self.ctl, self.arena, self.kv, self.data, acc)
+    def _run(self, acc):
+        """The first _count records of the plan.
 
-    def _run_all(self, acc):
-        """The whole plan. With one local variable more its frame would be taken from the heap each time: thousands of
+        With one local variable more (a count, say) its frame would come from the heap each time: thousands of
         instructions where that is full of holes (MicroPython's VM_MAX_STATE_ON_STACK, 11 words)."""
         if self.stream:
             self.stream.run(self._count, self.ctl, self.arena, self.kv, acc)
         else:
-            run(self._words, 0, self._count, self.ctl, self.arena, self.kv, self.data, acc)
+            run(self.arch.plan.words, 0, self._count, self.ctl, self.arena, self.kv, self.data, acc)
 
     def _check_alignment(self):
         try:
@@ -221,8 +216,8 @@ class Model:
             ctl[N] = n
             at += n
             left -= n
-            count = arch.plan.count if logits and not left else arch.body
-            self._run(count, acc)
+            self._count = arch.plan.count if logits and not left else arch.body
+            self._run(acc)
             self.pos += n
             if stamps is not None:
                 stamp += 1
@@ -236,7 +231,8 @@ class Model:
         ctl[TOKENS] = token
         ctl[POS] = pos
         ctl[N] = 1
-        self._run_all(acc)
+        self._count = arch.plan.count
+        self._run(acc)
         self.pos = pos + 1
         return ctl[NEXT]
 
