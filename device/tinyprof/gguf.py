@@ -29,8 +29,8 @@ _MAX_COUNT = const(0x1000000)
 class GGUF:
     """The header of a GGUF file in data (bytes-like). Raises ModelError for what is malformed.
 
-    scan: as _tinyprof.scan of a tensor by its offset; size: of the file, where data is its begin only, and read:
-    gives bytes of it by offset and size.
+    size: of the file, where data is its begin only; then scan: as _tinyprof.scan of a tensor by its offset, and read:
+    bytes of the file by offset and size.
 
     keys: name -> (type, offset); arrays: name -> (item type, count, offset of the first item).
     tensors: name -> (type, cols, rows, offset in data)."""
@@ -40,7 +40,7 @@ class GGUF:
         self._limit = len(data)
         self.end = size or self._limit
         self.scan = scan or (lambda *tensor: _tinyprof.scan(data, *tensor))
-        self.read = read
+        self.read = read or (lambda at, size: bytes(data[at : at + size]))
         self._at = 0
         if self.end < 24 or bytes(data[:4]) != b"GGUF":
             raise ModelError("not a GGUF file: it does not begin with 'GGUF'")
