@@ -29,8 +29,8 @@ _MAX_COUNT = const(0x1000000)
 class GGUF:
     """The header of a GGUF file in data (bytes-like). Raises ModelError for what is malformed.
 
-    size: of the file, where data is its begin only; then scan: as _tinyprof.scan of a tensor by its offset, and read:
-    bytes of the file by offset and size.
+    scan: as _tinyprof.scan of a tensor by its offset; size: of the file, where data is its begin only, and read:
+    gives bytes of it by offset and size.
 
     keys: name -> (type, offset); arrays: name -> (item type, count, offset of the first item).
     tensors: name -> (type, cols, rows, offset in data)."""

@@ -17,6 +17,8 @@ _FAR = const(65536)  # bytes that are swept: more than a small cache holds
 _COPY = const(4096)  # copied: this and half of it, so that a byte's cost is told from a call's
 _ROOMY = const(262144)  # bytes of heap, of which what is not yet collected may be left where it lies
 _NEAR = const(16)  # a position of the KV cache, up to which all of it is hot
+# operators that _in_order runs but once
+_ONCE = (ops.MATMUL, ops.ROPE, ops.ADD, ops.SWIGLU, ops.GEGLU, ops.SCALE, ops.SOFTCAP, ops.BIAS)
 
 # Bytes of a block, and where its fp16 scales lie.
 BLOCKS = {
@@ -126,16 +128,7 @@ class _Roof:
                 continue  # its weights are not in the buffer now
             if middle <= i and (pos or i < arch.body):
                 continue
-            once = fill or op in (
-                ops.MATMUL,
-                ops.ROPE,
-                ops.ADD,
-                ops.SWIGLU,
-                ops.GEGLU,
-                ops.SCALE,
-                ops.SOFTCAP,
-                ops.BIAS,
-            )
+            once = fill or op in _ONCE
             least = 0
             for again in range(1 if once or (pos and op != ops.ATTENTION) else self.again):
                 acc[i] = 0
