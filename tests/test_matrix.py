@@ -95,11 +95,10 @@ def test_names_given_twice(models, tmp_path):
 
 
 def test_ctrl_c_keeps_what_is_done(models, tmp_path):
-    bridge = [sys.executable, "-m", "tinyprof_bridge"]
-    command = [*bridge, "collect", "--board", "m4,m3,rv32", "--model", ",".join(map(str, models)), "--out", "all"]
+    command = [sys.executable, "-m", "tinyprof_bridge", "collect", "--board", "m4,m3,rv32", "--out", "all"]
     process = subprocess.Popen(
-        [*command, "-p", "4", "-n", "4", "-r", "1"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True, preexec_fn=heed_interrupts,
+        [*command, "--model", ",".join(map(str, models)), "-p", "4", "-n", "4", "-r", "1"], cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed_interrupts,
     )  # fmt: skip
     assert process.stderr.readline()  # the first run is done
     os.killpg(process.pid, signal.SIGINT)

@@ -13,7 +13,7 @@ from test_power import MODEL, PROFILE
 from tinyprof_bridge import operator_energy, power, report, table, trace
 
 # us, uA
-COST = {"matmul": (1500, 70000), "attention": (2100, 50000), "quantize": (300, 90000)}
+COST = {"matmul": (1500, 70000), "attention": (2100, 50000), "window": (900, 60000), "quantize": (300, 90000)}
 REST = (200, 40000)
 
 # each operator takes its time and current, in a token as alone
@@ -22,7 +22,8 @@ from tinyprof import apart
 COST, REST = {COST!r}, {REST!r}
 take = apart.Operator.take
 def spend(model, i, times):
-    us, ua = COST.get(model.arch.plan.describe(i)[0], REST)
+    op = model.arch.plan.describe(i)
+    us, ua = COST.get("window" if op[7] else op[0], REST)
     work(True, ua)
     clock.sleep(us * times)
     work(False)
@@ -59,6 +60,10 @@ def profile(name, model, meter="driver", chip="ina226", **options):
     return table.read((x.encode() for x in lines), "x"), steps
 
 
+def cost(op):
+    return COST.get("window" if op.window else op.op, REST)
+
+
 @pytest.fixture(scope="module", params=("ina226", "ina228"))
 def watched(request, model):
     """A run under an INA226, and under an INA228 that adds up by itself."""
@@ -73,7 +78,7 @@ def test_each_kind_has_a_window(name, model):
     assert [w.test for w in run.windows] == ["idle", "pp8", "tg8", *["operator"] * len(alone), "idle"]
     assert {run.ops[w.rep].role for w in alone} == {op.role for op in run.ops}
     for w in alone:
-        us = COST.get(run.ops[w.rep].op, REST)[0] * w.tokens
+        us = cost(run.ops[w.rep])[0] * w.tokens
         assert w.tokens % 32 == 0 and w.end - w.begin == pytest.approx(us, abs=50) and us >= 20000
 
 
@@ -81,7 +86,7 @@ def truth(run):
     """Joules a token of each role."""
     found = {}
     for op in run.ops:
-        us, ua = COST.get(op.op, REST)
+        us, ua = cost(op)
         found[op.role] = found.get(op.role, 0) + us * ua * 3.3e-12
     return found
 
@@ -98,6 +103,13 @@ def test_operators_alone(watched):
         assert row["joules"] == pytest.approx(right[row["role"]], rel=0.01 if quiet else 0.02), row["role"]
     assert frame["share"].sum() == pytest.approx(1, abs=0.01 if quiet else 0.06)
     assert list(power.figures(run, energy)["test"]) == ["pp8", "tg8"]
+
+
+def test_attention_with_and_without_a_window(tmp_path):
+    model = make_model(tmp_path / "m.gguf", type_="Q4_0", context=32, architecture="gemma2", window=4)
+    run, _ = profile("unix", model, chip="ina228", quiet=True, operator_ms=100)
+    found = operator_energy.operators(run, power.on_board(run)).set_index("role")["joules"]
+    assert found["attention"] == pytest.approx(truth(run)["attention"], rel=0.01)
 
 
 def test_reports_and_traces_show_them(watched):
@@ -121,10 +133,10 @@ def test_operators_by_a_fast_logger(model):
     run, steps = profile("unix", model, "None", idle_ms=1000)
     test = run.tests["tg8"]
     run.counter = run.counter.model_copy(update={"unit": "us"})  # what the load's clock would have counted
-    test.costs = {op.i: COST.get(op.op, REST)[0] * test.tokens * test.runs for op in run.ops}
+    test.costs = {op.i: cost(op)[0] * test.tokens * test.runs for op in run.ops}
     test.samples = table.Samples()
     for rep in range(test.runs):
-        test.samples.add(rep, 0, [sum(COST.get(op.op, REST)[0] for op in run.ops)] * test.tokens)
+        test.samples.add(rep, 0, [sum(cost(op)[0] for op in run.ops)] * test.tokens)
     seconds = steps[-1][0] * 1e-6 + 3
     run.supply = staircase([(t * 1e-6, ua * 1e-6) for t, _, ua in steps], 10000, seconds, 1.25, 1 + 40e-6, 0.002)
     energy = power.energy(run)

@@ -140,7 +140,7 @@ def test_matrices_and_what_they_share():
 def test_a_footprint_is_that_of_the_file(variant, tmp_path):
     """Of mixed types, by the planner; and a model's RAM is about the most of what its matrices' types take alone,
     where those that read the same have the same."""
-    source = make_model(tmp_path / "f32.gguf", hidden=352, dim=64)
+    source = make_model(tmp_path / "f32.gguf", hidden=352, dim=64, rope_factors=range(1, 9))
     convert(source, None, tmp_path / "base.gguf", "Q4_0")
     foot, *away = (Footprint(tmp_path / "base.gguf", variant, 8, place) for place in ("mapped", "stream", "ram"))
     types = [t for t in quants.TYPES if t not in ("F32", "F16") and foot.matrices[0].takes(t)]

@@ -39,7 +39,7 @@ class ByteLevel(Tokenizer):
         llama3 = self.pre == "llama-bpe"
         self.whole_words = llama3
         self.add_bos = gguf.get("tokenizer.ggml.add_bos_token", llama3, bool)
-        self.merges = Strings(gguf, "tokenizer.ggml.merges", "tinyprof.index.merges")
+        self.merges = Strings(gguf, "merges")
         self.user_defined = self._from_to()
 
     def _from_to(self):

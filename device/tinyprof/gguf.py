@@ -40,7 +40,7 @@ class GGUF:
         self._limit = len(data)
         self.end = size or self._limit
         self.scan = scan or (lambda *tensor: _tinyprof.scan(data, *tensor))
-        self.read = read
+        self.read = read or (lambda at, size: bytes(data[at : at + size]))
         self._at = 0
         if self.end < 24 or bytes(data[:4]) != b"GGUF":
             raise ModelError("not a GGUF file: it does not begin with 'GGUF'")

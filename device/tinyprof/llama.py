@@ -246,8 +246,7 @@ class Llama:
         if self.architecture != "llama" or "rope_freqs.weight" not in self._left:
             return None
         word, _, _ = self._tensor("rope_freqs", 1, self.rope_dims // 2, (ops.F32,))
-        at, size, gguf = word & 0x3FFFFFFF, 2 * self.rope_dims, self._gguf
-        factors = gguf.read(at, size) if gguf.read else bytes(gguf.data[at : at + size])
+        factors = self._gguf.read(word & 0x3FFFFFFF, 2 * self.rope_dims)
         for bits in struct.unpack("<%dI" % (self.rope_dims // 2), factors):
             if not _LEAST <= bits <= _MOST:
                 raise ModelError("tensor rope_freqs.weight holds no usable factors")

@@ -17,6 +17,8 @@ _FAR = const(65536)  # bytes that are swept: more than a small cache holds
 _COPY = const(4096)  # copied: this and half of it, so that a byte's cost is told from a call's
 _ROOMY = const(262144)  # bytes of heap, of which what is not yet collected may be left where it lies
 _NEAR = const(16)  # a position of the KV cache, up to which all of it is hot
+# operators that _in_order runs but once
+_ONCE = (ops.MATMUL, ops.ROPE, ops.ADD, ops.SWIGLU, ops.GEGLU, ops.SCALE, ops.SOFTCAP, ops.BIAS)
 
 # Bytes of a block, and where its fp16 scales lie.
 BLOCKS = {
@@ -126,16 +128,7 @@ class _Roof:
                 continue  # its weights are not in the buffer now
             if middle <= i and (pos or i < arch.body):
                 continue
-            once = fill or op in (
-                ops.MATMUL,
-                ops.ROPE,
-                ops.ADD,
-                ops.SWIGLU,
-                ops.GEGLU,
-                ops.SCALE,
-                ops.SOFTCAP,
-                ops.BIAS,
-            )
+            once = fill or op in _ONCE
             least = 0
             for again in range(1 if once or (pos and op != ops.ATTENTION) else self.again):
                 acc[i] = 0
@@ -188,6 +181,7 @@ class _Roof:
 
     def products(self):
         """Each type that this build has, those of the model first, with the model's rows."""
+        noise = memoryview(_noise())
         # else weights come to lie amid what is free
         tight = not hasattr(gc, "mem_free") or gc.mem_free() < _ROOMY
         for type_ in sorted(ops.TYPES, key=lambda t: (ops.TYPES[t] not in self.types, t)):
@@ -199,7 +193,7 @@ class _Roof:
                     if tight:
                         gc.collect()
                     try:
-                        weights = weights or _weights(type_, rows, row)
+                        weights = weights or _weights(type_, rows, row, noise)
                         self._product(type_, cols, n, rows, weights)
                     except MemoryError:
                         weights = None
@@ -254,12 +248,12 @@ class _Roof:
         )
 
 
-def _weights(type_, rows, row):
+def _weights(type_, rows, row, noise):
     """A matrix like one of a model: rows differ, and scales have the signs that quantizing gives, as many of both.
     Without FPU that matters, and few rows of a model have more of one sign than all have."""
-    data, stretch = memoryview(bytearray(rows * row)), memoryview(_noise())
-    for at in range(0, len(data), len(stretch)):
-        data[at : at + len(stretch)] = stretch[: len(data) - at]
+    data = memoryview(bytearray(rows * row))
+    for at in range(0, len(data), len(noise)):
+        data[at : at + len(noise)] = noise[: len(data) - at]
     name = ops.TYPES[type_]
     together = ops.together(type_)
     if together > 1:  # of our own: a float for each row
@@ -270,7 +264,7 @@ def _weights(type_, rows, row):
         size, tops = BLOCKS.get(name, (2, (0,)))
         top = 0x2410
     sign = 0x80 if name in _SIGNED else 0
-    period = 2 * size * len(stretch)  # after which all is as before
+    period = 2 * size * len(noise)  # after which all is as before
     for at in range(0, min(len(data), period), size):
         for offset in tops:
             data[at + offset] = top & 0xF0 | data[at + offset] & 15

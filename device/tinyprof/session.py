@@ -64,14 +64,11 @@ def _open(path, stream):
     if not stream:
         gc.collect()
         try:
-            data = bytearray(size)
-        except MemoryError:  # there may be enough, but in pieces
+            data = _allocate(size, path)
+        except ModelError as e:  # there may be enough, but in pieces
             if stream is False:
                 f.close()
-                raise ModelError(
-                    "%s needs %d bytes of RAM in one piece, %d are free: put it into ROMFS, let it be streamed, or use"
-                    " a smaller model" % (path, size, gc.mem_free() if hasattr(gc, "mem_free") else 0)
-                )
+                raise ModelError("%s: put it into ROMFS, let it be streamed, or use a smaller model" % e)
     if data is None:
         return Stream(f, _allocate), "stream"
     with f:

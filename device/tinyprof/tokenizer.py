@@ -48,13 +48,14 @@ def array_of(count, gguf, name, item):
 
 
 class Strings:
-    """An array of strings, found by their index where the file has one, else by walking them all.
+    """Tokens or merges, found by their index where the file has one, else by walking them all.
 
     steps: where each 256th begins."""
 
-    def __init__(self, gguf, name, index):
+    def __init__(self, gguf, name):
         self.data = gguf.data
-        self.count, at = array_at(gguf, name, _STRING)
+        self.count, at = array_at(gguf, "tokenizer.ggml." + name, _STRING)
+        index = "tinyprof.index." + name
         self.steps = array("I", bytes(4 * (self.count // _STEP + 1)))
         for i in range(len(self.steps)):
             self.steps[i] = at
@@ -81,7 +82,7 @@ class Tokenizer:
     def __init__(self, gguf, vocab, bos, eos):
         self.data = gguf.data
         self.vocab = vocab
-        self.tokens = Strings(gguf, "tokenizer.ggml.tokens", "tinyprof.index.tokens")
+        self.tokens = Strings(gguf, "tokens")
         if self.tokens.count != vocab:
             raise ModelError("array tokenizer.ggml.tokens does not hold %d items" % vocab)
         self.types = array_of(vocab, gguf, "tokenizer.ggml.token_type", _I32)

@@ -24,6 +24,7 @@ class Footprint:
         ids = {type_.id: name for name, type_ in quants.TYPES.items()}
         self._types = {name: ids[type_] for name, (type_, _, rows, _) in tensors.items() if rows > 1}
         llama = self._device.llama.Llama(self._device.read(data), None, batch)
+        self._gguf.read = lambda *_: llama.rope_factors  # of tensors that are laid anew nothing else is read
         self.context: int = llama.trained_context
         sizes = ("architecture", "dim", "layers", "hidden", "heads", "kv_heads", "head_dim", "vocab", "rope_dims", "kv")
         # all that costs depend on, but for types

@@ -50,7 +50,7 @@ def operators(run: Run, energy: Energy) -> pd.DataFrame:
 
 
 def _kind(op: Op) -> tuple[object, ...]:
-    return op.op, op.role, op.type, op.rows, op.cols, op.p2
+    return op.op, op.role, op.type, op.rows, op.cols, op.p2, op.window
 
 
 def _sampled(run: Run, energy: Energy, test: Test) -> dict[str, tuple[float, float]]:
