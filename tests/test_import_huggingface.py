@@ -405,6 +405,7 @@ def test_a_sliding_window_is_the_longest_context(tmp_path):
             {"model_type": "gemma2", "layer_types": ["full_attention", "sliding_attention"]},
             "not supported: layer_types other than a full_attention after each so many with a window",
         ),
+        ({"model_type": "gemma2", "sliding_window": -5}, "window is -5"),
         ({"rope_parameters": {"sliding_attention": {}}}, "not supported: RoPE of two kinds"),
         (
             {"model_type": "gemma3_text", "rope_parameters": {"sliding_attention": {"rope_type": "linear"}}},

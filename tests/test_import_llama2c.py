@@ -100,7 +100,7 @@ def field(at, form, value):
         (lambda d: d[:30], "only 30 bytes"),
         (lambda d: d[:-1], "cut short"),
         (lambda d: d + b"\0", "cut short or no llama2.c checkpoint"),
-        (field(4, "<i", 3), "version 3 is not known"),
+        (field(4, "<i", 3), "version 3 is not known; export the model with llama2.c's export.py --version 1 or 2"),
         (field(4, "<i", 1), "where its header asks for"),
         (field(8, "<i", 0), "dim is 0"),
         (field(28, "<i", -5), "vocab_size is -5"),

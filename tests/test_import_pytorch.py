@@ -195,7 +195,7 @@ def test_tensors_that_are_no_llama(tmp_path, source):
     refused(save(tmp_path, module | {"model.norm.weight": torch.ones(64)}), "output_norm.weight is there twice")
     far = {"layers.4095.attention.wq.weight": torch.ones(64, 64)}
     refused(save(tmp_path, module | far), "tensor blk.2.attn_norm.weight is missing")
-    for heads in (-4, 2**70, "x", True, 3):
+    for heads in (-4, 2**70, "x", True, 3, 0.5):
         refused(save(tmp_path, {"model": module, "model_args": ARGS | {"n_heads": heads}}), "")
 
 

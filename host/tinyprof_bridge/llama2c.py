@@ -28,7 +28,8 @@ TOKEN = struct.Struct("<fi")
 TOKENIZER_LIMIT = 64 << 20  # bytes; Llama 2's 32000 tokens take 0.4 MB
 SPECIALS = ("<unk>", "<s>", "</s>")
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
-EXPORT_HINT = "export the model with llama2.c's export.py, or give GGUF, ONNX, PyTorch's or a Hugging Face folder"
+EXPORT = "export the model with llama2.c's export.py"
+EXPORT_HINT = f"{EXPORT}, or give GGUF, ONNX, PyTorch's or a Hugging Face folder"
 
 
 def read(checkpoint: Path, tokenizer: Path | None) -> Source:
@@ -71,7 +72,7 @@ def _header(path: Path, raw: bytes) -> tuple[Sizes, int, bool, int]:
             raise BadInput(f"{problem}only {len(raw)} bytes; copy or export it again")
         _, version, *numbers, shared, group = LATER.unpack(raw)
         if version not in (1, 2):
-            raise BadInput(f"{problem}version {version} is not known; {EXPORT_HINT} --version 1 or 2")
+            raise BadInput(f"{problem}version {version} is not known; {EXPORT} --version 1 or 2")
         if shared > 1:
             raise BadInput(f"{problem}damaged header; {EXPORT_HINT}")
         vocab = numbers[5]

@@ -168,15 +168,14 @@ def _from_table(name: str, shape: tuple[int, ...]) -> dict[str, int]:
     return found | ({"max_seq_len": shape[0]} if len(shape) == 2 else {})
 
 
-def _number(path: Path, settings: dict[str, Any], keys: tuple[str, ...], default: Any = None) -> Any:
-    for key in keys:
-        value = settings.get(key)
-        if value is None or value == -1:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST:
-            raise BadInput(f"{path}: {key} is {plain(str(value))[:32]}: no usable number")
-        return value
-    return default
+def _number(path: Path, settings: dict[str, Any], key: str, kind: type[int] | type[float], default: Any) -> Any:
+    value = settings.get(key)
+    if value is None or value == -1:
+        return default
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    if not known or not 0 < value <= MOST or kind(value) != value:
+        raise BadInput(f"{path}: {key} is {plain(str(value))[:32]}: no usable number")
+    return kind(value)
 
 
 def _sizes(path: Path, tensors: dict[str, Tensor], settings: dict[str, Any]) -> Sizes:
@@ -187,11 +186,10 @@ def _sizes(path: Path, tensors: dict[str, Tensor], settings: dict[str, Any]) -> 
         if len(shapes.get(name, ())) != 2:
             raise BadInput(f"{path}: no llama: tensor {name} is missing, or no matrix")
     (vocab, dim), (q_dim, _), (kv_dim, _), (hidden, _) = (shapes[name] for name in wanted)
-    head_dim = _number(path, settings, ("head_dim",))
-    heads = _number(path, settings, ("n_heads",), head_dim and q_dim // int(head_dim))
+    head_dim = _number(path, settings, "head_dim", int, None)
+    heads = _number(path, settings, "n_heads", int, head_dim and q_dim // head_dim)
     if not heads or q_dim % heads:
         raise BadInput(f"{path}: does not say how many heads it has: put its config.json or params.json beside it")
-    heads = int(heads)
     sizes = Sizes(
         dim=dim,
         hidden_dim=hidden,
@@ -199,10 +197,10 @@ def _sizes(path: Path, tensors: dict[str, Tensor], settings: dict[str, Any]) -> 
         n_heads=heads,
         n_kv_heads=max(kv_dim // (q_dim // heads), 1),
         vocab_size=vocab,
-        context=int(_number(path, settings, ("max_seq_len",), 2048)),
-        rope_base=float(_number(path, settings, ("rope_theta",), 10000.0)),
-        rope_scale=float(_number(path, settings, ("rope_scale",), 1.0)),
-        eps=float(_number(path, settings, ("norm_eps",), 1e-5)),
+        context=_number(path, settings, "max_seq_len", int, 2048),
+        rope_base=_number(path, settings, "rope_theta", float, 10000.0),
+        rope_scale=_number(path, settings, "rope_scale", float, 1.0),
+        eps=_number(path, settings, "norm_eps", float, 1e-5),
         head_size=0 if q_dim == dim else q_dim // heads,
     )
     if fault := sizes.fault():

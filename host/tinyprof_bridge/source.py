@@ -96,6 +96,8 @@ class Sizes:
             value = getattr(self, name)
             if value <= 0:
                 return f"{'seq_len' if name == 'context' else name} is {value}"
+        if self.window < 0:
+            return f"window is {self.window}"
         if self.vocab_size < 3:
             return f"vocab_size is {self.vocab_size}"
         if self.head_dim % 2 or (self.dim % self.n_heads and not self.head_size):
