@@ -96,6 +96,8 @@ def test_heads_from_the_tables_of_rope(tmp_path, source):
     (tmp_path / "out.gguf").unlink()
     path = save(tmp_path, meta_state(weights_of(source)))
     refused(path, "does not say how many heads it has: put its config.json or params.json beside it")
+    (tmp_path / "params.json").write_text(json.dumps({"n_heads": 4, "use_scaled_rope": True}))
+    refused(path, "does not say how its RoPE is scaled: put its config.json beside it")
 
 
 def test_hugging_face_s_names(tmp_path, source):

@@ -127,7 +127,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
     if file.suffix == ".bin":
         from . import pytorch_files
 
-        return pytorch_files.load(file)[0]
+        return pytorch_files.load(file, pytorch_files.members(file))[0]
     return safetensor_files.read(file)
 
 

@@ -35,9 +35,9 @@ HARMLESS = {
 
 def read(path: Path, tokenizer: Path | None) -> Source:
     """Raises BadInput for what is no such file, or no llama."""
-    archived = members(path)
-    exported = torch_exports.is_one(archived)
-    tensors, settings = torch_exports.load(path, archived) if exported else load(path)
+    parts = members(path)
+    exported = torch_exports.is_one(parts)
+    tensors, settings = (torch_exports.load if exported else load)(path, parts)
     beside = path.with_name("config.json")
     if beside.exists() and (exported or "n_heads" not in settings):
         config = huggingface.read_config(beside)
@@ -48,12 +48,10 @@ def read(path: Path, tokenizer: Path | None) -> Source:
         if params.exists():
             settings = read_json(params, 1 << 20) | settings
         sizes = _sizes(path, tensors, settings)
-        if exported and "rope_theta" not in settings:
-            raise BadInput(f"{path}: does not say RoPE's base: put its config.json or params.json beside it")
-        if exported and not settings.get("silu"):
-            raise BadInput(f"{path}: has no SiLU, so is no llama: put its config.json beside it")
-        known = {naming.gguf_name(name): name for name in tensors}
-        if others := [name for known_, name in known.items() if known_ and known_ not in sizes.tensors()]:
+        if exported:
+            torch_exports.check(path, settings)
+        known, shapes = {naming.gguf_name(name): name for name in tensors}, sizes.tensors()
+        if others := [name for known_, name in known.items() if known_ and known_ not in shapes]:
             raise BadInput(f"{path}: {plain(others[0])[:128]!r} is no llama's: put its config.json beside it")
         tied, score_factor = "output.weight" not in known, 1.0
     found = naming.to_gguf(path, sizes, tensors, tied, score_factor)
@@ -61,9 +59,9 @@ def read(path: Path, tokenizer: Path | None) -> Source:
     return Source(path, sizes, vocabulary, found, sha256(path), notes=tuple(notes))
 
 
-def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load(path: Path, parts: dict[str, Bytes]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The module's tensors by name, and settings (model_args) that lie beside them."""
-    _check(path, members(path))
+    _check(path, parts)
     try:
         import torch
     except ImportError:
@@ -208,5 +206,5 @@ def _sizes(path: Path, tensors: dict[str, Tensor], settings: dict[str, Any]) -> 
     if not 1e-37 < sizes.eps < 1 or sizes.rope_base < 1:
         raise BadInput(f"{path}: norm_eps {sizes.eps} or rope_theta {sizes.rope_base} is no usable number")
     if settings.get("use_scaled_rope"):
-        raise BadInput(f"{path}: not supported: rope scaling 'llama3'")
+        raise BadInput(f"{path}: does not say how its RoPE is scaled: put its config.json beside it")
     return sizes
