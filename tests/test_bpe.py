@@ -43,7 +43,7 @@ def written(path, pre, vocab=VOCAB, **options):
 
 
 def encoder(path):
-    return tokens.vocabulary(tokens.open_gguf(path, tokens.Metadata))
+    return tokens.vocabulary(tokens.open_gguf(path))
 
 
 # By rule, the regular expressions that a text is split by, one after another, as tokenizer.json has them.

@@ -14,6 +14,7 @@ from models import make_model, tokenizer
 from on_board import ROOT, board
 from reference import Reference, encode, metadata
 from test_fuzz import fuzz, mutated, refused_or_read
+from tinyprof_bridge import gguf_files
 from tinyprof_bridge.convert import convert
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.forward import Forward
@@ -378,7 +379,8 @@ def test_rope_scaled_as_llama_3_has_it(tmp_path):
     exact = Reference(source).logits(TOKENS)
     assert np.abs(Reference(out).logits(TOKENS) - exact).max() < 1e-5
     assert np.abs(Reference(make_model(tmp_path / "none.gguf")).logits(TOKENS) - exact).max() > 0.1
-    ours = Forward.of_file(out).run(np.array([TOKENS]))[0]
+    model = gguf_files.read(out)
+    ours = Forward(model.tensors, model.sizes).run(np.array([TOKENS]))[0]
     assert np.abs(ours - exact).max() < 1e-4
     for type_ in ("Q8_0", "KEEP"):  # and from GGUF to GGUF
         assert convert(out, None, tmp_path / "again.gguf", type_).notes == ()

@@ -14,7 +14,7 @@ from tinyprof_bridge.cli import DEMO_MODEL
 from tinyprof_bridge.collect import Request, collect
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.progress import Progress
-from tinyprof_bridge.tokens import Metadata, open_gguf, read_text, vocabulary, windows
+from tinyprof_bridge.tokens import open_gguf, read_text, vocabulary, windows
 
 TEXT = (
     "First Citizen: Before we proceed any further, hear me speak. 'naïve' \U0001f600 said Dorothy;\n\n"
@@ -41,13 +41,13 @@ def test_tokens_are_those_of_the_reference(file):
         pytest.skip(f"{file} is not in {DATA}: set TINYPROF_TEST_DATA to a folder that has it")
     content = (DATA / file).read_text(encoding="utf-8-sig")[5000:7000] if file else TEXT
     reader = open_gguf(DEMO_MODEL)
-    ours = vocabulary(open_gguf(DEMO_MODEL, Metadata)).encode(content)
+    ours = vocabulary(open_gguf(DEMO_MODEL)).encode(content)
     assert ours == encode(reader, content, bos=False)
     assert vocabulary(reader).encode("") == []
 
 
 def test_windows():
-    words = vocabulary(open_gguf(DEMO_MODEL, Metadata))
+    words = vocabulary(open_gguf(DEMO_MODEL))
     parts = windows(words, TEXT, 8, 20)
     assert [len(part) for part in parts] == [9, 9, 5] and all(part[0] == words.bos for part in parts)
     assert [token for part in parts for token in part[1:]] == words.encode(TEXT)[:20]
@@ -61,7 +61,7 @@ def test_a_model_loses_nothing_against_itself(models, text):
 
 def test_figures_are_those_of_the_formula(models, text):
     """The unix port's logits of an F32 model against the reference in numpy, in windows."""
-    words = vocabulary(open_gguf(models["F32"], Metadata))
+    words = vocabulary(open_gguf(models["F32"]))
     parts = windows(words, read_text(text), 16, 40)
     loss = 0.0
     for part in parts:
@@ -95,7 +95,7 @@ def test_a_board_finds_what_the_host_finds(name, text, tmp_path):
     run, out = collect(request, tmp_path / "run.jsonl", Progress(quiet=True))
     judged = run.perplexity
     assert (judged.tokens, judged.window) == (70, 32)
-    parts = windows(vocabulary(open_gguf(DEMO_MODEL, Metadata)), read_text(text), 32, 70)
+    parts = windows(vocabulary(open_gguf(DEMO_MODEL)), read_text(text), 32, 70)
     board = {"m4": "unix", "m3": "unix-fixed"}[name]
     logits = np.array(quality.logits(DEMO_MODEL, board, parts, tmp_path / "logits", 60))
     assert judged.logits_crc32 == f"{binascii.crc32(logits.tobytes()):08x}"

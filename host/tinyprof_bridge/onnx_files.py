@@ -233,8 +233,7 @@ def _sizes(path: Path, llama: Llama, heads: int, base: float, scale: float) -> S
 
 def _difference(sizes: Sizes, tensors: dict[str, Tensor], prompt: npt.NDArray[np.int64], logits: Array) -> float:
     """How far the imported model's logits are from the graph's; of as many tokens as that gives."""
-    weights = {name: t.rows(0, t.matrix[0]).reshape(t.shape) for name, t in tensors.items()}
-    ours = Forward(weights, sizes).run(prompt[None])[0]
+    ours = Forward(tensors, sizes).run(prompt[None])[0]
     theirs = logits.reshape(-1, logits.shape[-1])
     if theirs.shape[1] != ours.shape[1] or not 0 < len(theirs) <= len(ours):
         raise NoLlama("its logits are not one for each token of the vocabulary")

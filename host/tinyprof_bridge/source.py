@@ -140,6 +140,9 @@ class Tensor:
         """Rows and columns."""
         return prod(self.shape[:-1]), self.shape[-1]
 
+    def whole(self) -> Floats:
+        return self.rows(0, self.matrix[0]).reshape(self.shape)
+
 
 @dataclass(frozen=True)
 class Source:
