@@ -199,7 +199,7 @@ def _sizes(path: Path, tensors: dict[str, Tensor], settings: dict[str, Any]) -> 
         rope_base=_number(path, settings, "rope_theta", float, 10000.0),
         rope_scale=_number(path, settings, "rope_scale", float, 1.0),
         eps=_number(path, settings, "norm_eps", float, 1e-5),
-        head_size=0 if q_dim == dim else q_dim // heads,
+        head_size=q_dim // heads,
     )
     if fault := sizes.fault():
         raise BadInput(f"{path}: {fault}")

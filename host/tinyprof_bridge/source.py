@@ -220,9 +220,11 @@ def read_json(path: Path, limit: int) -> dict[str, Any]:
     return value
 
 
-def sha256(path: Path) -> str:
+def sha256(*paths: Path) -> str:
+    """Of the files one after another."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
     return digest.hexdigest()
