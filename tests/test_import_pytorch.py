@@ -191,8 +191,9 @@ def test_tensors_that_are_no_llama(tmp_path, source):
     ):
         refused(save(tmp_path, module | {first: value}), message)
     refused(save(tmp_path, module | {"layers.0.attention.wq.bias": torch.ones(64)}), "wq.bias' is no llama's")
-    norm = {"model.layers.0.self_attn.q_norm.weight": torch.ones(16)}
-    refused(save(tmp_path, module | norm), "q_norm.weight' is no llama's: put its config.json beside it")
+    for norm in ("self_attn.q_norm", "pre_feedforward_layernorm"):
+        more = {f"model.layers.0.{norm}.weight": torch.ones(16)}
+        refused(save(tmp_path, module | more), f"{norm}.weight' is no llama's: put its config.json beside it")
     refused(save(tmp_path, {"conv.weight": torch.ones(3, 3)}), "no llama: tensor token_embd.weight is missing")
     refused(save(tmp_path, module | {"model.norm.weight": torch.ones(64)}), "output_norm.weight is there twice")
     far = {"layers.4095.attention.wq.weight": torch.ones(64, 64)}

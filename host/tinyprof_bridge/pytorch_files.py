@@ -50,10 +50,11 @@ def read(path: Path, tokenizer: Path | None) -> Source:
         sizes = _sizes(path, tensors, settings)
         if exported:
             torch_exports.check(path, settings)
-        known, shapes = {naming.gguf_name(name): name for name in tensors}, sizes.tensors()
-        if others := [name for known_, name in known.items() if known_ and known_ not in shapes]:
+        names = {name: naming.gguf_name(name) for name in tensors if not naming.is_table(name)}
+        shapes = sizes.tensors()
+        if others := [name for name, known in names.items() if known not in shapes]:
             raise BadInput(f"{path}: {plain(others[0])[:128]!r} is no llama's: put its config.json beside it")
-        tied, score_factor = "output.weight" not in known, 1.0
+        tied, score_factor = "output.weight" not in names.values(), 1.0
     found = naming.to_gguf(path, sizes, tensors, tied, score_factor)
     vocabulary, notes = llama2c.vocabulary_for(path, tokenizer, sizes.vocab_size)
     return Source(path, sizes, vocabulary, found, sha256(path), notes=tuple(notes))
