@@ -20,10 +20,10 @@ import torch_llama  # noqa: E402
 TOKENS = [1, 270, 40, 280, 3, 259]
 
 
-def exported(folder, source, factors=1):
+def exported(folder, source, factors=1, **options):
     """A program, as torch.export.save writes it. factors: by which frequencies of RoPE are divided."""
     (folder / "tok.bin").write_bytes(tokenizer_bytes(288))
-    model = torch_llama.load(torch_llama.Llama(), state(source))
+    model = torch_llama.load(torch_llama.Llama(**options), state(source))
     model.inv_freq /= factors
     length = torch.export.Dim("n", min=2, max=64)
     program = torch.export.export(model, (torch.tensor([TOKENS]),), dynamic_shapes=({1: length},))
