@@ -84,7 +84,7 @@ class Config(BaseModel):
         None, gt=0, le=MOST, validation_alias=AliasChoices("sliding_window_pattern", "_sliding_window_pattern")
     )
     rope_local_base_freq: float = 10000.0
-    query_pre_attn_scalar: float = Field(256, gt=0, le=MOST)
+    query_pre_attn_scalar: float = Field(256, ge=2**-10, le=MOST)
     # 0: not said
     attn_logit_softcapping: float | None = 0.0
     final_logit_softcapping: float | None = 0.0
@@ -211,8 +211,13 @@ def sizes_of(path: Path, config: Config) -> Sizes:
         sizes = replace(sizes, score_cap=score_cap, logit_cap=logit_cap)
     if fault := sizes.fault():
         raise BadInput(f"{path}: {fault}")
-    if not 1 <= base < 1e38 or not 1 <= sizes.window_rope_base < 1e38 or not 2**-10 <= rope.factor <= 2**20:
-        raise BadInput(f"{path}: rope_theta {base} or its factor {rope.factor} is no usable number")
+    for name, value, least, most in (
+        ("rope_theta", base, 1, 1e38),
+        ("rope_theta of layers with a window", sizes.window_rope_base, 1, 1e38),
+        ("rope scaling by", rope.factor, 2**-10, 2**20),
+    ):
+        if not least <= value <= most:
+            raise BadInput(f"{path}: {name} {value} is no usable number")
     return replace(sizes, rope_factors=_llama3_factors(path, rope, base, sizes.head_dim)) if kind == "llama3" else sizes
 
 
