@@ -519,7 +519,7 @@ def test_damaged_tokenizers_are_read_or_refused(tmp_path):
         parsed = tokenizer_json(rng.choice(words.RULES))
         path.write_text(json.dumps(damaged(rng, parsed)))
         try:
-            tokenizers_in.from_file(path, VOCAB)
+            tokenizers_in.from_file(path, VOCAB, None, None)
             read += 1
         except BadInput as error:
             assert str(error).isprintable() and len(str(error)) < 600

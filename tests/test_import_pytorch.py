@@ -8,12 +8,13 @@ import zipfile
 
 import numpy as np
 import pytest
+import test_bpe as byte_level
 from gguf import GGUFReader
 from hypothesis import given
 from hypothesis import strategies as st
-from models import make_model
+from models import END, make_model
 from on_board import DATA, NO_DATA
-from reference import Reference
+from reference import Reference, metadata
 from test_convert import tokenizer_bytes
 from test_fuzz import fuzz, mutated, refused_or_read
 from test_import_huggingface import CONFIG, state, tokenizer_json
@@ -117,6 +118,22 @@ def test_hugging_face_s_names(tmp_path, source):
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": where}))
     convert(tmp_path, None, tmp_path / "out.gguf", "F32")
     np.testing.assert_array_equal(Reference(tmp_path / "out.gguf").logits(TOKENS), expected)
+
+
+def test_config_json_says_what_ends_a_text(tmp_path):
+    """Of a tokenizer that names none, in the folder or given."""
+    tokens = json.dumps(byte_level.tokenizer_json()).replace(END, "<|end|>")
+    (tmp_path / "tokenizer.json").write_text(tokens)
+    source = make_model(tmp_path / "source.gguf", vocab=byte_level.VOCAB)
+    path = save(tmp_path, {name: torch.tensor(data) for name, data in state(source).items()})
+    config = CONFIG | {"vocab_size": byte_level.VOCAB, "bos_token_id": None, "eos_token_id": 7}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for tokenizer in (None, tmp_path / "tokenizer.json"):
+        convert(path, tokenizer, tmp_path / "out.gguf", "F32")
+        assert metadata(GGUFReader(tmp_path / "out.gguf"), "tokenizer.ggml.eos_token_id") == 7
+    (tmp_path / "config.json").write_text(json.dumps(config | {"eos_token_id": None}))
+    with pytest.raises(BadInput, match="no token is said to end a text"):
+        convert(path, None, tmp_path / "out.gguf", "F32")
 
 
 def refused(path, message):

@@ -191,13 +191,16 @@ def vocabulary_for(
     """As read_vocabulary; without a tokenizer that of the checkpoint's folder."""
     if tokenizer is None:
         return tokenizers_in.read(path.parent, vocab_size, bos, eos)
-    return read_vocabulary(tokenizer, vocab_size)
+    return read_vocabulary(tokenizer, vocab_size, bos, eos)
 
 
-def read_vocabulary(path: Path, vocab_size: int) -> tuple[Vocabulary, list[str]]:
-    """The vocabulary of a checkpoint that has none in it, by the name of its file, and notes on it."""
+def read_vocabulary(
+    path: Path, vocab_size: int, bos: int | None = None, eos: int | None = None
+) -> tuple[Vocabulary, list[str]]:
+    """The vocabulary of a checkpoint that has none in it, by the name of its file, and notes on it. bos, eos: of a
+    config.json beside."""
     if path.suffix in (".model", ".json"):
-        return tokenizers_in.from_file(path, vocab_size)
+        return tokenizers_in.from_file(path, vocab_size, bos, eos)
     return read_tokenizer(path, vocab_size), []
 
 

@@ -38,11 +38,11 @@ def read(path: Path, tokenizer: Path | None) -> Source:
     parts = members(path)
     exported = torch_exports.is_one(parts)
     tensors, settings = (torch_exports.load if exported else load)(path, parts)
-    beside = path.with_name("config.json")
+    beside, bos, eos = path.with_name("config.json"), None, None
     if beside.exists() and (exported or "n_heads" not in settings):
         config = huggingface.read_config(beside)
         sizes, tied = huggingface.sizes_of(beside, config), config.tied
-        score_factor = huggingface.score_factor(config, sizes)
+        score_factor, bos, eos = huggingface.score_factor(config, sizes), config.bos_token_id, config.eos
     else:
         params = path.with_name("params.json")
         if params.exists():
@@ -56,7 +56,7 @@ def read(path: Path, tokenizer: Path | None) -> Source:
             raise BadInput(f"{path}: {plain(others[0])[:128]!r} is no llama's: put its config.json beside it")
         tied, score_factor = "output.weight" not in names.values(), 1.0
     found = naming.to_gguf(path, sizes, tensors, tied, score_factor)
-    vocabulary, notes = llama2c.vocabulary_for(path, tokenizer, sizes.vocab_size)
+    vocabulary, notes = llama2c.vocabulary_for(path, tokenizer, sizes.vocab_size, bos, eos)
     return Source(path, sizes, vocabulary, found, sha256(path), notes=tuple(notes))
 
 
