@@ -12,7 +12,6 @@ from reference import Reference, encode
 from tinyprof_bridge import quality
 from tinyprof_bridge.cli import DEMO_MODEL
 from tinyprof_bridge.collect import Request, collect
-from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.progress import Progress
 from tinyprof_bridge.tokens import open_gguf, read_text, vocabulary, windows
 
@@ -135,8 +134,9 @@ def test_bad_input_is_one_line(models, text, tmp_path):
 
 
 def test_a_damaged_reference_is_bad_input(models, tmp_path):
-    whole = models["F32"].read_bytes()
-    for size in (4, 30, 400, 2000, 9000):
-        (tmp_path / "cut.gguf").write_bytes(whole[:size])
-        with pytest.raises(BadInput):
-            vocabulary(open_gguf(tmp_path / "cut.gguf"))
+    whole, cut, text = models["F32"].read_bytes(), tmp_path / "cut.gguf", tmp_path / "text.txt"
+    text.write_text(TEXT)
+    for size in (4, 30, 400, 2000, 9000, len(whole) - 1):
+        cut.write_bytes(whole[:size])
+        result = bridge("quality", models["Q8_0"], "--reference", cut, "--text", text)
+        assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
