@@ -207,7 +207,7 @@ def main():
             sources["stories260K"] = folder / "stories260K.gguf"
             convert(stories, DATA / "tok512.bin", sources["stories260K"], "F32")
             model = llama2c.read(stories, DATA / "tok512.bin")
-            weights = {n: t.rows(0, t.matrix[0]).reshape(t.shape) for n, t in model.tensors.items()}
+            weights = {n: t.whole() for n, t in model.tensors.items()}
             source = Reference(sources["stories260K"])
             source.weights = {name: w.astype(np.float64) for name, w in weights.items()}
             row("llama2.c v0", "stories260K", stories, DATA / "tok512.bin", source.logits(TOKENS), out)

@@ -43,7 +43,7 @@ def written(path, pre, vocab=VOCAB, **options):
 
 
 def encoder(path):
-    return tokens.vocabulary(tokens.open_gguf(path, tokens.Metadata))
+    return tokens.vocabulary(tokens.open_gguf(path))
 
 
 # By rule, the regular expressions that a text is split by, one after another, as tokenizer.json has them.
@@ -514,7 +514,7 @@ def test_damaged_tokenizers_are_read_or_refused(tmp_path):
         parsed = tokenizer_json(rng.choice(words.RULES))
         path.write_text(json.dumps(damaged(rng, parsed)))
         try:
-            tokenizers_in.from_file(path, VOCAB)
+            tokenizers_in.from_file(path, VOCAB, None, None)
             read += 1
         except BadInput as error:
             assert str(error).isprintable() and len(str(error)) < 600

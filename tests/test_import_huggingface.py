@@ -14,6 +14,7 @@ from models import make_model, tokenizer
 from on_board import ROOT, board
 from reference import Reference, encode, metadata
 from test_fuzz import fuzz, mutated, refused_or_read
+from tinyprof_bridge import gguf_files
 from tinyprof_bridge.convert import convert
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.forward import Forward
@@ -378,7 +379,8 @@ def test_rope_scaled_as_llama_3_has_it(tmp_path):
     exact = Reference(source).logits(TOKENS)
     assert np.abs(Reference(out).logits(TOKENS) - exact).max() < 1e-5
     assert np.abs(Reference(make_model(tmp_path / "none.gguf")).logits(TOKENS) - exact).max() > 0.1
-    ours = Forward.of_file(out).run(np.array([TOKENS]))[0]
+    model = gguf_files.read(out)
+    ours = Forward(model.tensors, model.sizes).run(np.array([TOKENS]))[0]
     assert np.abs(ours - exact).max() < 1e-4
     for type_ in ("Q8_0", "KEEP"):  # and from GGUF to GGUF
         assert convert(out, None, tmp_path / "again.gguf", type_).notes == ()
@@ -405,12 +407,14 @@ def test_a_sliding_window_is_the_longest_context(tmp_path):
             {"model_type": "gemma2", "layer_types": ["full_attention", "sliding_attention"]},
             "not supported: layer_types other than a full_attention after each so many with a window",
         ),
+        ({"model_type": "gemma2", "sliding_window": -5}, "window is -5"),
         ({"rope_parameters": {"sliding_attention": {}}}, "not supported: RoPE of two kinds"),
         (
             {"model_type": "gemma3_text", "rope_parameters": {"sliding_attention": {"rope_type": "linear"}}},
             "not supported: rope scaling 'linear' of layers with a window",
         ),
-        ({"model_type": "gemma3_text", "rope_local_base_freq": 0.5}, "is no usable number"),
+        ({"model_type": "gemma3_text", "rope_local_base_freq": 0.5}, "of layers with a window 0.5 is no usable number"),
+        ({"model_type": "gemma2", "query_pre_attn_scalar": 1e-300}, "query_pre_attn_scalar: Input should be"),
         ({"model_type": "gemma", "hidden_act": "silu"}, "not supported: hidden_act 'silu'"),
         ({"model_type": "gemma", "tie_word_embeddings": False}, "not supported: a gemma with an output of its own"),
         ({"model_type": "gemma", "use_bidirectional_attention": True}, "not supported: use_bidirectional_attention"),
@@ -425,7 +429,7 @@ def test_a_sliding_window_is_the_longest_context(tmp_path):
         ({"rope_scaling": LLAMA3 | {"factor": 0.0}}, "is no usable number"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 8.0}}, "not supported: rope scaling 'yarn'"),
         ({"rope_scaling": {"type": "linear", "factor": 0.0}}, "is no usable number"),
-        ({"rope_theta": 1e39}, "is no usable number"),
+        ({"rope_theta": 1e39}, "rope_theta 1e+39 is no usable number"),
         ({"head_dim": 32}, "blk.0.attn_q.weight is 64 x 64 where the sizes ask for 128 x 64"),
         ({"head_dim": 15}, "does not divide into 4 heads of even size"),
         ({"model_type": "qwen2"}, "tensor blk.0.attn_q.bias is missing"),

@@ -8,12 +8,13 @@ import zipfile
 
 import numpy as np
 import pytest
+import test_bpe as byte_level
 from gguf import GGUFReader
 from hypothesis import given
 from hypothesis import strategies as st
-from models import make_model
+from models import END, make_model
 from on_board import DATA, NO_DATA
-from reference import Reference
+from reference import Reference, metadata
 from test_convert import tokenizer_bytes
 from test_fuzz import fuzz, mutated, refused_or_read
 from test_import_huggingface import CONFIG, state, tokenizer_json
@@ -96,6 +97,8 @@ def test_heads_from_the_tables_of_rope(tmp_path, source):
     (tmp_path / "out.gguf").unlink()
     path = save(tmp_path, meta_state(weights_of(source)))
     refused(path, "does not say how many heads it has: put its config.json or params.json beside it")
+    (tmp_path / "params.json").write_text(json.dumps({"n_heads": 4, "use_scaled_rope": True}))
+    refused(path, "does not say how its RoPE is scaled: put its config.json beside it")
 
 
 def test_hugging_face_s_names(tmp_path, source):
@@ -115,6 +118,22 @@ def test_hugging_face_s_names(tmp_path, source):
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": where}))
     convert(tmp_path, None, tmp_path / "out.gguf", "F32")
     np.testing.assert_array_equal(Reference(tmp_path / "out.gguf").logits(TOKENS), expected)
+
+
+def test_config_json_says_what_ends_a_text(tmp_path):
+    """Of a tokenizer that names none, in the folder or given."""
+    tokens = json.dumps(byte_level.tokenizer_json()).replace(END, "<|end|>")
+    (tmp_path / "tokenizer.json").write_text(tokens)
+    source = make_model(tmp_path / "source.gguf", vocab=byte_level.VOCAB)
+    path = save(tmp_path, {name: torch.tensor(data) for name, data in state(source).items()})
+    config = CONFIG | {"vocab_size": byte_level.VOCAB, "bos_token_id": None, "eos_token_id": 7}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for tokenizer in (None, tmp_path / "tokenizer.json"):
+        convert(path, tokenizer, tmp_path / "out.gguf", "F32")
+        assert metadata(GGUFReader(tmp_path / "out.gguf"), "tokenizer.ggml.eos_token_id") == 7
+    (tmp_path / "config.json").write_text(json.dumps(config | {"eos_token_id": None}))
+    with pytest.raises(BadInput, match="no token is said to end a text"):
+        convert(path, None, tmp_path / "out.gguf", "F32")
 
 
 def refused(path, message):
@@ -189,13 +208,14 @@ def test_tensors_that_are_no_llama(tmp_path, source):
     ):
         refused(save(tmp_path, module | {first: value}), message)
     refused(save(tmp_path, module | {"layers.0.attention.wq.bias": torch.ones(64)}), "wq.bias' is no llama's")
-    norm = {"model.layers.0.self_attn.q_norm.weight": torch.ones(16)}
-    refused(save(tmp_path, module | norm), "q_norm.weight' is no llama's: put its config.json beside it")
+    for norm in ("self_attn.q_norm", "pre_feedforward_layernorm"):
+        more = {f"model.layers.0.{norm}.weight": torch.ones(16)}
+        refused(save(tmp_path, module | more), f"{norm}.weight' is no llama's: put its config.json beside it")
     refused(save(tmp_path, {"conv.weight": torch.ones(3, 3)}), "no llama: tensor token_embd.weight is missing")
     refused(save(tmp_path, module | {"model.norm.weight": torch.ones(64)}), "output_norm.weight is there twice")
     far = {"layers.4095.attention.wq.weight": torch.ones(64, 64)}
     refused(save(tmp_path, module | far), "tensor blk.2.attn_norm.weight is missing")
-    for heads in (-4, 2**70, "x", True, 3):
+    for heads in (-4, 2**70, "x", True, 3, 0.5):
         refused(save(tmp_path, {"model": module, "model_args": ARGS | {"n_heads": heads}}), "")
 
 
@@ -226,7 +246,7 @@ def test_stories(tmp_path):
     """stories260K as PyTorch had it: the logits of llama2.c's checkpoint."""
     model = llama2c.read(DATA / "stories260K.bin", DATA / "tok512.bin")
     s = model.sizes
-    weights = {name: t.rows(0, t.matrix[0]).reshape(t.shape) for name, t in model.tensors.items()}
+    weights = {name: t.whole() for name, t in model.tensors.items()}
     args = {"n_heads": s.n_heads, "n_kv_heads": s.n_kv_heads, "max_seq_len": s.context}
     torch.save({"model": meta_state(weights), "model_args": args}, tmp_path / "ckpt.pt")
     convert(tmp_path / "ckpt.pt", DATA / "tok512.bin", tmp_path / "pt.gguf", "F32")

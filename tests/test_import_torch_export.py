@@ -10,7 +10,7 @@ import pytest
 from models import make_model
 from reference import Reference
 from test_convert import tokenizer_bytes
-from test_import_huggingface import CONFIG, state
+from test_import_huggingface import CONFIG, LLAMA3, llama3_source, state
 from tinyprof_bridge.convert import convert
 from tinyprof_bridge.errors import BadInput
 
@@ -20,10 +20,11 @@ import torch_llama  # noqa: E402
 TOKENS = [1, 270, 40, 280, 3, 259]
 
 
-def exported(folder, source, **options):
-    """A program, as torch.export.save writes it."""
+def exported(folder, source, factors=1, **options):
+    """A program, as torch.export.save writes it. factors: by which frequencies of RoPE are divided."""
     (folder / "tok.bin").write_bytes(tokenizer_bytes(288))
     model = torch_llama.load(torch_llama.Llama(**options), state(source))
+    model.inv_freq /= factors
     length = torch.export.Dim("n", min=2, max=64)
     program = torch.export.export(model, (torch.tensor([TOKENS]),), dynamic_shapes=({1: length},))
     torch.export.save(program, folder / "m.pt2")
@@ -64,6 +65,17 @@ def refused(path, message):
     line = str(raised.value)
     assert message in line and "\n" not in line and len(line) < 500, line
     assert not path.with_name("out.gguf").exists()
+
+
+def test_config_json_says_how_rope_is_scaled(tmp_path):
+    source = llama3_source(tmp_path / "source.gguf")
+    path, program = exported(tmp_path, source, torch.tensor(Reference(source).weights["rope_freqs.weight"]))
+    refused(path, "RoPE is scaled in another way than by one factor: put its config.json beside it")
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"rope_scaling": LLAMA3}))
+    convert(path, tmp_path / "tok.bin", tmp_path / "out.gguf", "F32")
+    with torch.no_grad():
+        expected = program.module()(torch.tensor([TOKENS]))[0].numpy()
+    assert np.abs(Reference(tmp_path / "out.gguf").logits(TOKENS) - expected).max() < 1e-4
 
 
 def test_programs_that_are_none(tmp_path):

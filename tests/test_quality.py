@@ -12,9 +12,8 @@ from reference import Reference, encode
 from tinyprof_bridge import quality
 from tinyprof_bridge.cli import DEMO_MODEL
 from tinyprof_bridge.collect import Request, collect
-from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.progress import Progress
-from tinyprof_bridge.tokens import Metadata, open_gguf, read_text, vocabulary, windows
+from tinyprof_bridge.tokens import open_gguf, read_text, vocabulary, windows
 
 TEXT = (
     "First Citizen: Before we proceed any further, hear me speak. 'naïve' \U0001f600 said Dorothy;\n\n"
@@ -41,13 +40,13 @@ def test_tokens_are_those_of_the_reference(file):
         pytest.skip(f"{file} is not in {DATA}: set TINYPROF_TEST_DATA to a folder that has it")
     content = (DATA / file).read_text(encoding="utf-8-sig")[5000:7000] if file else TEXT
     reader = open_gguf(DEMO_MODEL)
-    ours = vocabulary(open_gguf(DEMO_MODEL, Metadata)).encode(content)
+    ours = vocabulary(open_gguf(DEMO_MODEL)).encode(content)
     assert ours == encode(reader, content, bos=False)
     assert vocabulary(reader).encode("") == []
 
 
 def test_windows():
-    words = vocabulary(open_gguf(DEMO_MODEL, Metadata))
+    words = vocabulary(open_gguf(DEMO_MODEL))
     parts = windows(words, TEXT, 8, 20)
     assert [len(part) for part in parts] == [9, 9, 5] and all(part[0] == words.bos for part in parts)
     assert [token for part in parts for token in part[1:]] == words.encode(TEXT)[:20]
@@ -61,7 +60,7 @@ def test_a_model_loses_nothing_against_itself(models, text):
 
 def test_figures_are_those_of_the_formula(models, text):
     """The unix port's logits of an F32 model against the reference in numpy, in windows."""
-    words = vocabulary(open_gguf(models["F32"], Metadata))
+    words = vocabulary(open_gguf(models["F32"]))
     parts = windows(words, read_text(text), 16, 40)
     loss = 0.0
     for part in parts:
@@ -95,7 +94,7 @@ def test_a_board_finds_what_the_host_finds(name, text, tmp_path):
     run, out = collect(request, tmp_path / "run.jsonl", Progress(quiet=True))
     judged = run.perplexity
     assert (judged.tokens, judged.window) == (70, 32)
-    parts = windows(vocabulary(open_gguf(DEMO_MODEL, Metadata)), read_text(text), 32, 70)
+    parts = windows(vocabulary(open_gguf(DEMO_MODEL)), read_text(text), 32, 70)
     board = {"m4": "unix", "m3": "unix-fixed"}[name]
     logits = np.array(quality.logits(DEMO_MODEL, board, parts, tmp_path / "logits", 60))
     assert judged.logits_crc32 == f"{binascii.crc32(logits.tobytes()):08x}"
@@ -135,8 +134,9 @@ def test_bad_input_is_one_line(models, text, tmp_path):
 
 
 def test_a_damaged_reference_is_bad_input(models, tmp_path):
-    whole = models["F32"].read_bytes()
-    for size in (4, 30, 400, 2000, 9000):
-        (tmp_path / "cut.gguf").write_bytes(whole[:size])
-        with pytest.raises(BadInput):
-            vocabulary(open_gguf(tmp_path / "cut.gguf"))
+    whole, cut, text = models["F32"].read_bytes(), tmp_path / "cut.gguf", tmp_path / "text.txt"
+    text.write_text(TEXT)
+    for size in (4, 30, 400, 2000, 9000, len(whole) - 1):
+        cut.write_bytes(whole[:size])
+        result = bridge("quality", models["Q8_0"], "--reference", cut, "--text", text)
+        assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr

@@ -9,7 +9,7 @@ from gguf import GGUFReader
 from models import make_model
 from on_board import DATA, NO_DATA
 from reference import Reference
-from tinyprof_bridge import calibrate, grids, quality, quants, recipe, rounding
+from tinyprof_bridge import calibrate, gguf_files, grids, quality, quants, recipe, rounding
 from tinyprof_bridge.convert import convert
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.forward import Forward
@@ -98,11 +98,22 @@ def test_odd_cases(type_, method):
             assert np.isfinite(y).all() and np.abs(y).max() < 40 * scale
 
 
+def forward_of(path):
+    model = gguf_files.read(path)
+    return Forward(model.tensors, model.sizes)
+
+
+def moments_of(path, text, tokens):
+    return calibrate.moments(gguf_files.read(path), vocabulary(open_gguf(path)), text, tokens)
+
+
 def test_forward_is_the_reference(tmp_path):
     others = (
         {"architecture": "qwen2", "tied": False},
         {"architecture": "qwen3"},
         {"architecture": "gemma", "head_dim": 32},
+        {"architecture": "gemma2", "window": 2, "rope_scale": 4.0},
+        {"architecture": "gemma3", "window": 2, "rope_scale": 4.0, "layers": 3, "period": 3},
     )
     for options in (
         {},
@@ -112,7 +123,7 @@ def test_forward_is_the_reference(tmp_path):
     ):
         path = make_model(tmp_path / "m.gguf", **({"type_": "F32", "seed": 4} | options))
         tokens = np.array([[1, 40, 270, 5, 99], [1, 7, 8, 9, 260]])
-        logits = Forward.of_file(path).run(tokens)
+        logits = forward_of(path).run(tokens)
         for row, ours in zip(tokens, logits, strict=True):
             assert np.abs(Reference(path).logits(list(row)) - ours).max() < 1e-4
 
@@ -120,14 +131,14 @@ def test_forward_is_the_reference(tmp_path):
 def test_moments_are_mean_products(tmp_path):
     path, text = make_model(tmp_path / "m.gguf", type_="F32", context=16), tmp_path / "text.txt"
     text.write_text("a b c d e f g h i j k l m n o p q r s t u v w x y z " * 4)
-    found = calibrate.moments(path, text, 100)
-    model = Forward.of_file(path)
+    found = moments_of(path, text, 100)
+    model = forward_of(path)
     tokens = vocabulary(open_gguf(path)).encode(text.read_text())[:100]
     x = []
     for at in range(0, len(tokens), 16):  # windows of the model's context; the last is shorter
         for token in [1, *tokens[at : at + 16]][:-1]:
             v = model.weights["token_embd.weight"][token].astype(float)
-            x.append(v / np.sqrt(np.mean(v * v) + model.eps) * model.weights["blk.0.attn_norm.weight"])
+            x.append(v / np.sqrt(np.mean(v * v) + model.sizes.eps) * model.weights["blk.0.attn_norm.weight"])
     expected = np.array(x).T @ np.array(x) / len(x)
     for kind in "qkv":
         np.testing.assert_allclose(found[f"blk.0.attn_{kind}.weight"], expected, rtol=1e-4, atol=1e-6)
@@ -147,7 +158,7 @@ def stories(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def moments(stories):
-    return calibrate.moments(stories / "f32.gguf", stories / "calibration.txt", 8192)
+    return moments_of(stories / "f32.gguf", stories / "calibration.txt", 8192)
 
 
 @needs_stories

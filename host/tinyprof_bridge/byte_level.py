@@ -53,10 +53,10 @@ def of_json(
         if model.get(name):
             raise BadInput(f"{path}: a {name} is not supported")
     found = pieces(path, model.get("vocab"), parsed.get("added_tokens"), model.get("merges"))
-    if pre == WHOLE_WORDS and not model.get("ignore_merges"):
+    notes, whole_words = [], model.get("ignore_merges")
+    if pre == WHOLE_WORDS and not whole_words:
         pre = BY_MERGES
-    notes = []
-    if bool(model.get("ignore_merges")) != (pre == WHOLE_WORDS):
+    elif whole_words and pre != WHOLE_WORDS:
         notes.append(f"{path}: ignore_merges is not as in {pre}, as which boards and llama.cpp take it")
     if any(step.get("add_prefix_space", True) for step in _pre_tokenizers(parsed) if step["type"] == "ByteLevel"):
         notes.append(f"{path}: puts a space before each text, which neither boards nor llama.cpp do")

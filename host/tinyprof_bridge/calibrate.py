@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .forward import Floats, Forward
-from .tokens import open_gguf, read_text, vocabulary, windows
+from .forward import Forward
+from .source import Floats, Source
+from .tokens import Vocabulary, read_text, windows
 
 Doubles = npt.NDArray[np.float64]
 
@@ -16,12 +17,12 @@ AT_ONCE = 8  # windows
 EVEN = 0.3
 
 
-def moments(model: Path, text: Path, tokens: int) -> dict[str, Doubles]:
-    """Mean products (cols, cols) of the inputs, by the matrix's name. tokens: how many of the text at most.
+def moments(model: Source, words: Vocabulary, text: Path, tokens: int) -> dict[str, Doubles]:
+    """Mean products (cols, cols) of the inputs, by the matrix's name; an embedding that is not the output has none.
 
-    model: a GGUF file of types that llama.cpp knows. An embedding that is not the output has none."""
-    forward, words = Forward.of_file(model), vocabulary(open_gguf(model))
-    size = min(forward.context, WINDOW)
+    words: the model's; tokens: how many of the text at most."""
+    forward = Forward(model.tensors, model.sizes)
+    size = min(model.sizes.context, WINDOW)
     found: dict[str, Doubles] = {}
 
     def seen(name: str, x: Floats) -> None:

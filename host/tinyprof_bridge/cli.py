@@ -360,8 +360,8 @@ def convert(
     """Make a GGUF file from another format, or of other types."""
     from . import calibrate, rounding
     from . import recipe as recipes
-    from .convert import KEEP, check
-    from .convert import convert as run_convert
+    from .convert import KEEP, check, write
+    from .tokens import open_gguf, vocabulary
 
     type_ = type_.upper()
     if method not in rounding.METHODS or tokens < 1:
@@ -370,13 +370,14 @@ def convert(
         raise BadInput("--calibration and --type keep: give one of them")
     mix = recipes.read(recipe) if recipe else {}
     how = rounding.Rounding()
+    model = check(source, tokenizer, out, type_, mix)
     if calibration and method != "nearest":
-        check(source, tokenizer, out, type_, mix)  # calibrating takes minutes
         with tempfile.TemporaryDirectory() as scratch:
             exact = Path(scratch) / "f32.gguf"
-            run_convert(source, tokenizer, exact, "F32")
-            how = rounding.Rounding(method, calibrate.moments(exact, calibration, tokens))
-    summary = run_convert(source, tokenizer, out, type_, name, mix, how)
+            write(model, exact, "F32")
+            words = vocabulary(open_gguf(exact))
+            how = rounding.Rounding(method, calibrate.moments(model, words, calibration, tokens))
+    summary = write(model, out, type_, name, mix, how)
     print(f"{out}: {summary.parameters:,} parameters, {summary.bytes:,} bytes", end="")
     if summary.padded_to != summary.padded_from:
         print(f"; hidden size padded with zeros from {summary.padded_from} to {summary.padded_to}", end="")

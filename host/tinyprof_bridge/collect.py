@@ -24,7 +24,7 @@ from .progress import Progress
 from .schema import SCHEMA
 from .sensors import Sensor
 from .table import Run
-from .tokens import Metadata, open_gguf, read_text, vocabulary
+from .tokens import open_gguf, read_text, vocabulary
 from .transport import SerialBoard, Transport, UnixBoard
 
 UNIX_HEAP_SPARE = 64 << 20
@@ -331,7 +331,7 @@ def _tokens(request: Request) -> bytes | None:
     """The text's tokens in base64, 16 bits each. Raises BadInput for a model whose tokens are not of this kind."""
     if request.text is None:
         return None
-    words = vocabulary(open_gguf(request.model, Metadata))
+    words = vocabulary(open_gguf(request.model))
     if words.size > 1 << 16:
         raise BadInput(f"{request.model}: --perplexity takes a vocabulary of 65536 at most")
     tokens = words.encode(read_text(request.text))[: request.text_tokens]

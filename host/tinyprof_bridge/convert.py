@@ -50,9 +50,21 @@ def convert(
     mix: Recipe | None = None,
     rounding: Rounding | None = None,
 ) -> Summary:
-    """Write the model `source` as the GGUF file `out`.
+    """As write, of the model `source`. tokenizer: of a source that has none in it."""
+    mix = mix or {}
+    return write(check(source, tokenizer, out, type_, mix), out, type_, name, mix, rounding)
 
-    tokenizer: of a source that has none in it.
+
+def write(
+    model: Source,
+    out: Path,
+    type_: str,
+    name: str | None = None,
+    mix: Recipe | None = None,
+    rounding: Rounding | None = None,
+) -> Summary:
+    """Write a model that was checked as the GGUF file `out`.
+
     type_: for matrices, one of quants.TYPES or quants.MIXES; norms stay F32, and a matrix that does
     not fit the type gets its fallback. KEEP: types and bytes as they are.
     name: the model's name in the file; the source's name if not given.
@@ -61,14 +73,14 @@ def convert(
     as it was before.
     """
     mix, rounding = mix or {}, rounding or Rounding()
-    model = check(source, tokenizer, out, type_, mix)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     writer = GGUFWriter(partial, model.sizes.architecture)
     try:
         hidden_dim = padded(model.sizes, type_, mix)
-        add_model(writer, model, hidden_dim, type_, mix, printable(name or model.name or source.stem or source.name))
+        name = name or model.name or model.path.stem or model.path.name
+        add_model(writer, model, hidden_dim, type_, mix, printable(name))
         add_vocabulary(writer, model.vocabulary)
-        writer.add_string("tinyprof.source.file", printable(source.name))
+        writer.add_string("tinyprof.source.file", printable(model.path.name))
         writer.add_string("tinyprof.source.sha256", model.digest)
         stored = write_tensors(writer, model, hidden_dim, type_, mix, rounding)
         writer.close()

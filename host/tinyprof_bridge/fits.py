@@ -91,8 +91,8 @@ def of(found: Inspection) -> list[Fit]:
 
 
 def show(fits: list[Fit], console: Console) -> None:
-    flash = {fit.flash_needed >> 10 for fit in fits}  # the same for all
-    title = f"known boards, KiB; {', '.join(map(str, flash))} of flash needed"
+    flash = max((fit.flash_needed for fit in fits), default=0)  # the same for all
+    title = f"known boards, KiB; {flash >> 10:,} of flash needed"
     table = Table(title=title, box=None, pad_edge=False, title_justify="left")
     for i, heading in enumerate(("board", "chip", "kernels", "RAM\nneeded", "has", "flash", "fits")):
         # where the terminal is narrow, reasons take two lines, and figures stay whole

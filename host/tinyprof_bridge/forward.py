@@ -2,78 +2,26 @@
 
 Shapes in comments: W windows, T tokens of each, H heads, D values of a head."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
-from gguf.quants import dequantize
 
-from . import planner
-from .errors import BadInput
-from .source import GEMMAS, HEAD_NORMS, POST_NORMS, ROPE_FACTORS, Sizes
-from .tokens import field, open_gguf
+from .source import GEMMAS, HEAD_NORMS, POST_NORMS, Floats, Sizes, Tensor
 
-Floats = npt.NDArray[np.float32]
 Seen = Callable[[str, Floats], None]  # a matrix's name, its inputs (n, cols)
 
 
 class Forward:
-    """weights: by their names in GGUF; may be changed between runs."""
-
-    def __init__(self, weights: dict[str, Floats], sizes: Sizes) -> None:
-        self.weights = weights
-        self.architecture = sizes.architecture
-        self.layers, self.heads, self.kv_heads = sizes.n_layers, sizes.n_heads, sizes.n_kv_heads
-        self.eps, self.context, self.head_dim = sizes.eps, sizes.context, sizes.head_dim
-        self.output = "output.weight" if "output.weight" in weights else "token_embd.weight"
-        self.sizes = sizes
+    def __init__(self, tensors: Mapping[str, Tensor], sizes: Sizes) -> None:
+        self.weights = {name: tensor.whole() for name, tensor in tensors.items()}
+        self.sizes, self.architecture = sizes, sizes.architecture
+        self.output = "output.weight" if "output.weight" in tensors else "token_embd.weight"
         dims = sizes.rope_dims or sizes.head_dim
         exponents = -np.arange(0, dims, 2) / dims
-        self.freqs = sizes.rope_base**exponents / sizes.rope_scale / weights.get(ROPE_FACTORS, 1)
+        freqs = sizes.rope_base**exponents / sizes.rope_scale / np.array(sizes.rope_factors or 1)
         scale = 1.0 if self.architecture == "gemma3" else sizes.rope_scale
-        self.window_freqs = sizes.window_rope_base**exponents / scale
-
-    @classmethod
-    def of_file(cls, path: Path) -> "Forward":
-        """A model from a GGUF file of types that llama.cpp knows."""
-        reader = open_gguf(path)
-        kind = field(reader, "general.architecture")
-        known: tuple[str, ...] = planner.device("portable").llama.ARCHITECTURES
-        if kind not in known:
-            raise BadInput(f"{path}: general.architecture {kind!r} is not supported: only {', '.join(known)}")
-        weights = {t.name: dequantize(t.data, t.tensor_type).astype(np.float32) for t in reader.tensors}
-
-        def get(key: str, default: float | str | None = None) -> float:
-            value = field(reader, f"{kind}.{key}", default)
-            return float(value[0] if isinstance(value, list) else value)
-
-        scaled = field(reader, f"{kind}.rope.scaling.type", "linear") == "linear"
-        base = get("rope.freq_base", 10000.0)
-        capped = kind == "gemma2"
-        heads = int(get("attention.head_count"))
-        vocab, dim = weights["token_embd.weight"].shape
-        sizes = Sizes(
-            dim=dim,
-            hidden_dim=len(weights["blk.0.ffn_gate.weight"]),
-            n_layers=int(get("block_count")),
-            n_heads=heads,
-            n_kv_heads=int(get("attention.head_count_kv", heads)),
-            vocab_size=vocab,
-            context=int(get("context_length")),
-            rope_base=base,
-            rope_scale=(scaled and get("rope.scaling.factor", 1.0)) or 1.0,
-            rope_dims=int(get("rope.dimension_count", 0)),
-            eps=get("attention.layer_norm_rms_epsilon", 1e-5),
-            architecture=kind,
-            head_size=len(weights["blk.0.attn_q.weight"]) // heads,
-            window=int(get("attention.sliding_window", 4096 if capped else 0)) if kind in POST_NORMS else 0,
-            window_period=int(get("attention.sliding_window_pattern", 2 if capped else 6)),
-            window_rope_base=get("rope.freq_base_swa", base if capped else 10000.0),
-            score_cap=get("attn_logit_softcapping", 50.0) if capped else 0.0,
-            logit_cap=get("final_logit_softcapping", 30.0) if capped else 0.0,
-        )
-        return cls(weights, sizes)
+        self.freqs = freqs, sizes.window_rope_base**exponents / scale  # of layers without and with a window
 
     def run(self, tokens: npt.NDArray[np.int64], seen: Seen | None = None) -> Floats:
         """Logits (W, T, vocab) after each of tokens (W, T)."""
@@ -81,17 +29,13 @@ class Forward:
         gemma = self.architecture in GEMMAS
         if gemma:
             x = x * np.float32(np.sqrt(x.shape[-1]))
-        positions = np.arange(tokens.shape[1])
-        ahead = positions[None] - positions[:, None]
-        for i in range(self.layers):
+        tables = self._tables(tokens.shape[1])
+        for i in range(self.sizes.n_layers):
             block = f"blk.{i}."
             h = self._norm(x, block + "attn_norm")
             q, k, v = (self._product(block + f"attn_{name}", h, seen) for name in "qkv")
-            windowed = self.sizes.windowed(i)
-            freqs = self.window_freqs if windowed else self.freqs
-            turns = np.exp(1j * np.outer(positions, freqs)).astype(np.complex64)
-            hidden = (ahead > 0) | (windowed & (ahead <= -self.sizes.window))
-            h = self._product(block + "attn_output", self._attention(block, q, k, v, turns, hidden), seen)
+            h = self._attention(block, q, k, v, *tables[self.sizes.windowed(i)])
+            h = self._product(block + "attn_output", h, seen)
             x = x + self._post_norm(h, block + "post_attention_norm")
             h = self._norm(x, block + "ffn_norm")
             gate = self._product(block + "ffn_gate", h, seen)
@@ -104,8 +48,16 @@ class Forward:
         logits = self._product(self.output.removesuffix(".weight"), self._norm(x, "output_norm"), seen)
         return _capped(logits, self.sizes.logit_cap)
 
+    def _tables(self, count: int) -> list[tuple[npt.NDArray[np.complex64], npt.NDArray[np.bool_]]]:
+        """Of layers without and with a window: by what RoPE turns each position, and what it does not see (T, T)."""
+        positions = np.arange(count)
+        ahead = positions[None] - positions[:, None]
+        hidden = (ahead > 0, (ahead > 0) | (ahead <= -self.sizes.window))
+        turns = [np.exp(1j * np.outer(positions, freqs)).astype(np.complex64) for freqs in self.freqs]
+        return list(zip(turns, hidden, strict=True))
+
     def _norm(self, x: Floats, name: str) -> Floats:
-        scaled: Floats = x / np.sqrt(np.mean(x * x, -1, keepdims=True) + np.float32(self.eps))
+        scaled: Floats = x / np.sqrt(np.mean(x * x, -1, keepdims=True) + np.float32(self.sizes.eps))
         scaled *= self.weights[name + ".weight"]
         return scaled
 
@@ -129,15 +81,16 @@ class Forward:
         hidden: npt.NDArray[np.bool_],
     ) -> Floats:
         def split(x: Floats, heads: int) -> Floats:  # (W, H, T, D)
-            return x.reshape(*x.shape[:2], heads, self.head_dim).transpose(0, 2, 1, 3)
+            return x.reshape(*x.shape[:2], heads, self.sizes.head_dim).transpose(0, 2, 1, 3)
 
-        group = self.heads // self.kv_heads  # neighbouring query heads share keys and values
-        q, k = split(q, self.heads), split(k, self.kv_heads)
+        heads, kv_heads = self.sizes.n_heads, self.sizes.n_kv_heads
+        group = heads // kv_heads  # neighbouring query heads share keys and values
+        q, k = split(q, heads), split(k, kv_heads)
         if self.architecture in HEAD_NORMS:
             q, k = self._norm(q, block + "attn_q_norm"), self._norm(k, block + "attn_k_norm")
         q, k = self._rope(q, turns), self._rope(k, turns).repeat(group, 1)
-        v = split(v, self.kv_heads).repeat(group, 1)
-        scores = _capped(q @ k.swapaxes(2, 3) / np.float32(np.sqrt(self.head_dim)), self.sizes.score_cap)
+        v = split(v, kv_heads).repeat(group, 1)
+        scores = _capped(q @ k.swapaxes(2, 3) / np.float32(np.sqrt(self.sizes.head_dim)), self.sizes.score_cap)
         scores[..., hidden] = -np.inf
         scores = np.exp(scores - scores.max(-1, keepdims=True))
         scores /= scores.sum(-1, keepdims=True)

@@ -1,6 +1,5 @@
 """Reads a folder as Hugging Face's transformers writes it: config.json, safetensors (also shards) and a tokenizer."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from . import naming, safetensor_files, tokenizers_in
 from .errors import BadInput, plain
 from .rope import llama3_factors
-from .source import MOST, Sizes, Source, Tensor, read_json
+from .source import MOST, Sizes, Source, Tensor, read_json, sha256
 
 CONFIG_LIMIT = 1 << 20
 ONE_FILE, PICKLED = "model.safetensors", "pytorch_model.bin"
@@ -85,7 +84,7 @@ class Config(BaseModel):
         None, gt=0, le=MOST, validation_alias=AliasChoices("sliding_window_pattern", "_sliding_window_pattern")
     )
     rope_local_base_freq: float = 10000.0
-    query_pre_attn_scalar: float = Field(256, gt=0, le=MOST)
+    query_pre_attn_scalar: float = Field(256, ge=2**-10, le=MOST)
     # 0: not said
     attn_logit_softcapping: float | None = 0.0
     final_logit_softcapping: float | None = 0.0
@@ -120,14 +119,14 @@ def read(folder: Path) -> Source:
             tensors[name] = tensor
     found = naming.to_gguf(folder, sizes, tensors, config.tied, score_factor(config, sizes))
     vocabulary, notes = tokenizers_in.read(folder, sizes.vocab_size, config.bos_token_id, config.eos)
-    return Source(folder, sizes, vocabulary, found, digest_of(files), notes=tuple(notes))
+    return Source(folder, sizes, vocabulary, found, sha256(*files), notes=tuple(notes))
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
     if file.suffix == ".bin":
         from . import pytorch_files
 
-        return pytorch_files.load(file)[0]
+        return pytorch_files.load(file, pytorch_files.members(file))[0]
     return safetensor_files.read(file)
 
 
@@ -212,8 +211,13 @@ def sizes_of(path: Path, config: Config) -> Sizes:
         sizes = replace(sizes, score_cap=score_cap, logit_cap=logit_cap)
     if fault := sizes.fault():
         raise BadInput(f"{path}: {fault}")
-    if not 1 <= base < 1e38 or not 1 <= sizes.window_rope_base < 1e38 or not 2**-10 <= rope.factor <= 2**20:
-        raise BadInput(f"{path}: rope_theta {base} or its factor {rope.factor} is no usable number")
+    for name, value, least, most in (
+        ("rope_theta", base, 1, 1e38),
+        ("rope_theta of layers with a window", sizes.window_rope_base, 1, 1e38),
+        ("rope scaling by", rope.factor, 2**-10, 2**20),
+    ):
+        if not least <= value <= most:
+            raise BadInput(f"{path}: {name} {value} is no usable number")
     return replace(sizes, rope_factors=_llama3_factors(path, rope, base, sizes.head_dim)) if kind == "llama3" else sizes
 
 
@@ -226,11 +230,13 @@ def _period(path: Path, config: Config) -> int:
     """Each which layer has no window."""
     if config.layer_types is None:
         return config.sliding_window_pattern or PERIODS[config.model_type]
-    for period in range(1, config.num_hidden_layers + 2):
-        kinds = ["sliding_attention" if (i + 1) % period else "full_attention" for i in range(config.num_hidden_layers)]
-        if config.layer_types == kinds:
-            return period
-    raise BadInput(f"{path}: not supported: layer_types other than a full_attention after each so many with a window")
+    period = [*config.layer_types, "full_attention"].index("full_attention") + 1
+    kinds = ["sliding_attention" if (i + 1) % period else "full_attention" for i in range(config.num_hidden_layers)]
+    if config.layer_types != kinds:
+        raise BadInput(
+            f"{path}: not supported: layer_types other than a full_attention after each so many with a window"
+        )
+    return period
 
 
 def _llama3_factors(path: Path, rope: Rope, base: float, dims: int) -> tuple[float, ...]:
@@ -261,13 +267,3 @@ def weight_files(folder: Path) -> list[Path]:
         if not (folder / name).is_file():
             raise BadInput(f"{folder}: {name[:64]} is missing")
     return [folder / name for name in names]
-
-
-def digest_of(files: list[Path]) -> str:
-    """SHA-256 of the files one after another."""
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()

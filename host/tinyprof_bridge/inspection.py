@@ -87,13 +87,15 @@ def inspect(
     for tensor, (type_, cols, rows, _) in gguf.tensors.items():
         size = rows * planner.row_bytes(type_, cols)
         tensors.append({"name": tensor, "type": _type_name(type_), "rows": rows, "cols": cols, "bytes": size})
-    reason, sizes, mapped, streamed = "", {}, {}, {}
+    reason, sizes, streamed = "", {}, {}
+    mapped: dict[str, Need] = {}
     values: dict[tuple[int, ...], int] = {}
     for variant in planner.VARIANTS:
         device = planner.device(variant)
         try:
             own = device.read(data, lambda *tensor: _scan(data, values, *tensor))
-            device.tokenizer.load(own, device.llama.Llama(own, 1, 1).vocab)
+            if not mapped:  # the tokenizer is the same for all
+                device.tokenizer.load(own, device.llama.Llama(own, 1, 1).vocab)
             llama = device.llama.Llama(own, context, batch, kv, 0, activations)
             mapped[variant] = need(variant, own, llama)
             streamed[variant] = need_streamed(device, variant, own, context, batch, kv, activations)

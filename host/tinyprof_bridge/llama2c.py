@@ -28,7 +28,8 @@ TOKEN = struct.Struct("<fi")
 TOKENIZER_LIMIT = 64 << 20  # bytes; Llama 2's 32000 tokens take 0.4 MB
 SPECIALS = ("<unk>", "<s>", "</s>")
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
-EXPORT_HINT = "export the model with llama2.c's export.py, or give GGUF, ONNX, PyTorch's or a Hugging Face folder"
+EXPORT = "export the model with llama2.c's export.py"
+EXPORT_HINT = f"{EXPORT}, or give GGUF, ONNX, PyTorch's or a Hugging Face folder"
 
 
 def read(checkpoint: Path, tokenizer: Path | None) -> Source:
@@ -71,7 +72,7 @@ def _header(path: Path, raw: bytes) -> tuple[Sizes, int, bool, int]:
             raise BadInput(f"{problem}only {len(raw)} bytes; copy or export it again")
         _, version, *numbers, shared, group = LATER.unpack(raw)
         if version not in (1, 2):
-            raise BadInput(f"{problem}version {version} is not known; {EXPORT_HINT} --version 1 or 2")
+            raise BadInput(f"{problem}version {version} is not known; {EXPORT} --version 1 or 2")
         if shared > 1:
             raise BadInput(f"{problem}damaged header; {EXPORT_HINT}")
         vocab = numbers[5]
@@ -190,13 +191,16 @@ def vocabulary_for(
     """As read_vocabulary; without a tokenizer that of the checkpoint's folder."""
     if tokenizer is None:
         return tokenizers_in.read(path.parent, vocab_size, bos, eos)
-    return read_vocabulary(tokenizer, vocab_size)
+    return read_vocabulary(tokenizer, vocab_size, bos, eos)
 
 
-def read_vocabulary(path: Path, vocab_size: int) -> tuple[Vocabulary, list[str]]:
-    """The vocabulary of a checkpoint that has none in it, by the name of its file, and notes on it."""
+def read_vocabulary(
+    path: Path, vocab_size: int, bos: int | None = None, eos: int | None = None
+) -> tuple[Vocabulary, list[str]]:
+    """The vocabulary of a checkpoint that has none in it, by the name of its file, and notes on it. bos, eos: of a
+    config.json beside."""
     if path.suffix in (".model", ".json"):
-        return tokenizers_in.from_file(path, vocab_size)
+        return tokenizers_in.from_file(path, vocab_size, bos, eos)
     return read_tokenizer(path, vocab_size), []
 
 

@@ -77,9 +77,7 @@ def gguf_name(name: str, architecture: str = "llama") -> str | None:
     return f"{known}.{kind}" if known and kind in ("weight", "bias") else None
 
 
-def to_gguf(
-    path: Path, sizes: Sizes, tensors: dict[str, Tensor], tied: bool, score_factor: float = 1.0
-) -> dict[str, Tensor]:
+def to_gguf(path: Path, sizes: Sizes, tensors: dict[str, Tensor], tied: bool, score_factor: float) -> dict[str, Tensor]:
     """A module's tensors as GGUF has them. tied: output and embedding are the same; score_factor: how many times
     greater its scores are than by the root of the head size."""
     found: dict[str, Tensor] = {}

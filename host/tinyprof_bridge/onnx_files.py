@@ -15,7 +15,7 @@ from . import huggingface, llama2c, naming, onnx_graph, rope
 from .errors import BadInput, plain
 from .forward import Forward
 from .onnx_graph import Array, Llama, NoLlama
-from .source import Floats, Sizes, Source, Tensor, complete, file_size, of_array
+from .source import Floats, Sizes, Source, Tensor, complete, file_size, of_array, sha256
 
 SUFFIX = ".onnx"
 LIMIT = 2**31 - 1  # protobuf's; larger weights lie in a file beside
@@ -192,7 +192,7 @@ def _source(
         raise NoLlama(f"the graph's logits are others than a llama's with its weights: by {off:.2g} of the largest")
     vocabulary, notes = llama2c.vocabulary_for(path, tokenizer, sizes.vocab_size, bos, eos)
     notes = [*notes, f"its graph's logits are met within {off:.0e} of the largest, over {len(prompt)} tokens"]
-    return Source(path, sizes, vocabulary, tensors, huggingface.digest_of(files), notes=tuple(notes))
+    return Source(path, sizes, vocabulary, tensors, sha256(*files), notes=tuple(notes))
 
 
 def _queries(llama: Llama, length: int) -> tuple[Floats, Floats]:
@@ -222,7 +222,7 @@ def _sizes(path: Path, llama: Llama, heads: int, base: float, scale: float) -> S
         rope_base=base,
         rope_scale=scale,
         eps=llama.eps,
-        head_size=0 if q_dim == dim else q_dim // heads,
+        head_size=q_dim // heads,
     )
     if fault := sizes.fault():
         raise BadInput(f"{path}: {fault}")
@@ -233,8 +233,7 @@ def _sizes(path: Path, llama: Llama, heads: int, base: float, scale: float) -> S
 
 def _difference(sizes: Sizes, tensors: dict[str, Tensor], prompt: npt.NDArray[np.int64], logits: Array) -> float:
     """How far the imported model's logits are from the graph's; of as many tokens as that gives."""
-    weights = {name: t.rows(0, t.matrix[0]).reshape(t.shape) for name, t in tensors.items()}
-    ours = Forward(weights, sizes).run(prompt[None])[0]
+    ours = Forward(tensors, sizes).run(prompt[None])[0]
     theirs = logits.reshape(-1, logits.shape[-1])
     if theirs.shape[1] != ours.shape[1] or not 0 < len(theirs) <= len(ours):
         raise NoLlama("its logits are not one for each token of the vocabulary")

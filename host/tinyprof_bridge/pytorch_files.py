@@ -35,35 +35,34 @@ HARMLESS = {
 
 def read(path: Path, tokenizer: Path | None) -> Source:
     """Raises BadInput for what is no such file, or no llama."""
-    archived = members(path)
-    exported = torch_exports.is_one(archived)
-    tensors, settings = torch_exports.load(path, archived) if exported else load(path)
-    beside = path.with_name("config.json")
+    parts = members(path)
+    exported = torch_exports.is_one(parts)
+    tensors, settings = (torch_exports.load if exported else load)(path, parts)
+    beside, bos, eos = path.with_name("config.json"), None, None
     if beside.exists() and (exported or "n_heads" not in settings):
         config = huggingface.read_config(beside)
         sizes, tied = huggingface.sizes_of(beside, config), config.tied
-        score_factor = huggingface.score_factor(config, sizes)
+        score_factor, bos, eos = huggingface.score_factor(config, sizes), config.bos_token_id, config.eos
     else:
         params = path.with_name("params.json")
         if params.exists():
             settings = read_json(params, 1 << 20) | settings
         sizes = _sizes(path, tensors, settings)
-        if exported and "rope_theta" not in settings:
-            raise BadInput(f"{path}: does not say RoPE's base: put its config.json or params.json beside it")
-        if exported and not settings.get("silu"):
-            raise BadInput(f"{path}: has no SiLU, so is no llama: put its config.json beside it")
-        known = {naming.gguf_name(name): name for name in tensors}
-        if others := [name for known_, name in known.items() if known_ and known_ not in sizes.tensors()]:
+        if exported:
+            torch_exports.check(path, settings)
+        names = {name: naming.gguf_name(name) for name in tensors if not naming.is_table(name)}
+        shapes = sizes.tensors()
+        if others := [name for name, known in names.items() if known not in shapes]:
             raise BadInput(f"{path}: {plain(others[0])[:128]!r} is no llama's: put its config.json beside it")
-        tied, score_factor = "output.weight" not in known, 1.0
+        tied, score_factor = "output.weight" not in names.values(), 1.0
     found = naming.to_gguf(path, sizes, tensors, tied, score_factor)
-    vocabulary, notes = llama2c.vocabulary_for(path, tokenizer, sizes.vocab_size)
+    vocabulary, notes = llama2c.vocabulary_for(path, tokenizer, sizes.vocab_size, bos, eos)
     return Source(path, sizes, vocabulary, found, sha256(path), notes=tuple(notes))
 
 
-def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load(path: Path, parts: dict[str, Bytes]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The module's tensors by name, and settings (model_args) that lie beside them."""
-    _check(path, members(path))
+    _check(path, parts)
     try:
         import torch
     except ImportError:
@@ -168,15 +167,14 @@ def _from_table(name: str, shape: tuple[int, ...]) -> dict[str, int]:
     return found | ({"max_seq_len": shape[0]} if len(shape) == 2 else {})
 
 
-def _number(path: Path, settings: dict[str, Any], keys: tuple[str, ...], default: Any = None) -> Any:
-    for key in keys:
-        value = settings.get(key)
-        if value is None or value == -1:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST:
-            raise BadInput(f"{path}: {key} is {plain(str(value))[:32]}: no usable number")
-        return value
-    return default
+def _number(path: Path, settings: dict[str, Any], key: str, kind: type[int] | type[float], default: Any) -> Any:
+    value = settings.get(key)
+    if value is None or value == -1:
+        return default
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    if not known or not 0 < value <= MOST or kind(value) != value:
+        raise BadInput(f"{path}: {key} is {plain(str(value))[:32]}: no usable number")
+    return kind(value)
 
 
 def _sizes(path: Path, tensors: dict[str, Tensor], settings: dict[str, Any]) -> Sizes:
@@ -187,11 +185,10 @@ def _sizes(path: Path, tensors: dict[str, Tensor], settings: dict[str, Any]) -> 
         if len(shapes.get(name, ())) != 2:
             raise BadInput(f"{path}: no llama: tensor {name} is missing, or no matrix")
     (vocab, dim), (q_dim, _), (kv_dim, _), (hidden, _) = (shapes[name] for name in wanted)
-    head_dim = _number(path, settings, ("head_dim",))
-    heads = _number(path, settings, ("n_heads",), head_dim and q_dim // int(head_dim))
+    head_dim = _number(path, settings, "head_dim", int, None)
+    heads = _number(path, settings, "n_heads", int, head_dim and q_dim // head_dim)
     if not heads or q_dim % heads:
         raise BadInput(f"{path}: does not say how many heads it has: put its config.json or params.json beside it")
-    heads = int(heads)
     sizes = Sizes(
         dim=dim,
         hidden_dim=hidden,
@@ -199,16 +196,16 @@ def _sizes(path: Path, tensors: dict[str, Tensor], settings: dict[str, Any]) -> 
         n_heads=heads,
         n_kv_heads=max(kv_dim // (q_dim // heads), 1),
         vocab_size=vocab,
-        context=int(_number(path, settings, ("max_seq_len",), 2048)),
-        rope_base=float(_number(path, settings, ("rope_theta",), 10000.0)),
-        rope_scale=float(_number(path, settings, ("rope_scale",), 1.0)),
-        eps=float(_number(path, settings, ("norm_eps",), 1e-5)),
-        head_size=0 if q_dim == dim else q_dim // heads,
+        context=_number(path, settings, "max_seq_len", int, 2048),
+        rope_base=_number(path, settings, "rope_theta", float, 10000.0),
+        rope_scale=_number(path, settings, "rope_scale", float, 1.0),
+        eps=_number(path, settings, "norm_eps", float, 1e-5),
+        head_size=q_dim // heads,
     )
     if fault := sizes.fault():
         raise BadInput(f"{path}: {fault}")
     if not 1e-37 < sizes.eps < 1 or sizes.rope_base < 1:
         raise BadInput(f"{path}: norm_eps {sizes.eps} or rope_theta {sizes.rope_base} is no usable number")
     if settings.get("use_scaled_rope"):
-        raise BadInput(f"{path}: not supported: rope scaling 'llama3'")
+        raise BadInput(f"{path}: does not say how its RoPE is scaled: put its config.json beside it")
     return sizes

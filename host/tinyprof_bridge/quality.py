@@ -19,7 +19,7 @@ from .boards import REFERENCES
 from .collect import prepare, read_model
 from .errors import BadInput, RunFailed, plain
 from .progress import Progress
-from .tokens import Metadata, open_gguf, read_text, trained_context, vocabulary, windows
+from .tokens import open_gguf, read_text, trained_context, vocabulary, windows
 
 FORMATS = ("table", "md", "json")
 Logits = npt.NDArray[np.float32]
@@ -77,7 +77,7 @@ def measure(
 ) -> list[Quality]:
     """Each model on each path. tokens: how many of the text at most; context: those of a window; activations: bits of
     what meets quantized weights."""
-    reader = open_gguf(reference, Metadata)
+    reader = open_gguf(reference)
     size = min(context, trained_context(reader))
     parts = windows(vocabulary(reader), read_text(text), size, tokens)
     wanted = np.array([token for part in parts for token in part[1:]])

@@ -18,7 +18,7 @@ from .progress import Progress
 from .recipe import Recipe
 from .rounding import Rounding
 from .source import sha256
-from .tokens import Metadata, open_gguf, read_text, trained_context, vocabulary, windows
+from .tokens import open_gguf, read_text, trained_context, vocabulary, windows
 
 WINDOW = 256  # tokens
 
@@ -47,7 +47,7 @@ class Sensitivity:
 
 def read(exact: Path, text: Path, tokens: int) -> Text:
     """tokens: of the text at most."""
-    reader = open_gguf(exact, Metadata)
+    reader = open_gguf(exact)
     size = min(WINDOW, trained_context(reader))
     return Text(windows(vocabulary(reader), read_text(text), size, tokens))
 

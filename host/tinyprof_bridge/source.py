@@ -96,6 +96,8 @@ class Sizes:
             value = getattr(self, name)
             if value <= 0:
                 return f"{'seq_len' if name == 'context' else name} is {value}"
+        if self.window < 0:
+            return f"window is {self.window}"
         if self.vocab_size < 3:
             return f"vocab_size is {self.vocab_size}"
         if self.head_dim % 2 or (self.dim % self.n_heads and not self.head_size):
@@ -137,6 +139,9 @@ class Tensor:
     def matrix(self) -> tuple[int, int]:
         """Rows and columns."""
         return prod(self.shape[:-1]), self.shape[-1]
+
+    def whole(self) -> Floats:
+        return self.rows(0, self.matrix[0]).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -215,9 +220,11 @@ def read_json(path: Path, limit: int) -> dict[str, Any]:
     return value
 
 
-def sha256(path: Path) -> str:
+def sha256(*paths: Path) -> str:
+    """Of the files one after another."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
     return digest.hexdigest()

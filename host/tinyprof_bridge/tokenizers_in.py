@@ -37,9 +37,9 @@ def read(folder: Path, vocab: int, bos: int | None, eos: int | None) -> tuple[Vo
     return filled(folder, found, vocab), notes
 
 
-def from_file(path: Path, vocab: int) -> tuple[Vocabulary, list[str]]:
-    """As read, of one file: tokenizer.model or tokenizer.json."""
-    found, notes = _json(path, {}, None, None) if path.suffix == ".json" else (sentencepiece(path), [])
+def from_file(path: Path, vocab: int, bos: int | None, eos: int | None) -> tuple[Vocabulary, list[str]]:
+    """As read, of one file: tokenizer.model or tokenizer.json. bos, eos: where it names none."""
+    found, notes = _json(path, {}, bos, eos) if path.suffix == ".json" else (sentencepiece(path), [])
     return filled(path, found, vocab), notes
 
 

@@ -124,10 +124,10 @@ class Metadata(GGUFReader):
         pass
 
 
-def open_gguf(path: Path, kind: type[GGUFReader] = GGUFReader) -> GGUFReader:
-    """Raises BadInput for what is no GGUF file, or with tensors of types that the gguf package does not know."""
+def open_gguf(path: Path) -> GGUFReader:
+    """Raises BadInput for what is no GGUF file."""
     try:
-        return kind(path)
+        return Metadata(path)
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # the reader trusts the file: any error may come of a damaged one

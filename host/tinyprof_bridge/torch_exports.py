@@ -35,10 +35,20 @@ def load(path: Path, parts: dict[str, Bytes]) -> tuple[dict[str, Tensor], dict[s
         models = [name for name in parts if name.startswith(f"{root}/models/") and name.endswith(".json")]
         if len(models) != 1:
             raise BadInput(f"{path}: holds {len(models)} programs, not one")
-        settings = _settings(_parse(path, parts[models[0]])["graph_module"]) | _of_tables(path, weights | constants)
+        settings = _settings(_parse(path, parts[models[0]])["graph_module"]) | _of_tables(weights | constants)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: damaged, or no program of torch.export: {plain(repr(error))[:100]}") from None
     return weights, settings
+
+
+def check(path: Path, settings: dict[str, Any]) -> None:
+    """That a program alone says what it is. settings: as its graph and params.json tell them."""
+    if why := settings.get("no_rope"):
+        raise BadInput(f"{path}: {why}: put its config.json beside it")
+    if "rope_theta" not in settings:
+        raise BadInput(f"{path}: does not say RoPE's base: put its config.json or params.json beside it")
+    if not settings.get("silu"):
+        raise BadInput(f"{path}: has no SiLU, so is no llama: put its config.json beside it")
 
 
 def _parse(path: Path, part: Bytes) -> dict[str, Any]:
@@ -106,8 +116,8 @@ def _settings(module: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _of_tables(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """RoPE's base and factor from its frequencies, or from cosines and sines of positions."""
+def _of_tables(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """RoPE's base and factor from its frequencies, or from cosines and sines of positions; or why they tell none."""
     tables = {name.rpartition(".")[2]: t.rows(0, min(t.matrix[0], 2)) for name, t in tensors.items()}
     if "inv_freq" in tables:
         freqs: Floats = tables["inv_freq"].reshape(-1)
@@ -118,5 +128,5 @@ def _of_tables(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
     try:
         base, scale = rope.base_and_scale(freqs, 1e-5)
     except rope.NoRope as error:
-        raise BadInput(f"{path}: {error}") from None
+        return {"no_rope": str(error)}
     return {"rope_theta": base, "rope_scale": scale}
