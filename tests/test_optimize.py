@@ -101,6 +101,7 @@ def test_the_search_finds_what_trying_all_finds(seed):
         if best:
             assert best.loss == pytest.approx(min(f[2] for f in within)) and best.proven
             assert best.bytes <= most[0] and best.units <= most[1]
+    assert search.best(np.inf, -1.0) is search.best(0, np.inf) is None
 
 
 def test_the_front_is_of_the_best_and_has_its_ends():
