@@ -23,7 +23,7 @@ from .rounding import Rounding
 from .search import Choice, Option, Search, better
 from .sensitivity import WINDOW, Sensitivity
 from .source import sha256
-from .table import Run, Test, work
+from .table import Run, Test
 from .tokens import read_text
 
 BASE = "Q4_0"  # what costs are measured with, and what convert is told beside a recipe
@@ -172,7 +172,7 @@ class Optimizer:
         self._package = more if more > LEFTOVERS else 0
         self._fixed = foot.bytes(plain) - sum(matrix.bytes(plain[matrix.name]) for matrix in foot.matrices)
         self._lightest = self._least(lambda m, t: foot.activations(t, m.cols))
-        self._smallest = self._least(lambda m, t: m.bytes(t))
+        self._smallest = self._least(Matrix.bytes)
         self._rams: dict[tuple[str, str, int], int] = {}
         self._judged: dict[tuple[str, ...], Finalist] = {}
 
@@ -244,16 +244,9 @@ class Optimizer:
         if self._energy is None:
             return math.nan
         run, test = self._costs.run, Test("", "decode", costs.TOKENS, context - costs.TOKENS, 0)
-        done = [work(run, op, test) for op in self._foot.records(choice.types, context)]
-        seconds = choice.units / run.per_second if run.per_second else math.nan
-        return self._energy.joules(
-            {
-                "seconds": seconds,
-                "cycles": seconds * (run.begin.clock_hz if run.begin else 0),
-                "macs": sum(d[0] for d in done) / test.tokens,
-                "bytes": sum(d[1] for d in done) / test.tokens,
-            }
-        )
+        seconds = test.tokens * choice.units / run.per_second if run.per_second else math.nan
+        records = self._foot.records(choice.types, context)
+        return self._energy.joules(energy_model.features(run, records, test, seconds)) / test.tokens
 
     def _usable_types(self) -> list[str]:
         """Those that were measured, and that some matrix takes."""
