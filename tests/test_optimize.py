@@ -246,6 +246,17 @@ def test_the_ram_of_a_stream_bounds_its_largest_matrices(best, bridge):
     assert "Q8_0" not in large and "Q8_0" in chosen["types"].values()
 
 
+def test_the_ram_of_a_plan_is_within_the_bound(best, bridge):
+    """Also that of the front, and where mixtures, which are read more often, take more than a uniform type."""
+    found, _ = best("m4", "--stream")
+    ram = {next(iter(p["types"].values())): p["ram"] for p in found["uniform"]}
+    for most in (ram["TP2"], ram["Q4_0"] - 400):
+        done = bridge("--stream", "--max-ram", most, "-c", "64", "--format", "json")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert all(plan["ram"] <= most for plan in [found["best"], *found["front"]])
+
+
 def test_a_file_in_ram_counts_with_its_bytes(bridge):
     """The unix port maps no files; its counter is the host's clock, so that latency is not judged here."""
     options = ("-c", "32", "--types", "Q8_0,Q4_0", "--format", "json", "--max-ram")

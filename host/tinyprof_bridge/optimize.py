@@ -329,7 +329,12 @@ class Optimizer:
         return Plan(choice, context, need, choice.loss + self._sensitivity.base, self._joules(choice, context))
 
     def best(self, context: int) -> Plan | None:
-        """Within the bounds of RAM, flash and latency."""
+        """Within the bounds of RAM, flash and latency; where the search finds nothing a uniform type may be."""
+        return self._searched(context) or min(
+            (plan for plan in self.uniform_plans(context) if self._fits(plan)), key=lambda plan: plan.loss, default=None
+        )
+
+    def _searched(self, context: int) -> Plan | None:
         ram = self._most_ram
         units = self._most_units + self._costs.read * self._costs.reads  # a plan may have fewer than the run had
         size = self._most_bytes(self._most_flash, ram, context)
@@ -440,6 +445,7 @@ class Optimizer:
             return []
         most = self._most_bytes(self._board_flash, self._most_ram, context)
         plans = [self._plan(c, context) for c in search.front(most, math.inf, STEPS)]
+        plans = [p for p in plans if p.need.ram <= self._most_ram]
         return [p for p in plans if not any(better(other.choice, p.choice) for other in plans)]
 
     def verify(self, found: Found) -> None:
