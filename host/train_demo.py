@@ -29,6 +29,18 @@ from torch import Tensor, nn
 
 VOCAB, CONTEXT = 1024, 256
 EPS, ROPE_BASE = 1e-5, 10000.0
+# Tensors of a layer in the order of a llama2.c checkpoint, and their names in GGUF.
+NAMES = {
+    "norm1": "attn_norm",
+    "wq": "attn_q",
+    "wk": "attn_k",
+    "wv": "attn_v",
+    "wo": "attn_output",
+    "norm2": "ffn_norm",
+    "w1": "ffn_gate",
+    "w2": "ffn_down",
+    "w3": "ffn_up",
+}
 
 
 @dataclass(frozen=True)
@@ -125,6 +137,10 @@ class Llama(nn.Module):
     def drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
 
+    def tensors(self) -> list[Tensor]:
+        """All weights in the order of a checkpoint."""
+        return [self.emb, *(layer[name] for name in NAMES for layer in self.layers), self.norm]
+
     @staticmethod
     def heads(x: Tensor, n: int) -> Tensor:
         return x.view(x.shape[0], x.shape[1], n, -1).transpose(1, 2)
@@ -164,10 +180,7 @@ def write_checkpoint(model: Llama, path: Path) -> None:
     """llama2.c's legacy checkpoint: seven i32, then f32 tensors by kind, then the RoPE tables."""
     with path.open("wb") as f:
         f.write(struct.pack("<7i", *astuple(model.sizes), VOCAB, CONTEXT))
-        tensors = [model.emb]
-        for name in ("norm1", "wq", "wk", "wv", "wo", "norm2", "w1", "w2", "w3"):
-            tensors += [layer[name] for layer in model.layers]
-        for t in [*tensors, model.norm, model.cos, model.sin]:
+        for t in [*model.tensors(), model.cos, model.sin]:
             f.write(t.detach().numpy().astype("<f4").tobytes())
 
 
@@ -201,26 +214,10 @@ def read_checkpoint(path: Path) -> Llama:
     model = Llama(Sizes(*np.fromfile(path, "<i4", count=5).tolist()))
     data = torch.from_numpy(np.fromfile(path, "<f4", offset=28))
     at = 0
-    tensors = [model.emb]
-    for name in ("norm1", "wq", "wk", "wv", "wo", "norm2", "w1", "w2", "w3"):
-        tensors += [layer[name] for layer in model.layers]
-    for t in [*tensors, model.norm]:
+    for t in model.tensors():
         t.data = data[at : at + t.numel()].reshape(t.shape)
         at += t.numel()
     return model
-
-
-NAMES = {
-    "norm1": "attn_norm",
-    "wq": "attn_q",
-    "wk": "attn_k",
-    "wv": "attn_v",
-    "wo": "attn_output",
-    "norm2": "ffn_norm",
-    "w1": "ffn_gate",
-    "w2": "ffn_down",
-    "w3": "ffn_up",
-}  # in GGUF
 
 
 def read_gguf(model: Llama, path: Path) -> None:

@@ -9,6 +9,7 @@ from on_board import ROOT
 from tinyprof_bridge import cli, energy_model
 from tinyprof_bridge.errors import BadInput
 
+MACHINE = "Raspberry Pi Pico with RP2040"
 TRUE = {"seconds": 0.066, "macs": 45e-12, "bytes": 210e-12}
 
 
@@ -20,7 +21,7 @@ def synthetic(n=60, noise=0.02, seed=3, together=False):
     seconds = macs * (2e-8 if together else random.uniform(0.5e-8, 4e-8, n))
     joules = TRUE["seconds"] * seconds + TRUE["macs"] * macs + TRUE["bytes"] * moved
     joules *= 1 + random.normal(0, noise, n)
-    return pd.DataFrame({"joules": joules, "seconds": seconds, "macs": macs, "bytes": moved})
+    return pd.DataFrame({"machine": MACHINE, "joules": joules, "seconds": seconds, "macs": macs, "bytes": moved})
 
 
 def test_the_truth_is_found_and_lies_in_the_intervals():
@@ -56,7 +57,7 @@ def test_energy_on_cycles_bytes_and_time():
     cycles, moved = 10 ** random.uniform(6, 9, 60), 10 ** random.uniform(5, 8, 60)
     seconds = cycles / clock
     joules = (0.012 * seconds + 90e-12 * cycles + 210e-12 * moved) * (1 + random.normal(0, 0.02, 60))
-    frame = pd.DataFrame({"joules": joules, "seconds": seconds, "cycles": cycles, "bytes": moved})
+    frame = pd.DataFrame({"machine": MACHINE, "joules": joules, "seconds": seconds, "cycles": cycles, "bytes": moved})
     found = energy_model.fit(frame, ("seconds", "cycles", "bytes"))
     for c, true in zip(found.coefficients, (0.012, 90e-12, 210e-12), strict=True):
         assert c.low < true < c.high, c
@@ -66,13 +67,15 @@ def test_energy_on_cycles_bytes_and_time():
 
 
 def test_a_fit_is_written_and_read(tmp_path, monkeypatch):
-    rows = synthetic().assign(machine="Raspberry Pi Pico with RP2040")
+    rows = synthetic()
     monkeypatch.setattr(energy_model, "rows", lambda runs: (rows, []))
     cli.power_fit([], on="seconds,macs,bytes", o="md", out=tmp_path / "fit.json")
     found = energy_model.read(tmp_path / "fit.json")
-    assert found == energy_model.fit(rows) and found.machines == ["Raspberry Pi Pico with RP2040"]
+    assert found == energy_model.fit(rows) and found.machines == [MACHINE]
     parts = [c.value * size for c, size in zip(found.coefficients, (2.0, 3e9, 4e9), strict=True)]
     assert found.joules({"seconds": 2.0, "cycles": 1.0, "macs": 3e9, "bytes": 4e9}) == pytest.approx(sum(parts))
+    with pytest.raises(BadInput, match="is an input too"):
+        cli.power_fit([tmp_path / "fit.json"], on="macs", o="md", out=tmp_path / "fit.json")
 
 
 @pytest.mark.parametrize(

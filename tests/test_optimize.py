@@ -101,6 +101,7 @@ def test_the_search_finds_what_trying_all_finds(seed):
         if best:
             assert best.loss == pytest.approx(min(f[2] for f in within)) and best.proven
             assert best.bytes <= most[0] and best.units <= most[1]
+    assert search.best(np.inf, -1.0) is search.best(0, np.inf) is None
 
 
 def test_the_front_is_of_the_best_and_has_its_ends():
@@ -243,6 +244,17 @@ def test_the_ram_of_a_stream_bounds_its_largest_matrices(best, bridge):
     assert chosen["ram"] <= most < ram["Q8_0"]
     large = [type_ for matrix, type_ in chosen["types"].items() if "ffn" in matrix]
     assert "Q8_0" not in large and "Q8_0" in chosen["types"].values()
+
+
+def test_the_ram_of_a_plan_is_within_the_bound(best, bridge):
+    """Also that of the front, and where mixtures, which are read more often, take more than a uniform type."""
+    found, _ = best("m4", "--stream")
+    ram = {next(iter(p["types"].values())): p["ram"] for p in found["uniform"]}
+    for most in (ram["TP2"], ram["Q4_0"] - 400):
+        done = bridge("--stream", "--max-ram", most, "-c", "64", "--format", "json")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert all(plan["ram"] <= most for plan in [found["best"], *found["front"]])
 
 
 def test_a_file_in_ram_counts_with_its_bytes(bridge):

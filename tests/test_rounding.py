@@ -87,12 +87,13 @@ def test_rounds_make_errors_smaller(type_, monkeypatch):
 
 @pytest.mark.parametrize("type_", grids.TYPES)
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.filterwarnings("error")
 def test_odd_cases(type_, method):
     """Zeros, inputs that never come, weights that only just fit, and tiny ones."""
     none, some = np.zeros((512, 512)), np.diag(np.arange(512.0) % 3)
     assert not restored(METHODS[method](np.zeros((4, 512), np.float32), some, type_), type_, 512).any()
     for moments in (none, some):
-        for scale in (1e-20, 1.0, 1e5):
+        for scale in (1e-42, 1e-20, 1.0, 1e5):
             w = weights(4) * np.float32(scale)
             y = restored(METHODS[method](w, moments, type_), type_, 512)
             assert np.isfinite(y).all() and np.abs(y).max() < 40 * scale

@@ -678,10 +678,13 @@ def power_fit(
 ) -> None:
     """What a second, a cycle, a multiplication and a byte cost in joules, by regression over runs."""
     from . import energy_model
+    from .convert import check_out
     from .files import write_whole
 
     if o not in ("md", "json"):
         raise BadInput(f"-o takes md or json, not '{o}'")
+    if out:
+        check_out(out, *files)
     rows, left_out = energy_model.rows([_with_supply(f) for f in files])
     for line in left_out:
         print(line, file=sys.stderr)

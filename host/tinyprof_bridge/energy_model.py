@@ -3,7 +3,7 @@
 import json
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from . import power
 from .errors import BadInput
+from .schema import Op
 from .supply import Array
-from .table import Run, work
+from .table import Run, Test, work
 
 FEATURES = {"seconds": "J/s", "cycles": "J/cycle", "macs": "J/MAC", "bytes": "J/byte"}
 DEFAULT = ("seconds", "macs", "bytes")
@@ -49,9 +50,9 @@ class Fit:
     def on(self) -> list[str]:
         return [c.name for c in self.coefficients]
 
-    def joules(self, work: Mapping[str, float]) -> float:
-        """work: by the names of the columns."""
-        return sum(c.value * work[c.name] for c in self.coefficients)
+    def joules(self, columns: Mapping[str, float]) -> float:
+        """columns: by name, as features has them."""
+        return sum(c.value * columns[c.name] for c in self.coefficients)
 
     @property
     def warning(self) -> str:
@@ -75,19 +76,23 @@ def rows(runs: list[Run]) -> tuple[pd.DataFrame, list[str]]:
             test = run.tests.get(str(row["test"]))
             if test is None:
                 continue
-            done = [work(run, op, test) for op in run.ops]
+            machine = run.begin.machine if run.begin else "?"
+            joules, seconds = (row[name] * test.tokens for name in ("joules", "seconds"))
             found.append(
-                {
-                    "test": test.name,
-                    "machine": run.begin.machine if run.begin else "?",
-                    "joules": row["joules"] * test.tokens,
-                    "seconds": row["seconds"] * test.tokens,
-                    "cycles": row["seconds"] * test.tokens * (run.begin.clock_hz if run.begin else 0),
-                    "macs": sum(d[0] for d in done),
-                    "bytes": sum(d[1] for d in done),
-                }
+                {"test": test.name, "machine": machine, "joules": joules} | features(run, run.ops, test, seconds)
             )
     return pd.DataFrame(found), left_out
+
+
+def features(run: Run, ops: Iterable[Op], test: Test, seconds: float) -> dict[str, float]:
+    """The columns of one repetition of a test that takes so long."""
+    done = [work(run, op, test) for op in ops]
+    return {
+        "seconds": seconds,
+        "cycles": seconds * (run.begin.clock_hz if run.begin else 0),
+        "macs": sum(macs for macs, _, _ in done),
+        "bytes": sum(moved for _, moved, _ in done),
+    }
 
 
 def fit(frame: pd.DataFrame, on: tuple[str, ...] = DEFAULT) -> Fit:
@@ -114,8 +119,8 @@ def fit(frame: pd.DataFrame, on: tuple[str, ...] = DEFAULT) -> Fit:
     off = y - x @ fitted.params
     r2 = 1 - float((off**2).sum() / ((y - y.mean()) ** 2).sum())
     columns = scaled / np.linalg.norm(scaled, axis=0)
-    machines = sorted(set(frame["machine"])) if "machine" in frame else []
-    return Fit(coefficients, r2, _held_out(scaled), len(y), float(np.linalg.cond(columns)), machines)
+    condition = float(np.linalg.cond(columns))
+    return Fit(coefficients, r2, _held_out(scaled), len(y), condition, sorted(set(frame["machine"])))
 
 
 def _held_out(scaled: Array) -> float:

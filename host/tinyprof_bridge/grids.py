@@ -17,6 +17,7 @@ Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 Halves = npt.NDArray[np.float16]
 
+TINY = np.finfo(np.float32).tiny
 OWN_SPARE = np.float32(1.25)  # scales after the first may become greater than the first look at a row shows
 
 
@@ -46,8 +47,8 @@ def codes_of(x: Floats, least: Floats, step: Floats, top: int) -> Ints:
 
 
 def _nearest(x: Floats, least: Floats, step: Floats, top: int) -> Floats:
-    """The codes nearest to x, as floats; 0 where the step is 0."""
-    q = (x - least) * np.divide(1, step, out=np.zeros_like(step), where=step != 0)
+    """The codes nearest to x, as floats; 0 where the step is 0, or so small that 1 / step is no number."""
+    q = (x - least) * np.divide(1, step, out=np.zeros_like(step), where=np.abs(step) >= TINY)
     np.rint(q, out=q)
     return q.clip(0, top, out=q)
 
@@ -204,8 +205,8 @@ class Own:
         return (self.low + self.stride * codes).astype(np.float32)[..., None]
 
     def shift(self, change: Floats) -> tuple[Floats, Floats]:
-        parts = np.divide(change[..., 0], self._factor, out=np.zeros_like(change[..., 0]), where=self._factor != 0)
-        scales = np.rint(np.concatenate(self._scales, 1) + parts).clip(-127, 127).astype(np.int64)
+        scales = np.concatenate(self._scales, 1) + change[..., 0] / self._factor
+        scales = np.rint(scales).clip(-127, 127).astype(np.int64)
         self._scales = [scales]
         scale = (self._factor * scales).astype(np.float32).repeat(32, 1)
         return self.low * scale, self.stride * scale

@@ -23,7 +23,7 @@ from .rounding import Rounding
 from .search import Choice, Option, Search, better
 from .sensitivity import WINDOW, Sensitivity
 from .source import sha256
-from .table import Run, Test, work
+from .table import Run, Test
 from .tokens import open_gguf, read_text, vocabulary
 
 BASE = "Q4_0"  # what costs are measured with, and what convert is told beside a recipe
@@ -172,7 +172,7 @@ class Optimizer:
         self._package = more if more > LEFTOVERS else 0
         self._fixed = foot.bytes(plain) - sum(matrix.bytes(plain[matrix.name]) for matrix in foot.matrices)
         self._lightest = self._least(lambda m, t: foot.activations(t, m.cols))
-        self._smallest = self._least(lambda m, t: m.bytes(t))
+        self._smallest = self._least(Matrix.bytes)
         self._rams: dict[tuple[str, str, int], int] = {}
         self._judged: dict[tuple[str, ...], Finalist] = {}
 
@@ -245,16 +245,9 @@ class Optimizer:
         if self._energy is None:
             return math.nan
         run, test = self._costs.run, Test("", "decode", costs.TOKENS, context - costs.TOKENS, 0)
-        done = [work(run, op, test) for op in self._foot.records(choice.types, context)]
-        seconds = choice.units / run.per_second if run.per_second else math.nan
-        return self._energy.joules(
-            {
-                "seconds": seconds,
-                "cycles": seconds * (run.begin.clock_hz if run.begin else 0),
-                "macs": sum(d[0] for d in done) / test.tokens,
-                "bytes": sum(d[1] for d in done) / test.tokens,
-            }
-        )
+        seconds = test.tokens * choice.units / run.per_second if run.per_second else math.nan
+        records = self._foot.records(choice.types, context)
+        return self._energy.joules(energy_model.features(run, records, test, seconds)) / test.tokens
 
     def _usable_types(self) -> list[str]:
         """Those that were measured, and that some matrix takes."""
@@ -337,7 +330,12 @@ class Optimizer:
         return Plan(choice, context, need, choice.loss + self._sensitivity.base, self._joules(choice, context))
 
     def best(self, context: int) -> Plan | None:
-        """Within the bounds of RAM, flash and latency."""
+        """Within the bounds of RAM, flash and latency; where the search finds nothing a uniform type may be."""
+        return self._searched(context) or min(
+            (plan for plan in self.uniform_plans(context) if self._fits(plan)), key=lambda plan: plan.loss, default=None
+        )
+
+    def _searched(self, context: int) -> Plan | None:
         ram = self._most_ram
         units = self._most_units + self._costs.read * self._costs.reads  # a plan may have fewer than the run had
         size = self._most_bytes(self._most_flash, ram, context)
@@ -448,6 +446,7 @@ class Optimizer:
             return []
         most = self._most_bytes(self._board_flash, self._most_ram, context)
         plans = [self._plan(c, context) for c in search.front(most, math.inf, STEPS)]
+        plans = [p for p in plans if p.need.ram <= self._most_ram]
         return [p for p in plans if not any(better(other.choice, p.choice) for other in plans)]
 
     def verify(self, found: Found) -> None:

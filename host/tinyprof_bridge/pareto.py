@@ -24,6 +24,7 @@ from .errors import BadInput, plain
 from .inspection import of_run
 from .optimize import BASE, Finalist, Found, Plan, figure
 from .report import Column, markdown_table, number, rich_table, scaled
+from .table import perplexity
 
 FORMATS = ("table", "md", "json")
 PICTURES = (".svg", ".png")
@@ -86,19 +87,11 @@ def _contexts(found: Found) -> Section:
     rows = [_row(p) if p else {"what": "nothing within the bounds", "context": c} for c, p in found.contexts]
     frame = pd.DataFrame(rows, columns=["what", "context", "units", "flash", "ram", "loss", "joules", "types"])
     frame["types"] = frame["types"].fillna("")
-    columns = [
-        c if c.show is plain or c.field in ("units", "loss", "joules") else Column(c.heading, c.field, _maybe)
-        for c in _plan_columns(found)
-    ]
-    return "contexts: the best within the bounds, predicted", frame, columns
+    return "contexts: the best within the bounds, predicted", frame, _plan_columns(found)
 
 
 def _latency(found: Found, units: float) -> str:
     return "–" if math.isnan(units) else figure(found.costs.told(units))
-
-
-def _maybe(value: float) -> str:
-    return "–" if math.isnan(value) else number(round(value))
 
 
 def _front(found: Found) -> Section:
@@ -181,9 +174,7 @@ def verified(found: Found, finalist: Finalist) -> list[dict[str, Any]]:
         ("RAM in all, bytes", plan.need.ram + more, run.memory.heap_live),
     ]
     if finalist.board and run.perplexity:
-        measured.append(
-            ("perplexity", finalist.board.perplexity, math.exp(run.perplexity.loss / run.perplexity.tokens / 1e6))
-        )
+        measured.append(("perplexity", finalist.board.perplexity, perplexity(run.perplexity)))
     return [{"name": n, "predicted": p, "measured": m, "error": p / m - 1} for n, p, m in measured if m]
 
 
@@ -225,7 +216,7 @@ def _about(found: Found) -> list[str]:
 def _fit(fit: Fit, path: Path, machine: str) -> str:
     other = "" if machine in fit.machines else f"; NOT of this board, {machine}"
     return (
-        f"by {path.name}: {fit.rows} tests of {', '.join(fit.machines) or 'an unknown board'}{other};"
+        f"by {path.name}: {fit.rows} tests of {', '.join(fit.machines)}{other};"
         f" {100 * fit.held_out:.2f} % off tests held out (median)"
     )
 
@@ -301,7 +292,7 @@ def picture(found: Found, form: str) -> bytes:
     )
     box = {"boxstyle": "square,pad=0", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinyprof", "font.family": "sans-serif"}):
-        figure, both = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained", sharey=True)
+        drawing, both = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained", sharey=True)
         for axes, (label, at, most) in zip(both, panels, strict=True):
             for plans, name, style in groups:
                 axes.scatter([at(p) for p in plans], [max(p.loss, least) for p in plans], label=name, **style)
@@ -322,10 +313,12 @@ def picture(found: Found, form: str) -> bytes:
         both[0].set_ylabel("KL divergence from F32, nats a token (predicted)")
         both[0].legend(frameon=False, fontsize=8)
         name = f"{found.wanted.source.name} on {found.wanted.board}, context {chosen.context}"
-        figure.suptitle(plain(f"{name}, RAM {chosen.need.ram / 1024:,.0f} KiB"), fontsize=10)
+        drawing.suptitle(plain(f"{name}, RAM {chosen.need.ram / 1024:,.0f} KiB"), fontsize=10)
         out = io.BytesIO()
-        figure.savefig(out, format=form, dpi=160, facecolor="white", metadata={"Date": None} if form == "svg" else None)
-        plt.close(figure)
+        drawing.savefig(
+            out, format=form, dpi=160, facecolor="white", metadata={"Date": None} if form == "svg" else None
+        )
+        plt.close(drawing)
     return out.getvalue()
 
 

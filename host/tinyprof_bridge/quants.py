@@ -239,8 +239,9 @@ def _own_scales(scale: Floats) -> tuple[Floats, Ints]:
 
 
 def own_factor(greatest: Floats) -> Floats:
-    """A row's float by its greatest scale; of a row of zeros 1, as 0 takes the slow way on cores without FPU."""
-    return np.where(greatest > 0, greatest / np.float32(127), np.float32(1)).astype(np.float32)
+    """A row's float by its greatest scale; 1 where that would be 0, which takes the slow way on cores without FPU."""
+    factor = greatest / np.float32(127)
+    return np.where(factor > 0, factor, np.float32(1)).astype(np.float32)
 
 
 def _pad4(x: npt.NDArray[np.generic]) -> Bytes:

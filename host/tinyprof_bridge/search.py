@@ -65,6 +65,8 @@ class Search:
 
     def best(self, most_bytes: float, most_units: float) -> Choice | None:
         """The least loss within the bounds, None if there is none."""
+        if min(most_bytes, most_units) <= 0:  # by which nothing can be divided
+            return None
         return self._solve(self._losses, self._limits(most_bytes, most_units))
 
     def nearest(self, most_bytes: float, most_units: float) -> Choice:

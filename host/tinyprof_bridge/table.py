@@ -38,13 +38,8 @@ from .wire import Stream
 
 # units of a counter in one second; instructions and unknown ticks have no seconds
 _PER_SECOND = {"ns": 1e9, "us": 1e6}
-HEAD = (
-    "output_norm",
-    "output_q8",
-    "output",
-    "argmax",
-    "output_softcap",
-)  # roles that prefill runs for its last token alone
+# roles that prefill runs for its last token alone
+HEAD = ("output_norm", "output_q8", "output", "argmax", "output_softcap")
 _NAMED = 10  # gaps between records that are named
 
 
@@ -335,8 +330,8 @@ def batches(run: Run, op: Op, test: Test) -> list[int]:
 
 def attended(op: Op, depth: int, tokens: int) -> int:
     """Positions that so many tokens behind others see in an attention, in all."""
-    most = op.window or depth + tokens
-    return sum(min(depth + i + 1, most) for i in range(tokens))
+    free = min(max(op.window - depth, 0), tokens) if op.window else tokens  # tokens of which each sees one more
+    return free * depth + free * (free + 1) // 2 + (tokens - free) * op.window
 
 
 def seen(run: Run, depth: int, tokens: int) -> float:
