@@ -3,17 +3,17 @@
 import contextlib
 import itertools
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from bridge import bridge as run_bridge
 from models import make_model
 from tinyprof_bridge import collect, costs, energy_model, inspection, optimize, quants, table, wire
 from tinyprof_bridge.convert import convert
-from tinyprof_bridge.errors import BadInput
+from tinyprof_bridge.errors import BadInput, RunFailed
 from tinyprof_bridge.footprint import Footprint
 from tinyprof_bridge.matrices import matrices
 from tinyprof_bridge.progress import Progress
@@ -39,12 +39,10 @@ def text(tmp_path_factory):
 def bridge(model, text, tmp_path_factory):
     """Runs optimize on the model; what was measured is kept from call to call."""
     cache = tmp_path_factory.mktemp("cache")
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
 
     def run(*arguments, board="m4", source=model):
-        command = [sys.executable, "-m", "tinyprof_bridge", "optimize", source, "--text", text, "--board", board]
-        command += ["--types", ",".join(TYPES), "--tokens", "40", *arguments]
-        return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+        options = ("--text", text, "--board", board, "--types", ",".join(TYPES), "--tokens", "40", *arguments)
+        return run_bridge("optimize", source, *options, env={"XDG_CACHE_HOME": str(cache)}, timeout=300)
 
     run.cache = cache
     return run
@@ -272,6 +270,19 @@ def test_a_file_in_ram_counts_with_its_bytes(bridge):
     for exact in ("flash, bytes", "arena, bytes", "KV cache, bytes", "plan, bytes", "weights in RAM, bytes"):
         assert rows[exact]["error"] == 0, (exact, rows[exact])
     assert rows["weights in RAM, bytes"]["measured"] == best["flash"]
+
+
+def test_what_was_found_outlives_a_pulled_cable(best, bridge, monkeypatch, tmp_path):
+    def pulled(*_):
+        raise RunFailed("the board stopped answering")
+
+    whole, out = best("m4")
+    monkeypatch.setattr(optimize, "collect", pulled)  # where finalists run
+    options = ("--max-flash", "65k", "-c", "64,32", "--format", "json", "-o", tmp_path / "best.gguf")
+    done = bridge(*options, "--verify")
+    assert done.returncode == 1 and done.stderr.endswith("tinyprof-bridge: the board stopped answering\n")
+    assert json.loads(done.stdout)["front"] == whole["front"]
+    assert (tmp_path / "best.gguf").read_bytes() == (out / "best.gguf").read_bytes()
 
 
 def test_the_best_loses_less_than_uniform_types_of_its_size(best):

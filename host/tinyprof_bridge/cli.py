@@ -523,6 +523,8 @@ def optimize_(
             write_whole(recipe_out, pareto.recipe(found, found.best.plan).encode())
         if out:
             write_whole(out, found.best.model.read_bytes())
+        if found.failed:
+            raise found.failed
 
 
 @app.command()

@@ -108,7 +108,7 @@ class Finalist:
 class Found:
     """best: None if nothing is within the bounds, which nearest is nearest to; why: what speaks against it.
     front: plans of which none is better in all; contexts: the best plan of each that was tried;
-    uniform: plans of one type each."""
+    uniform: plans of one type each; failed: what kept finalists from running on the board."""
 
     wanted: Wanted
     costs: Costs
@@ -124,6 +124,7 @@ class Found:
     contexts: list[tuple[int, Plan | None]] = field(default_factory=list)
     uniform: list[Plan] = field(default_factory=list)
     finalists: list[Finalist] = field(default_factory=list)
+    failed: RunFailed | BadInput | None = None
 
 
 class Optimizer:
@@ -491,7 +492,10 @@ def optimize(wanted: Wanted, scratch: Path, verify: bool, progress: Progress) ->
     optimizer = Optimizer(wanted, scratch, progress)
     found = optimizer.find()
     if verify and found.best:
-        optimizer.verify(found)
+        try:
+            optimizer.verify(found)
+        except (RunFailed, BadInput) as e:
+            found.failed = e
     return found
 
 
