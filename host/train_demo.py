@@ -23,24 +23,11 @@ import numpy as np
 import sentencepiece as spm
 import torch
 import torch.nn.functional as F
-from gguf import GGUFReader
-from gguf.quants import dequantize
 from torch import Tensor, nn
 
 VOCAB, CONTEXT = 1024, 256
 EPS, ROPE_BASE = 1e-5, 10000.0
-# Tensors of a layer in the order of a llama2.c checkpoint, and their names in GGUF.
-NAMES = {
-    "norm1": "attn_norm",
-    "wq": "attn_q",
-    "wk": "attn_k",
-    "wv": "attn_v",
-    "wo": "attn_output",
-    "norm2": "ffn_norm",
-    "w1": "ffn_gate",
-    "w2": "ffn_down",
-    "w3": "ffn_up",
-}
+LAYER = ("norm1", "wq", "wk", "wv", "wo", "norm2", "w1", "w2", "w3")  # in the order of a llama2.c checkpoint
 
 
 @dataclass(frozen=True)
@@ -139,7 +126,7 @@ class Llama(nn.Module):
 
     def tensors(self) -> list[Tensor]:
         """All weights in the order of a checkpoint."""
-        return [self.emb, *(layer[name] for name in NAMES for layer in self.layers), self.norm]
+        return [self.emb, *(layer[name] for name in LAYER for layer in self.layers), self.norm]
 
     @staticmethod
     def heads(x: Tensor, n: int) -> Tensor:
@@ -220,16 +207,6 @@ def read_checkpoint(path: Path) -> Llama:
     return model
 
 
-def read_gguf(model: Llama, path: Path) -> None:
-    """Weights of a GGUF file into a model of its sizes."""
-    weights = {t.name: torch.tensor(dequantize(t.data, t.tensor_type)) for t in GGUFReader(path).tensors}
-    model.emb.data = weights["token_embd.weight"]
-    model.norm.data = weights["output_norm.weight"]
-    for i, layer in enumerate(model.layers):
-        for name, theirs in NAMES.items():
-            layer[name].data = weights[f"blk.{i}.{theirs}.weight"]
-
-
 def evaluate_saved(out: Path) -> None:
     """Prints the perplexities of the checkpoint in out on the text held out there."""
     model = read_checkpoint(out / "demo.bin")
@@ -246,7 +223,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/demo"))
     for size, value in {"dim": 128, "hidden": 352, "layers": 4, "heads": 4, "kv-heads": 2}.items():
         parser.add_argument(f"--{size}", type=int, default=value)
-    parser.add_argument("--start", type=Path, help="a GGUF file with the weights to begin with")
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=3e-3)
@@ -257,7 +233,6 @@ def main() -> None:
         default=0.75,
         help="share of the steps after which weights are rounded to Q4_0",
     )
-    parser.add_argument("--minutes", type=float, default=55, help="the schedule ends by then")
     parser.add_argument("--evaluate", action="store_true", help="only measure what is in --out")
     args = parser.parse_args()
     if args.evaluate:
@@ -283,8 +258,6 @@ def main() -> None:
     held_ids = np.array(sp.encode("\n".join(held)), dtype=np.int64)
     held_bytes = sum(len(h.encode()) for h in held)
     model = Llama(Sizes(args.dim, args.hidden, args.layers, args.heads, args.kv_heads))
-    if args.start:
-        read_gguf(model, args.start)
     model.dropout = args.dropout
     params = sum(p.numel() for p in model.parameters())
     print(f"{params} parameters, {len(ids)} training tokens, {len(held_ids)} held out", flush=True)
@@ -301,10 +274,7 @@ def main() -> None:
     steps = args.steps
     for step in range(steps):
         elapsed = (time.monotonic() - began) / 60
-        # progress by step or by clock, whichever is further: the schedule always completes
-        progress = max(step / steps, elapsed / args.minutes)
-        if progress >= 1:
-            break
+        progress = step / steps
         model.rounding = round_q4_0 if progress >= args.quantized_from else None
         rate = args.lr * min(1, (step + 1) / 200) * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
         for group in optimizer.param_groups:
@@ -337,7 +307,7 @@ def main() -> None:
 
     result = {
         "parameters": params,
-        "steps": step,
+        "steps": steps,
         "minutes": round(elapsed, 1),
         "train_tokens": len(ids),
         "heldout_tokens": len(held_ids),
