@@ -421,23 +421,29 @@ class Optimizer:
         return found
 
     def _nearest(self, context: int) -> Plan:
-        """What exceeds the bounds by the least factor."""
-        found = []
+        """What exceeds the bounds by the least factor, of a search or of one type."""
+        plans = list(self.uniform_plans(context))
         for most in {max(self._ram(o.matrix, o.type, context), self._most_ram) for o in self._options}:
             search = self._search(context, most)
             if search is not None:
                 choice = search.nearest(self._most_bytes(self._most_flash, most, context), self._most_units)
-                found.append((max(choice.over, most / self._most_ram - 1), choice.loss, choice))
-        return self._plan(min(found, key=lambda f: f[:2])[2], context)
+                plans.append(self._plan(choice, context))
+        return min(plans, key=lambda p: (round(max(value / most for _, value, most, _ in self._bounded(p)), 9), p.loss))
 
-    def _violations(self, plan: Plan) -> list[str]:
+    def _bounded(self, plan: Plan) -> tuple[tuple[str, float, float, str], ...]:
+        """What is bounded: its name, of the plan, at most, unit."""
         told = self._costs.told
-        pairs = (
+        return (
             ("RAM", plan.need.ram, self._most_ram, "bytes"),
             ("flash", plan.bytes, self._most_flash, "bytes"),
             ("latency", told(plan.units), told(self._most_units), f"{self._costs.unit}/token"),
         )
-        return [f"{what} {figure(value)} of {figure(most)} {unit}" for what, value, most, unit in pairs if value > most]
+
+    def _violations(self, plan: Plan) -> list[str]:
+        bounded = self._bounded(plan)
+        return [
+            f"{what} {figure(value)} of {figure(most)} {unit}" for what, value, most, unit in bounded if value > most
+        ]
 
     def _front(self, context: int) -> list[Plan]:
         """What the board can do at all, whatever the bounds of flash and latency."""
