@@ -404,8 +404,7 @@ def test_infeasible_is_one_line_with_the_nearest(bounds, why, best, bridge, tmp_
     assert not list(tmp_path.iterdir())
 
 
-def test_no_uniform_type_is_nearer(best, bridge):
-    best("m4")
+def test_no_uniform_type_is_nearer(bridge):
     options = ("--types", "Q4_1,Q5_1", "--max-ram", "30k", "-c", "32", "--format", "json")
     found = json.loads(bridge(*options).stdout)
     nearest = found["nearest"]
