@@ -10,7 +10,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tinyprof_bridge import boards, calibrate, gguf_files, quality, quants, rounding, tokens
+from tinyprof_bridge import boards, calibrate, quality, quants, rounding
 from tinyprof_bridge.convert import convert
 
 
@@ -21,8 +21,7 @@ def rows(model: list[Path], types: list[str], args: argparse.Namespace) -> list[
     with tempfile.TemporaryDirectory() as scratch:
         exact = Path(scratch) / "F32.gguf"
         convert(source, tokenizer, exact, "F32")
-        words = tokens.vocabulary(tokens.open_gguf(exact))
-        moments = calibrate.moments(gguf_files.read(exact), words, calibration, args.calibration_tokens)
+        moments = calibrate.moments(exact, calibration, args.calibration_tokens)
         paths = []
         for type_ in types:
             for method in rounding.METHODS:

@@ -104,10 +104,6 @@ def forward_of(path):
     return Forward(model.tensors, model.sizes)
 
 
-def moments_of(path, text, tokens):
-    return calibrate.moments(gguf_files.read(path), vocabulary(open_gguf(path)), text, tokens)
-
-
 def test_forward_is_the_reference(tmp_path):
     others = (
         {"architecture": "qwen2", "tied": False},
@@ -132,7 +128,7 @@ def test_forward_is_the_reference(tmp_path):
 def test_moments_are_mean_products(tmp_path):
     path, text = make_model(tmp_path / "m.gguf", type_="F32", context=16), tmp_path / "text.txt"
     text.write_text("a b c d e f g h i j k l m n o p q r s t u v w x y z " * 4)
-    found = moments_of(path, text, 100)
+    found = calibrate.moments(path, text, 100)
     model = forward_of(path)
     tokens = vocabulary(open_gguf(path)).encode(text.read_text())[:100]
     x = []
@@ -159,7 +155,7 @@ def stories(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def moments(stories):
-    return moments_of(stories / "f32.gguf", stories / "calibration.txt", 8192)
+    return calibrate.moments(stories / "f32.gguf", stories / "calibration.txt", 8192)
 
 
 @needs_stories

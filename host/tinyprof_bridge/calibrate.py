@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from . import gguf_files
 from .forward import Forward
-from .source import Floats, Source
-from .tokens import Vocabulary, read_text, windows
+from .source import Floats
+from .tokens import open_gguf, read_text, vocabulary, windows
 
 Doubles = npt.NDArray[np.float64]
 
@@ -17,10 +18,11 @@ AT_ONCE = 8  # windows
 EVEN = 0.3
 
 
-def moments(model: Source, words: Vocabulary, text: Path, tokens: int) -> dict[str, Doubles]:
+def moments(file: Path, text: Path, tokens: int) -> dict[str, Doubles]:
     """Mean products (cols, cols) of the inputs, by the matrix's name; an embedding that is not the output has none.
 
-    words: the model's; tokens: how many of the text at most."""
+    file: a GGUF file of types that llama.cpp knows; tokens: how many of the text at most."""
+    model, words = gguf_files.read(file), vocabulary(open_gguf(file))
     forward = Forward(model.tensors, model.sizes)
     size = min(model.sizes.context, WINDOW)
     found: dict[str, Doubles] = {}

@@ -361,7 +361,6 @@ def convert(
     from . import calibrate, rounding
     from . import recipe as recipes
     from .convert import KEEP, check, write
-    from .tokens import open_gguf, vocabulary
 
     type_ = type_.upper()
     if method not in rounding.METHODS or tokens < 1:
@@ -375,8 +374,7 @@ def convert(
         with tempfile.TemporaryDirectory() as scratch:
             exact = Path(scratch) / "f32.gguf"
             write(model, exact, "F32")
-            words = vocabulary(open_gguf(exact))
-            how = rounding.Rounding(method, calibrate.moments(model, words, calibration, tokens))
+            how = rounding.Rounding(method, calibrate.moments(exact, calibration, tokens))
     summary = write(model, out, type_, name, mix, how)
     print(f"{out}: {summary.parameters:,} parameters, {summary.bytes:,} bytes", end="")
     if summary.padded_to != summary.padded_from:

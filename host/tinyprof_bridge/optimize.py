@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from . import cache, calibrate, costs, energy_model, fits, gguf_files, quality, quants, sensitivity
+from . import cache, calibrate, costs, energy_model, fits, quality, quants, sensitivity
 from .boards import EMULATED
 from .calibrate import Doubles
 from .collect import Request, collect
@@ -24,7 +24,7 @@ from .search import Choice, Option, Search, better
 from .sensitivity import WINDOW, Sensitivity
 from .source import sha256
 from .table import Run, Test
-from .tokens import open_gguf, read_text, vocabulary
+from .tokens import read_text
 
 BASE = "Q4_0"  # what costs are measured with, and what convert is told beside a recipe
 LONGEST, LEAST = 256, 32  # contexts, where none are given
@@ -197,8 +197,7 @@ class Optimizer:
         found = cache.read_arrays(place)
         if not found:
             self._progress.step("reading the text with the F32 model")
-            words = vocabulary(open_gguf(self.exact))
-            found = calibrate.moments(gguf_files.read(self.exact), words, wanted.text, wanted.calibration_tokens)
+            found = calibrate.moments(self.exact, wanted.text, wanted.calibration_tokens)
             cache.write_arrays(place, found)
         return found
 
@@ -356,7 +355,7 @@ class Optimizer:
         return None
 
     def _fits(self, plan: Plan) -> bool:
-        return plan.need.ram <= self._most_ram and plan.bytes <= self._most_flash and plan.units <= self._most_units
+        return all(value <= most for _, value, most, _ in self._bounded(plan))
 
     def uniform_plans(self, context: int) -> Iterator[Plan]:
         for type_ in self._types:
