@@ -39,7 +39,7 @@ test: setup modules
 # The release before the current one, built beside it, must give the same logits.
 versions: setup modules
 	@TINYPROF_BUILD=build/$(OLDER) MICROPY_VERSION=$(OLDER) $(BUILD_PY) boards m3 m4 m4-stock rv32
-	$(VENV)/python -m pytest tests/test_versions.py
+	$(VENV)/python -m pytest tests/firmware/test_versions.py
 
 lint: $(VENV_STAMP)
 	$(VENV)/ruff check .
@@ -68,7 +68,7 @@ rp2040: tools
 	@$(BUILD_PY) boards rp2040 rp2040-stock
 
 families: setup rp2040
-	TINYPROF_FAMILIES=1 $(VENV)/python -m pytest tests/test_families.py
+	TINYPROF_FAMILIES=1 $(VENV)/python -m pytest tests/firmware/test_families.py
 
 $(VENV_STAMP): pyproject.toml | tools
 	@echo 'installing the Python packages into .venv ...'

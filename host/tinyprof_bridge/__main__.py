@@ -8,7 +8,7 @@ def main() -> None:
     # While the libraries load, Ctrl-C ends us as it ends any program; cli takes it over.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from .cli import main as run
+    from .cli.app import main as run
 
     run()
 

@@ -9,7 +9,6 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from .errors import plain
-from .schema import AnyRecord
 
 
 class Progress:
@@ -47,31 +46,20 @@ class Progress:
         else:
             self.step("loading the model")
 
-    def record(self, record: AnyRecord) -> None:
-        """Says what the board does next, which is known from what it has done."""
-        match record.kind:
-            case "model":
-                self._now("running the check prompt")
-            case "check":
-                self._warm_up()
-            case "test":
-                self._now(f"measuring {record.test}")
-            case "loss" if record.at == 0:
-                self._now("judging the model by the text")
-            case "cost" if record.at == 0:
-                self._warm_up()
-            case "memory":
-                self._now("measuring the ceilings")
-            case "samples" if record.at == 0 and self._bar is not None:
-                self._bar.advance(self._bar.task_ids[0])
+    def advance(self) -> None:
+        """One more repetition has come."""
+        if self._bar is not None:
+            self._bar.advance(self._bar.task_ids[0])
 
-    def _warm_up(self) -> None:
+    def warm_up(self) -> None:
+        """Says that the next test of those given to begin is warmed up, or after the last one what follows."""
         if self._tests:
-            self._now(f"warming up {self._tests.pop(0)}")
+            self.now(f"warming up {self._tests.pop(0)}")
         else:
-            self._now("measuring the profiler itself")
+            self.now("measuring the profiler itself")
 
-    def _now(self, text: str) -> None:
+    def now(self, text: str) -> None:
+        """Says what the board does now."""
         if self._bar is None:
             self.step(text)
         else:

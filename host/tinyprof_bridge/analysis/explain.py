@@ -1,0 +1,185 @@
+"""Why a run is as slow as it is, for people: attribution, roofline, findings."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from ..energy import run_energy
+from ..errors import BadInput, plain
+from ..records.facts import facts, main_test
+from ..records.runs import Run
+from ..tables import Column, markdown_table, number, rich_table
+from . import attribution, findings
+from .attribution import PARTS, Attribution
+from .ceilings import Ceilings, ceilings
+from .findings import Finding
+
+FORMATS = ("table", "md", "json")
+_PLACES = {
+    "hot": "reading RAM that is hot",
+    "ram": "reading RAM",
+    "mapped": "reading mapped flash",
+    "storage": "reading storage",
+    "copy": "copying into RAM",
+}
+
+
+@dataclass
+class Explanation:
+    run: Run
+    roof: Ceilings
+    found: Attribution
+    findings: list[Finding]
+
+
+def explain(run: Run, test: str | None = None) -> Explanation:
+    """Of one test, else of the one that a report shows first. Raises BadInput where records are missing."""
+    name = test or main_test(run)
+    if name is None:
+        raise BadInput(f"{run.path} has no test with operators: collect it again")
+    roof = ceilings(run)
+    found = attribution.attribute(run, name, roof)
+    return Explanation(run, roof, found, findings.find(run, found, roof))
+
+
+def notes(why: Explanation) -> list[str]:
+    """How the figures were obtained, and what is missing."""
+    run, roof = why.run, why.roof
+    lines = [
+        f"units: {run.unit}, by {run.source}. Compute: what the same work cost on this board with all of it hot;"
+        " memory: what reading weights, keys and values costs more where they lie, by the measured rates; unknown: the"
+        " rest"
+    ]
+    stalls = attribution.stalled(run, why.found.test)
+    if stalls:
+        lines.append(f"memory here is what the core counted: cycles stalled, {stalls.event} of {stalls.counter}")
+    if run.source == "emulated-icount":
+        lines.append("an instruction counter sees no stalls: all memory costs the same there")
+    if roof.call is None:
+        lines.append("this run has no measured ceilings: what could be compute or memory is unknown")
+    if roof.skipped:
+        more = f"; and {len(roof.skipped) - 3} more" if len(roof.skipped) > 3 else ""
+        lines.append(f"ceilings not measured for want of RAM: {plain('; '.join(roof.skipped[:3]))}{more}")
+    return lines
+
+
+def _share(value: float) -> str:
+    return "–" if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def _rate(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _part(value: float) -> str:
+    return number(round(value)) if value else "·"
+
+
+def tables(why: Explanation) -> Iterator[tuple[str, pd.DataFrame, list[Column]]]:
+    """(title, rows, columns) of attribution, roofline and ceilings."""
+    run, name = why.run, why.found.test.name
+    columns = [Column("operator", "role", plain), Column("type", "type", plain, 2)]
+    columns += [Column(f"{run.unit}/token", "units", _part), Column("share", "share", _share)]
+    columns += [Column(part, part, _part) for part in PARTS]
+    yield f"where {name} goes ({run.source})", attribution.frame(why.found), columns
+    frame = attribution.roofline(why.found, run, why.roof)
+    if not frame.empty:
+        yield (
+            f"{name} under the measured ceilings ({run.source})",
+            frame,
+            [
+                Column("operator", "role", plain),
+                Column("type", "type", plain),
+                Column("MAC/byte", "intensity", _rate),
+                Column(f"MAC/{run.unit}", "speed", _rate),
+                Column("roof", "roof", _rate),
+                Column("of roof", "of_roof", _share),
+                Column("bound by", "bound", plain),
+            ],
+        )
+    rows = [(f"{_PLACES.get(place, place)}, a byte", units) for place, units in why.roof.reads.items()]
+    used = {s.type for s in why.found.shares if s.op == "matmul"}
+    for type_ in sorted(used):
+        for n in why.roof.batches:
+            peak = why.roof.peak(type_, n)
+            if peak is not None:
+                rows.append((f"{type_} product, {n} token{'s' * (n > 1)}, a MAC", peak))
+    if rows:
+        yield (
+            f"ceilings ({run.source})",
+            pd.DataFrame(rows, columns=["what", "units"]),
+            [Column("measured", "what", plain), Column(run.unit, "units", lambda v: f"{v:.4f}")],
+        )
+
+
+def gain(why: Explanation, finding: Finding) -> str:
+    if finding.gain is None:
+        return ""
+    share = finding.gain / (finding.whole or why.found.per_token(why.found.units))
+    return f"up to {number(round(finding.gain))} {why.run.unit}/token, {100 * share:.1f} %"
+
+
+def terminal(why: Explanation, console: Console) -> None:
+    for name, text in facts(why.run):
+        if name in ("model", "weights", "board", "kernels", "INCOMPLETE"):
+            console.print(Text.assemble((f"{name:>10}  ", "bold"), text))
+    console.print()
+    console.print(Text(f"findings in {why.found.test.name}", style="italic"))
+    if not why.findings:
+        console.print(" nothing stands out")
+    for i, finding in enumerate(why.findings, 1):
+        mark = ("! ", "bold red") if finding.alarm else ("", "")
+        console.print(Padding(Text.assemble(f"{i}. ", mark, (plain(finding.what), "bold")), (0, 1), expand=False))
+        for what, text in (("evidence", finding.evidence), ("gain", gain(why, finding)), ("try", finding.step)):
+            if text:
+                console.print(Padding(Text.assemble((f"{what}: ", "dim"), plain(text)), (0, 4), expand=False))
+    console.print()
+    for title, frame, columns in tables(why):
+        console.print(rich_table(frame, columns, title, console.width))
+    for line in notes(why):
+        console.print(Text(line, style="dim"))
+
+
+def markdown(why: Explanation) -> str:
+    run = why.run
+    title = f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}: why"
+    parts = [
+        f"# {plain(title)}\n",
+        *(f"- **{n}**: {t}" for n, t in facts(run, run_energy.energy_facts(run_energy.energy(run)))),
+        "\n## Findings\n",
+    ]
+    for i, finding in enumerate(why.findings, 1):
+        parts.append(f"{i}. **{plain(finding.what)}**{' (alarm)' * finding.alarm}  ")
+        parts.append(f"   Evidence: {plain(finding.evidence)}.  ")
+        if gain(why, finding):
+            parts.append(f"   Gain: {gain(why, finding)}.  ")
+        parts.append(f"   Try: {plain(finding.step)}.")
+    if not why.findings:
+        parts.append("Nothing stands out.")
+    for heading, frame, columns in tables(why):
+        parts += [f"\n## {heading[0].upper()}{heading[1:]}\n", markdown_table(frame, columns)]
+    return "\n".join([*parts, "", *(f"{line}.  " for line in notes(why))]) + "\n"
+
+
+def as_json(why: Explanation) -> str:
+    def rows(frame: pd.DataFrame) -> Any:
+        return json.loads(frame.to_json(orient="records"))
+
+    whole = {
+        "test": why.found.test.name,
+        "unit": why.run.unit,
+        "source": why.run.source,
+        "findings": [asdict(finding) for finding in why.findings],
+        "attribution": rows(attribution.frame(why.found)),
+        "roofline": rows(attribution.roofline(why.found, why.run, why.roof)),
+        "reads": why.roof.reads,
+        "notes": notes(why),
+    }
+    return json.dumps(whole, indent=1)

@@ -1,0 +1,223 @@
+"""Hugging Face's config.json: the sizes of a model, after a check that a board's plan has all that it asks for."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+
+from ...errors import BadInput, plain
+from ..source import MOST, Sizes, read_json
+from .rope import llama3_factors
+
+CONFIG_LIMIT = 1 << 20
+# By model_type, the architecture in GGUF.
+ARCHITECTURES = {
+    "llama": "llama",
+    "mistral": "llama",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "gemma": "gemma",
+    "gemma2": "gemma2",
+    "gemma3_text": "gemma3",
+}
+# Of a head where config.json does not say it; else hidden_size / num_attention_heads.
+HEAD_DIM = {"qwen3": 128, "gemma": 256, "gemma2": 256, "gemma3_text": 256}
+# GELU of a gemma is always that with tanh.
+GELU = "gelu_pytorch_tanh"
+ACTIVATIONS = {"gemma": (GELU, "gelu"), "gemma2": (GELU,), "gemma3_text": (GELU,)}
+# Where config.json does not say them: RoPE's base, positions of a window, and each which layer has none.
+ROPE_BASE = {"gemma3_text": 1e6}
+WINDOW, PERIODS = 4096, {"gemma2": 2, "gemma3_text": 6}
+# What boards' plans lack, by model_type.
+LACKING = {
+    "gemma3": "it sees pictures: take its text model, gemma3_text",
+    "mixtral": "it is a mixture of experts",
+    "phi3": "its projections are joined",
+}
+
+
+class Rope(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    rope_type: str | None = None
+    type: str | None = None
+    factor: float = 1.0
+    rope_theta: float | None = None
+    low_freq_factor: float = 0.0
+    high_freq_factor: float = 0.0
+    original_max_position_embeddings: int = 0
+    full_attention: "Rope | None" = None  # one for each kind of layers
+    sliding_attention: "Rope | None" = None
+
+    @property
+    def kind(self) -> str:
+        return self.rope_type or self.type or "default"
+
+
+class Config(BaseModel):
+    """config.json; where a key is missing, what transformers takes."""
+
+    model_config = ConfigDict(extra="ignore")
+    model_type: str
+    hidden_size: int = Field(gt=0, le=MOST)
+    intermediate_size: int = Field(gt=0, le=MOST)
+    num_hidden_layers: int = Field(gt=0, le=4096)
+    num_attention_heads: int = Field(gt=0, le=MOST)
+    num_key_value_heads: int | None = Field(None, gt=0, le=MOST)
+    head_dim: int | None = Field(None, gt=0, le=4096)
+    vocab_size: int = Field(gt=0, le=MOST)
+    max_position_embeddings: int = Field(2048, gt=0, le=MOST)
+    rms_norm_eps: float = Field(1e-6, gt=1e-37, lt=1)
+    rope_theta: float | None = None
+    rope_scaling: Rope | None = None
+    rope_parameters: Rope | None = None
+    partial_rotary_factor: float = 1.0
+    hidden_act: str | None = None
+    hidden_activation: str | None = None
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    sliding_window: int | None = Field(None, le=MOST)
+    layer_types: list[str] | None = None
+    sliding_window_pattern: int | None = Field(
+        None, gt=0, le=MOST, validation_alias=AliasChoices("sliding_window_pattern", "_sliding_window_pattern")
+    )
+    rope_local_base_freq: float = 10000.0
+    query_pre_attn_scalar: float = Field(256, ge=2**-10, le=MOST)
+    # 0: not said
+    attn_logit_softcapping: float | None = 0.0
+    final_logit_softcapping: float | None = 0.0
+    use_sliding_window: bool | None = None
+    use_bidirectional_attention: bool | None = None
+    tie_word_embeddings: bool | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    quantization_config: dict[str, Any] | None = None
+
+    @property
+    def tied(self) -> bool:
+        return self.model_type.startswith("gemma") if self.tie_word_embeddings is None else self.tie_word_embeddings
+
+    @property
+    def eos(self) -> int | None:
+        if isinstance(self.eos_token_id, list):
+            return self.eos_token_id[0] if self.eos_token_id else None
+        return self.eos_token_id
+
+
+def read_config(path: Path) -> Config:
+    if not path.exists():
+        raise BadInput(f"{path.parent}: no model: a folder needs a config.json and safetensors files")
+    given = read_json(path, CONFIG_LIMIT)
+    kind = plain(str(given.get("model_type")))[:32]
+    if kind not in ARCHITECTURES:  # before its keys, which another kind names otherwise
+        why = LACKING.get(kind, f"only {', '.join(ARCHITECTURES)} are")
+        raise BadInput(f"{path}: model_type {kind!r} is not supported: {why}")
+    try:
+        return Config.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise BadInput(f"{path}: {plain(f'{place}: ' if place else '')[:64]}{plain(first['msg'])[:200]}") from None
+
+
+def sizes_of(path: Path, config: Config) -> Sizes:
+    """The sizes, after a check that a board's plan has all that the configuration asks for."""
+    both = config.rope_parameters or config.rope_scaling or Rope()
+    rope = both.full_attention or both
+    local = both.sliding_attention or Rope(rope_theta=config.rope_local_base_freq)
+    kind = rope.kind
+    scalings = ("default", "linear", "llama3") if ARCHITECTURES[config.model_type] == "llama" else ("default", "linear")
+    heads = config.num_attention_heads
+    windows = config.model_type in PERIODS
+    caps = (config.attn_logit_softcapping, config.final_logit_softcapping)
+    if config.model_type == "gemma2":
+        usual = all(cap == 0 or (cap is not None and 2**-10 <= cap <= 2**20) for cap in caps)
+    else:
+        usual = not any(caps)
+    activation = plain((config.hidden_activation if windows else config.hidden_act) or "")[:32]
+    for wrong, what in (
+        (config.quantization_config is not None, "weights that are quantized already: take the original"),
+        (
+            activation not in ("", *ACTIVATIONS.get(config.model_type, ("silu", "swish"))),
+            f"hidden_act {activation!r}",
+        ),
+        (bool(config.use_bidirectional_attention), "use_bidirectional_attention"),
+        (config.model_type.startswith("gemma") and not config.tied, "a gemma with an output of its own"),
+        (both.sliding_attention is not None and config.model_type != "gemma3_text", "RoPE of two kinds"),
+        (local.kind != "default", f"rope scaling {plain(local.kind)[:32]!r} of layers with a window"),
+        (not usual, f"caps of scores and logits {caps[0]}, {caps[1]}"),
+        (config.attention_bias, "attention_bias"),
+        (config.mlp_bias, "mlp_bias"),
+        (config.partial_rotary_factor != 1, "partial_rotary_factor"),
+        (kind not in scalings, f"rope scaling {plain(kind)[:32]!r}"),
+    ):
+        if wrong:
+            raise BadInput(f"{path}: not supported: {what}")
+    base = config.rope_theta if rope.rope_theta is None else rope.rope_theta
+    base = ROPE_BASE.get(config.model_type, 10000.0) if base is None else base
+    context = config.max_position_embeddings
+    # Within the window it is attention as any other. Qwen's have one only where they are told to.
+    if config.sliding_window and (config.use_sliding_window or config.model_type == "mistral"):
+        context = min(context, config.sliding_window)
+    sizes = Sizes(
+        dim=config.hidden_size,
+        hidden_dim=config.intermediate_size,
+        n_layers=config.num_hidden_layers,
+        n_heads=heads,
+        n_kv_heads=config.num_key_value_heads or heads,
+        vocab_size=config.vocab_size,
+        context=context,
+        rope_base=base,
+        rope_scale=rope.factor if kind == "linear" else 1.0,
+        eps=config.rms_norm_eps,
+        architecture=ARCHITECTURES[config.model_type],
+        head_size=config.head_dim or HEAD_DIM.get(config.model_type, 0),
+    )
+    if windows:
+        sizes = replace(
+            sizes,
+            window=config.sliding_window or WINDOW,
+            window_period=_period(path, config),
+            window_rope_base=(local.rope_theta or 10000.0) if config.model_type == "gemma3_text" else base,
+        )
+    if config.model_type == "gemma2":
+        score_cap, logit_cap = config.attn_logit_softcapping or 50.0, config.final_logit_softcapping or 30.0
+        sizes = replace(sizes, score_cap=score_cap, logit_cap=logit_cap)
+    if fault := sizes.fault():
+        raise BadInput(f"{path}: {fault}")
+    for name, value, least, most in (
+        ("rope_theta", base, 1, 1e38),
+        ("rope_theta of layers with a window", sizes.window_rope_base, 1, 1e38),
+        ("rope scaling by", rope.factor, 2**-10, 2**20),
+    ):
+        if not least <= value <= most:
+            raise BadInput(f"{path}: {name} {value} is no usable number")
+    return replace(sizes, rope_factors=_llama3_factors(path, rope, base, sizes.head_dim)) if kind == "llama3" else sizes
+
+
+def score_factor(config: Config, sizes: Sizes) -> float:
+    """How many times greater scores are than by the root of the head size."""
+    return (sizes.head_dim / config.query_pre_attn_scalar) ** 0.5 if config.model_type in PERIODS else 1.0
+
+
+def _period(path: Path, config: Config) -> int:
+    """Each which layer has no window."""
+    if config.layer_types is None:
+        return config.sliding_window_pattern or PERIODS[config.model_type]
+    period = [*config.layer_types, "full_attention"].index("full_attention") + 1
+    kinds = ["sliding_attention" if (i + 1) % period else "full_attention" for i in range(config.num_hidden_layers)]
+    if config.layer_types != kinds:
+        raise BadInput(
+            f"{path}: not supported: layer_types other than a full_attention after each so many with a window"
+        )
+    return period
+
+
+def _llama3_factors(path: Path, rope: Rope, base: float, dims: int) -> tuple[float, ...]:
+    low, high, context = rope.low_freq_factor, rope.high_freq_factor, rope.original_max_position_embeddings
+    if not 0 < low < high < MOST or not 0 < context <= MOST:
+        raise BadInput(
+            f"{path}: rope scaling 'llama3' with low_freq_factor {low}, high_freq_factor {high} and"
+            f" original_max_position_embeddings {context}: these are no usable numbers"
+        )
+    return tuple(llama3_factors(dims, base, rope.factor, low, high, context).tolist())

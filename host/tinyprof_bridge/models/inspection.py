@@ -1,0 +1,223 @@
+"""What a GGUF file holds and what a board needs to run it, before it is deployed.
+
+Sizes come from the device package's own plan of the model (planner); what it takes of the heap besides was measured."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGMLQuantizationType
+
+from ..errors import BadInput, plain
+from ..quantize import weight_types
+from . import planner
+from .formats import gguf
+from .source import SLAB, sha256
+
+# Heap of package, model and a measured run beside arena, KV cache, plan and what grows with it; tests hold it against
+# boards.
+HEAP = 26_448
+JUDGING = 450  # beside the text's tokens
+HEAP_BYTE_LEVEL = 1_280  # more, with that tokenizer
+HEAP_STREAM = 304  # more, where weights are streamed
+HEADER = 16384  # bytes of a streamed file that are first tried as its header
+_NAMES = {type_.id: name for name, type_ in weight_types.TYPES.items()}
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes of RAM with a variant of the kernels. weights: header and buffer of a stream, the file where that is read
+    into RAM, 0 where it is mapped; reads, read: how often a decoded token reads from storage, and how many bytes."""
+
+    variant: str
+    path: str
+    kv_type: str
+    activations: str
+    context: int
+    batch: int
+    arena: int
+    kv: int
+    kv_per_100: int
+    plan: int
+    package: int
+    weights: int
+    reads: int = 0
+    read: int = 0
+
+    @property
+    def ram(self) -> int:
+        return self.arena + self.kv + self.plan + self.package + self.weights
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """reason: why no board runs it, empty where boards do. mapped, streamed: by variant."""
+
+    file: str
+    bytes: int
+    sha256: str
+    architecture: str
+    name: str
+    parameters: int
+    tensors: list[dict[str, Any]]
+    sizes: dict[str, int]
+    reason: str
+    mapped: dict[str, Need]
+    streamed: dict[str, Need]
+
+
+def inspect(
+    path: Path, context: int | None = None, batch: int = 8, kv: str | None = None, activations: int = 8
+) -> Inspection:
+    """Raises BadInput for what is no GGUF file, or a damaged one."""
+    data = gguf.open_mapped(path)
+    shown = planner.device("portable", any_type=True)
+    try:
+        header = shown.read(data)
+        architecture = header.get("general.architecture", "?", str)
+        name = header.get("general.name", "?", str)[:64]
+    except shown.error as error:
+        raise BadInput(f"{path}: {plain(str(error))}") from None
+    tensors = []
+    for tensor, (type_, cols, rows, _) in header.tensors.items():
+        size = rows * planner.row_bytes(type_, cols)
+        tensors.append({"name": tensor, "type": _type_name(type_), "rows": rows, "cols": cols, "bytes": size})
+    reason, sizes, streamed = "", {}, {}
+    mapped: dict[str, Need] = {}
+    values: dict[tuple[int, ...], int] = {}
+    for variant in planner.VARIANTS:
+        device = planner.device(variant)
+        try:
+            own = device.read(data, lambda *tensor: _scan(data, values, *tensor))
+            if not mapped:  # the tokenizer is the same for all
+                device.tokenizer.load(own, device.llama.Llama(own, 1, 1).vocab)
+            llama = device.llama.Llama(own, context, batch, kv, 0, activations)
+            mapped[variant] = need(variant, own, llama)
+            streamed[variant] = need_streamed(device, variant, own, context, batch, kv, activations)
+            sizes = {
+                "layers": llama.layers,
+                "dim": llama.dim,
+                "hidden": llama.hidden,
+                "heads": llama.heads,
+                "kv_heads": llama.kv_heads,
+                "head_dim": llama.head_dim,
+                "vocabulary": llama.vocab,
+                "context": llama.trained_context,
+                "macs_per_token": llama.macs,
+            } | ({"window": llama.keys.window} if llama.keys.window else {})
+        except device.error as error:
+            reason = str(error)
+    return Inspection(
+        file=str(path),
+        bytes=len(data),
+        sha256=sha256(path),
+        architecture=architecture,
+        name=name,
+        parameters=sum(int(t["rows"]) * int(t["cols"]) for t in tensors),
+        tensors=tensors,
+        sizes=sizes,
+        reason="" if mapped else reason,
+        mapped=mapped,
+        streamed=streamed,
+    )
+
+
+def _type_name(type_: int) -> str:
+    if type_ in _NAMES:
+        return _NAMES[type_]
+    try:
+        return GGMLQuantizationType(type_).name
+    except ValueError:
+        return str(type_)
+
+
+def need(variant: str, gguf: Any, llama: Any, weights: int = 0, stream: Any = None) -> Need:
+    """gguf, llama, stream: the device package's, of a model."""
+    byte_level = gguf.get("tokenizer.ggml.model", "", str) == "gpt2"
+    return Need(
+        variant=variant,
+        path=planner.VARIANTS[variant][0],
+        kv_type=llama.kv,
+        activations=f"int{llama.activations}",
+        context=llama.context,
+        batch=llama.batch,
+        arena=llama.plan.arena_bytes,
+        kv=llama.kv_bytes,
+        kv_per_100=2 * llama.layers * 100 * llama.kv_row,
+        plan=4 * len(llama.plan.words),
+        package=HEAP
+        + _grown(llama.plan)
+        + _steps(gguf)
+        + HEAP_BYTE_LEVEL * byte_level
+        + (_groups(stream, llama) if stream else 0),
+        weights=weights,
+        reads=stream.reads if stream else 0,
+        read=stream.bytes_per_token if stream else 0,
+    )
+
+
+def need_streamed(
+    device: planner.Device,
+    variant: str,
+    gguf: Any,
+    context: int | None,
+    batch: int,
+    kv: str | None = None,
+    activations: int = 8,
+) -> Need:
+    """Of a file that is streamed, as the device's session and stream have it."""
+    header = HEADER
+    while header < gguf.data_offset and header < gguf.end:
+        header *= 2
+    some = ("token_embd.weight", "output.weight")
+    room = max(
+        (min(rows, max(2, device.ops.together(type_)) * max(batch, 1)) if name in some else rows)
+        * planner.row_bytes(type_, cols)
+        for name, (type_, cols, rows, _) in gguf.tensors.items()
+    )
+    llama = device.llama.Llama(gguf, context, batch, kv, room, activations)
+    stream = device.stream.Stream(io.BytesIO(), lambda size, _: bytearray(size))  # of which nothing is read
+    stream.room(room)
+    stream.prepare(llama.plan, llama.body, llama.batch)
+    return need(variant, gguf, llama, min(header, gguf.end) + room, stream)
+
+
+def _grown(plan: Any) -> int:
+    """Bytes by number of records and buffers: a count of 64 bits for each record, the list of these counts (lists grow
+    by doubling), and the buffers' offsets."""
+    count: int = plan.count
+    return 8 * count + 4 * (1 << (count - 1).bit_length()) + 4 * len(plan.offsets)
+
+
+def _steps(gguf: Any) -> int:
+    """Bytes by length of vocabulary and merges."""
+    counts = (gguf.arrays.get(f"tokenizer.ggml.{name}", (0, 0))[1] for name in ("tokens", "merges"))
+    return sum(4 * (count // 256) for count in counts)
+
+
+def _groups(stream: Any, llama: Any) -> int:
+    """Of a stream: a list and a piece of the buffer for each read, the list of these, and a piece for each token of a
+    batch."""
+    count: int = stream.reads
+    return HEAP_STREAM + 48 * count + 4 * (1 << (count - 1).bit_length()) + 24 * int(llama.batch)
+
+
+def of_run(depth: int, text: int) -> int:
+    """Heap that a run takes beside: the tokens that it decodes behind, those of the text that it judges, and these in
+    base64."""
+    return 4 * depth + JUDGING + 2 * text + (2 * text + 2) // 3 * 4
+
+
+def _scan(data: memoryview, known: dict[tuple[int, ...], int], *tensor: int) -> int:
+    """0 for a tensor with a value that is no number, as the device's scan; each is looked at once."""
+    if tensor not in known:
+        offset, type_, rows, cols = tensor
+        size = planner.row_bytes(type_, cols)
+        raw = np.frombuffer(data, np.uint8, rows * size, offset).reshape(rows, size)
+        step = max(SLAB // cols // 4 * 4, 4)
+        parts = (weight_types.dequantize(raw[i : i + step], _NAMES[type_], cols) for i in range(0, rows, step))
+        with np.errstate(all="ignore"):
+            known[tensor] = int(all(np.isfinite(part).all() for part in parts))
+    return known[tensor]

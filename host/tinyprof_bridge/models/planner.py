@@ -1,0 +1,153 @@
+"""The device package's own reader and planner, run on the host: what they say of a model is what a board says.
+
+Of its native module they need only sizes; those of activations depend on the kernels' variant and are held against
+the boards in the tests."""
+
+import bisect
+import functools
+import importlib
+import re
+import struct
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+from ..boards import deploy
+from ..quantize import weight_types
+
+FLOAT, FIXED = "float", "fixed"
+BLOCK = 32
+# Bytes of a block's activations by type; what a type lacks is as the portable kernels have it.
+_ARMV7EM = {"Q4_0": 72, "Q8_0": 72, "TP3": 72, "TP2": 76, "TPT": 76, "Q4_K": 536 / 8, "Q6_K": 548 / 8}
+_SCALAR = {"Q4_0": 72, "Q4_K": 580 / 8, "Q6_K": 580 / 8, "TP3": 72}
+VARIANTS: dict[str, tuple[str, dict[str, float]]] = {
+    "portable": (FLOAT, {}),
+    "avx2": (FLOAT, {}),
+    "armv7em": (FLOAT, _ARMV7EM),
+    "mve": (FLOAT, {"Q4_0": 40, "Q8_0": 40, "TP3": 40, "TP2": 64, "TPT": 64, "Q4_K": 32, "Q6_K": 32}),
+    "armv6m": (FIXED, _SCALAR | {"Q8_0": 36, "TP2": 120, "TPT": 120}),
+    "armv7m": (FIXED, _SCALAR | {"Q8_0": 76, "TP2": 72, "TPT": 72}),
+    "rv32": (FIXED, _SCALAR | {"Q8_0": 132, "TP2": 140, "TPT": 140}),
+    "scalar": (FIXED, _SCALAR | {"Q8_0": 136, "TP2": 140, "TPT": 140}),
+}
+# What follows a group of eight blocks with MVE: sums, scale, and for pairs of rows where scales are.
+MVE_TAIL = {"TP2": 44, "TPT": 44, "Q4_K": 36, "Q6_K": 36}
+_NAMES = {type_.id: name for name, type_ in weight_types.TYPES.items()}
+
+
+def row_bytes(type_: int, cols: int) -> int:
+    """As _tinyprof.row_bytes, for all types of GGUF and our own: 0 where they do not fit."""
+    if type_ in _NAMES:
+        name = _NAMES[type_]
+        return 0 if cols % weight_types.TYPES[name].values else weight_types.row_bytes(name, cols)
+    try:
+        values, size = GGML_QUANT_SIZES[GGMLQuantizationType(type_)]
+    except (ValueError, KeyError):
+        return 0
+    return 0 if cols % values else cols // values * size
+
+
+def _strings(data: Any, at: int, count: int, text: None) -> int:
+    """Where an array of strings ends; who looks for one has an index of his own."""
+    for _ in range(count):
+        if at + 8 > len(data):
+            return -1
+        at += 8 + int(struct.unpack_from("<Q", data, at)[0])
+        if at > len(data):
+            return -1
+    return at
+
+
+def _kinds(text: bytearray, table: bytes) -> None:
+    text[:] = b"".join(_kind(match[0], table) for match in re.finditer(rb"[^\x80-\xbf]?[\x80-\xbf]*", text))
+
+
+@functools.cache
+def _kind(character: bytes, table: bytes) -> bytes:
+    """For each byte of a character, which may lack its begin."""
+    begins, of_runs = _runs(table)
+    code = ord(character.decode(errors="replace")[:1] or "\0")
+    return bytes([of_runs[bisect.bisect(begins, code) - 1]]) * len(character)
+
+
+@functools.cache
+def _runs(table: bytes) -> tuple[list[int], list[int]]:
+    """Where runs of characters begin, and of what kind they are."""
+    begins, of_runs, run, begin = [], [], 0, 0
+    for byte in table:
+        run = run << 7 | byte & 127
+        if byte < 128:
+            begins.append(begin)
+            of_runs.append(run & 3)
+            begin += run >> 2
+            run = 0
+    return begins, of_runs
+
+
+def native(variant: str) -> ModuleType:
+    path, blocks = VARIANTS[variant]
+
+    def q8_bytes(type_: int, cols: int) -> int:
+        name, count = _NAMES.get(type_, ""), cols // BLOCK
+        if name in blocks:
+            size = round(blocks[name] * count)
+            if variant == "mve" and name in MVE_TAIL:
+                return size + (count + 7) // 8 * MVE_TAIL[name]
+            return size if path == FLOAT else size + 4 * (2 if name in weight_types.OWN else 1)
+        return cols + 4 * count if path == FLOAT else 4 + cols + (count + 3) // 4 * 4
+
+    def kv_bytes(type_: int, head_dim: int) -> int:
+        sizes = {weight_types.TYPES["Q8_0"].id: 4 + (head_dim + 3) // 4 * 4}
+        if path == FLOAT:
+            sizes |= {weight_types.TYPES["F32"].id: 4 * head_dim, weight_types.TYPES["F16"].id: 2 * head_dim}
+        return sizes.get(type_, 0)
+
+    module = ModuleType("_tinyprof")
+    vars(module).update(
+        build=lambda: (0, variant, "", "", path),
+        row_bytes=row_bytes,
+        q8_bytes=q8_bytes,
+        kv_bytes=kv_bytes,
+        strings=_strings,
+        kinds=_kinds,
+    )
+    return module
+
+
+class Device:
+    """Modules of the device package for one variant. any_type: tensors may be of any type of GGUF."""
+
+    def __init__(self, variant: str, any_type: bool = False) -> None:
+        name = f"tinyprof_bridge._device_{variant}{'_any' if any_type else ''}"
+        package, micropython = ModuleType(name), ModuleType("micropython")
+        package.__path__ = [str(deploy.device_package())]
+        vars(micropython)["const"] = lambda value: value
+        shims = {"_tinyprof": native(variant), "micropython": micropython, name: package}
+        with mock.patch.dict(sys.modules, shims):
+            self.gguf, self.llama, self.stream, self.tokenizer, self.bpe, self.ops, self.errors, *_ = (
+                importlib.import_module(f"{name}.{module}")
+                for module in ("gguf", "llama", "stream", "tokenizer", "bpe", "ops", "errors", "sentencepiece")
+            )
+            own = {key: module for key, module in sys.modules.items() if key.startswith(name)}
+        sys.modules.update(own)  # for what the package imports when it is used
+        if any_type:
+            self.ops.TYPES.update({t.value: t.name for t in GGMLQuantizationType if t.value not in self.ops.TYPES})
+
+    @property
+    def error(self) -> type[Exception]:
+        """What the package raises for models that it does not run."""
+        error: type[Exception] = self.errors.ModelError
+        return error
+
+    def read(self, data: Any, scan: Callable[..., int] | None = None) -> Any:
+        """A GGUF of the package. Values are looked at by scan, or not at all."""
+        return self.gguf.GGUF(data, None, scan or (lambda *_: 1))
+
+
+@functools.cache
+def device(variant: str, any_type: bool = False) -> Device:
+    return Device(variant, any_type)

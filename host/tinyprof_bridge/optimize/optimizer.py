@@ -1,0 +1,540 @@
+"""Types by matrix and the context for a board, within bounds: costs, sensitivity, search, finalists, in this order."""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from .. import cache
+from ..boards.emulators import EMULATED
+from ..energy import regression
+from ..energy.regression import Fit
+from ..errors import BadInput, RunFailed
+from ..measure import quality
+from ..measure.collect import Request, collect
+from ..measure.quality import Quality
+from ..models import board_fit, calibration_stats
+from ..models.calibration_stats import Doubles
+from ..models.convert import convert
+from ..models.inspection import Need
+from ..models.source import sha256
+from ..models.tokenize import read_text
+from ..progress import Progress
+from ..quantize import weight_types
+from ..quantize.calibrated import Rounding
+from ..records.runs import Run, Test
+from . import costs, sensitivity
+from .costs import Costs
+from .footprint import Footprint
+from .knapsack import Choice, Option, Search, better
+from .matrix_types import Matrix
+from .sensitivity import WINDOW, Sensitivity
+
+BASE = "Q4_0"  # what costs are measured with, and what convert is told beside a recipe
+LONGEST, LEAST = 256, 32  # contexts, where none are given
+STEPS = 8  # of each bound, for the front
+BOARD_TOKENS = 128  # of a text that is judged on a board
+LEFTOVERS = 4096  # bytes of heap, more than MicroPython's collector leaves of what nobody uses
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """ram, flash: bytes; units: of the board's counter a token; ms: for counters that know seconds; perplexity: so
+    much more than the F32 model's, 0.05 is 5 %. None: any."""
+
+    ram: int | None = None
+    flash: int | None = None
+    instr: float | None = None
+    ms: float | None = None
+    perplexity: float | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to look for. contexts: of which the longest is taken that the bounds allow; types: to choose from; tokens:
+    of a text, for each judgement; held_out: by which perplexity is judged, by the text where there is none; stream:
+    weights are read from storage even where they could lie in flash or in RAM; energy: a fit of joules."""
+
+    source: Path
+    tokenizer: Path | None
+    board: str
+    text: Path
+    bounds: Bounds = Bounds()
+    held_out: Path | None = None
+    energy: Path | None = None
+    contexts: tuple[int, ...] = ()
+    types: tuple[str, ...] = ()
+    batch: int = 8
+    tokens: int = 1024
+    calibration_tokens: int = 16384
+    stream: bool = False
+    timeout: float = 120.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A choice with its context: bytes of the file, units and joules of one of the context's last tokens (nan where no
+    fit is known); loss: predicted divergence in nats a token."""
+
+    choice: Choice
+    context: int
+    need: Need
+    loss: float
+    joules: float = math.nan
+
+    @property
+    def bytes(self) -> int:
+        return self.choice.bytes
+
+    @property
+    def units(self) -> float:
+        return self.choice.units
+
+    @property
+    def types(self) -> dict[str, str]:
+        return self.choice.types
+
+
+@dataclass
+class Finalist:
+    """A plan as a file. whole: judged on the text; held_out: on the other; board: on the tokens that a board judges,
+    as the host has it; run: on the board."""
+
+    plan: Plan
+    model: Path
+    whole: Quality
+    held_out: Quality | None = None
+    board: Quality | None = None
+    run: Run | None = None
+
+
+@dataclass
+class Found:
+    """best: None if nothing is within the bounds, which nearest is nearest to; why: what speaks against it.
+    front: plans of which none is better in all; contexts: the best plan of each that was tried;
+    uniform: plans of one type each; failed: what kept finalists from running on the board."""
+
+    wanted: Wanted
+    costs: Costs
+    sensitivity: Sensitivity
+    energy: Fit | None
+    most_ram: int
+    most_flash: float
+    most_units: float
+    best: Finalist | None = None
+    nearest: Plan | None = None
+    why: list[str] = field(default_factory=list)
+    front: list[Plan] = field(default_factory=list)
+    contexts: list[tuple[int, Plan | None]] = field(default_factory=list)
+    uniform: list[Plan] = field(default_factory=list)
+    finalists: list[Finalist] = field(default_factory=list)
+    failed: RunFailed | BadInput | None = None
+
+
+class Optimizer:
+    """All that was measured for one model and board. Files are made in scratch; bounds may be changed."""
+
+    def __init__(self, wanted: Wanted, scratch: Path, progress: Progress) -> None:
+        self._wanted, self._scratch, self._progress = wanted, scratch, progress
+        self.bounds = wanted.bounds
+        self._energy = regression.read(wanted.energy) if wanted.energy else None
+        self.exact, base = scratch / "f32.gguf", scratch / "base.gguf"
+        convert(wanted.source, wanted.tokenizer, self.exact, "F32")
+        convert(wanted.source, wanted.tokenizer, base, BASE)
+        portable = Footprint(base, "portable", wanted.batch)
+        self._contexts = self._allowed_contexts(portable.context)
+        longest = max(self._contexts)
+        self._costs = costs.measure(wanted.board, base, portable.sizes, longest, wanted.batch, wanted.stream, progress)
+        when = f"from the cache, {self._costs.when}" if self._costs.kept else "now"
+        progress.step(f"what {wanted.board} costs: measured {when}")
+        self._check_energy()
+        self._most_units = self._units_bound()
+        self._foot = foot = Footprint(base, self._costs.kernels, wanted.batch, self._costs.placement)
+        self._matrices = {matrix.name: matrix for matrix in foot.matrices}
+        self._types = self._usable_types()
+        self._rounding = Rounding("gptq", self._moments())
+        text = sensitivity.read(self.exact, wanted.text, wanted.tokens)
+        about = [self._rounding.method, wanted.calibration_tokens, sha256(wanted.text)]
+        self._sensitivity = sensitivity.measure(
+            self.exact,
+            foot.matrices,
+            self._types,
+            self._rounding,
+            text,
+            about,
+            self._costs.path,
+            wanted.timeout,
+            progress,
+        )
+        self._options = [
+            self._option(matrix, type_, loss)
+            for matrix in foot.matrices
+            for type_, loss in self._sensitivity.losses.get(matrix.name, {}).items()
+        ]
+        plain = self._uniform(BASE)
+        context = self._costs.run.model.context if self._costs.run.model else longest
+        more = self._costs.held - foot.need(plain, context).ram
+        self._package = more if more > LEFTOVERS else 0
+        self._fixed = foot.bytes(plain) - sum(matrix.bytes(plain[matrix.name]) for matrix in foot.matrices)
+        self._lightest = self._least(lambda m, t: foot.activations(t, m.cols))
+        self._smallest = self._least(Matrix.bytes)
+        self._rams: dict[tuple[str, str, int], int] = {}
+        self._judged: dict[tuple[str, ...], Finalist] = {}
+
+    def _option(self, matrix: Matrix, type_: str, loss: float) -> Option:
+        units = (self._costs.matrix(matrix, type_) or 0.0) + self._costs.storage(matrix, type_)
+        quantizing = self._costs.inputs(matrix, type_) or 0.0
+        return Option(matrix.name, type_, matrix.bytes(type_), units, loss, matrix.inputs, quantizing)
+
+    def _least(self, size: Callable[[Matrix, str], int]) -> dict[str, str]:
+        """Of each matrix the type of which that is least."""
+        return {
+            m.name: min((o.type for o in self._options if o.matrix == m.name), key=lambda t: size(m, t))
+            for m in self._foot.matrices
+        }
+
+    def _moments(self) -> Mapping[str, Doubles]:
+        """What the rounding wants to know of the text."""
+        wanted = self._wanted
+        key = [sha256(self.exact), sha256(wanted.text), wanted.calibration_tokens]
+        place = cache.place("moments", key, ".npz")
+        found = cache.read_arrays(place)
+        if not found:
+            self._progress.step("reading the text with the F32 model")
+            found = calibration_stats.moments(self.exact, wanted.text, wanted.calibration_tokens)
+            cache.write_arrays(place, found)
+        return found
+
+    def _allowed_contexts(self, trained: int) -> tuple[int, ...]:
+        """From the longest down."""
+        if too_long := [c for c in self._wanted.contexts if c > trained]:
+            raise BadInput(f"-c {too_long[0]}: the model was trained for a context of {trained}")
+        if self._wanted.contexts:
+            return tuple(sorted(self._wanted.contexts, reverse=True))
+        found = [min(LONGEST, trained)]
+        while found[-1] // 2 >= LEAST:
+            found.append(found[-1] // 2)
+        return tuple(found)
+
+    def _units_bound(self) -> float:
+        bounds, run, board = self.bounds, self._costs.run, self._wanted.board
+        if bounds.ms is not None:
+            if run.per_second is None:
+                raise BadInput(
+                    f"--max-ms-per-token is for boards with a clock: {board} counts {run.unit} ({run.source}):"
+                    " give --max-instr-per-token"
+                )
+            return bounds.ms / 1e3 * run.per_second
+        if bounds.instr is not None and run.unit != "instr":
+            raise BadInput(
+                f"--max-instr-per-token is for emulated boards: {board} counts {run.unit} ({run.source}):"
+                " give --max-ms-per-token where it has a clock"
+            )
+        return math.inf if bounds.instr is None else bounds.instr
+
+    def _check_energy(self) -> None:
+        """Raises BadInput where the board has no seconds, and the fit is by these."""
+        run, fit = self._costs.run, self._energy
+        timed = [name for name in ("seconds", "cycles") if fit and name in fit.on]
+        if timed and run.per_second is None:
+            raise BadInput(
+                f"--energy: the fit is by {', '.join(timed)}, and {self._wanted.board} counts {run.unit}"
+                f" ({run.source}), whose seconds are not known: take a board with a clock, or a fit `--on macs,bytes`"
+            )
+        if "cycles" in timed and not (run.begin and run.begin.clock_hz):
+            raise BadInput(f"--energy: the fit is by cycles, and {self._wanted.board} does not say its clock")
+
+    def _joules(self, choice: Choice, context: int) -> float:
+        """By the fit, of the same work as a run with this test would count."""
+        if self._energy is None:
+            return math.nan
+        run, test = self._costs.run, Test("", "decode", costs.TOKENS, context - costs.TOKENS, 0)
+        seconds = test.tokens * choice.units / run.per_second if run.per_second else math.nan
+        records = self._foot.records(choice.types, context)
+        return self._energy.joules(regression.features(run, records, test, seconds)) / test.tokens
+
+    def _usable_types(self) -> list[str]:
+        """Those that were measured, and that some matrix takes."""
+        known = [t for t in weight_types.TYPES if t in self._costs.roof.types and t not in ("F32", "F16")]
+        found = []
+        for type_ in self._wanted.types or known:
+            if not any(matrix.takes(type_) for matrix in self._matrices.values()):
+                continue
+            if type_ not in self._costs.roof.types:
+                raise BadInput(f"{type_} was not measured on {self._wanted.board}: its build lacks it or has no RAM")
+            found.append(type_)
+        for matrix in self._matrices.values():
+            if not any(matrix.takes(type_) for type_ in found):
+                size = f"{matrix.rows} x {matrix.cols}"
+                raise BadInput(f"{matrix.name} ({size}) takes none of these types: name another with --types")
+        return found
+
+    def _uniform(self, type_: str) -> dict[str, str]:
+        """By matrix; where one does not take the type, what convert would give it."""
+        return {matrix.name: matrix.fitting(type_) for matrix in self._matrices.values()}
+
+    def _need(self, types: Mapping[str, str], context: int) -> Need:
+        """With package and native module where these are in RAM too: by what the measured run held."""
+        need = self._foot.need(types, context)
+        return replace(need, package=need.package + self._package)
+
+    def _ram(self, matrix: str, type_: str, context: int) -> int:
+        """RAM with that type in all layers and the least elsewhere, of activations and of weights. Only inputs that are
+        shared are quantized for several types at once, so that a whole model takes about the most of these."""
+        role = self._matrices[matrix].role
+        key = (role, type_, context)
+        if key not in self._rams:
+            light, small = (
+                self._need(
+                    {
+                        name: type_ if m.role == role and m.takes(type_) else elsewhere[name]
+                        for name, m in self._matrices.items()
+                    },
+                    context,
+                )
+                for elsewhere in (self._lightest, self._smallest)
+            )
+            self._rams[key] = light.ram - light.weights + small.weights
+        return self._rams[key]
+
+    @property
+    def _most_ram(self) -> int:
+        heap = self._costs.heap
+        return min(heap, self.bounds.ram or heap)
+
+    @property
+    def _board_flash(self) -> float:
+        board, mapped = self._wanted.board, self._costs.placement == "mapped"
+        return EMULATED[board].rom_bytes - board_fit.PACKAGE if mapped and board in EMULATED else math.inf
+
+    @property
+    def _most_flash(self) -> float:
+        return min(self.bounds.flash or math.inf, self._board_flash)
+
+    def _most_bytes(self, flash: float, ram: int, context: int) -> float:
+        """Of a file within bounds of flash, and of RAM where that takes it as a whole."""
+        if self._costs.placement != "ram":
+            return flash
+        need = self._need(self._lightest, context)
+        return max(min(flash, ram - (need.ram - need.weights)), 1)
+
+    def _search(self, context: int, most: int) -> Search | None:
+        """Of the options that leave the RAM within a bound."""
+        options = [o for o in self._options if self._ram(o.matrix, o.type, context) <= most]
+        fixed = self._fixed, self._costs.outside(context)
+        return Search(options, fixed) if {o.matrix for o in options} == self._matrices.keys() else None
+
+    def _plan(self, choice: Choice, context: int) -> Plan:
+        """A choice with its RAM and, where it is streamed, what the search does not know of its reads: how many there
+        are, and bytes that are of no product."""
+        need = self._need(choice.types, context)
+        if self._costs.placement == "stream":
+            known = sum(self._costs.storage(m, choice.types[m.name]) for m in self._foot.matrices)
+            choice = replace(choice, units=choice.units + self._costs.stream(need.reads, need.read) - known)
+        return Plan(choice, context, need, choice.loss + self._sensitivity.base, self._joules(choice, context))
+
+    def best(self, context: int) -> Plan | None:
+        """Within the bounds of RAM, flash and latency; where the search finds nothing a uniform type may be."""
+        return self._searched(context) or min(
+            (plan for plan in self.uniform_plans(context) if self._fits(plan)), key=lambda plan: plan.loss, default=None
+        )
+
+    def _searched(self, context: int) -> Plan | None:
+        ram = self._most_ram
+        units = self._most_units + self._costs.read * self._costs.reads  # a plan may have fewer than the run had
+        size = self._most_bytes(self._most_flash, ram, context)
+        while search := self._search(context, ram):
+            choice = search.best(size, units)
+            if choice is None:
+                return None
+            plan = self._plan(choice, context)
+            if plan.need.ram <= self._most_ram and plan.units <= self._most_units:
+                return plan
+            if plan.units > self._most_units:
+                units = choice.units - (plan.units - self._most_units)
+            elif self._costs.placement == "ram":
+                size = choice.bytes - (plan.need.ram - self._most_ram)
+            else:
+                ram = max(self._ram(matrix, type_, context) for matrix, type_ in choice.types.items()) - 1
+        return None
+
+    def _fits(self, plan: Plan) -> bool:
+        return all(value <= most for _, value, most, _ in self._bounded(plan))
+
+    def uniform_plans(self, context: int) -> Iterator[Plan]:
+        for type_ in self._types:
+            types = self._uniform(type_)
+            taken = [o for o in self._options if types[o.matrix] == o.type]
+            if len(taken) == len(types):
+                choice = Search(taken, (self._fixed, self._costs.outside(context))).best(math.inf, math.inf)
+                assert choice is not None
+                yield self._plan(choice, context)
+
+    def judge(self, plan: Plan) -> Finalist:
+        """The plan as a file, and what it loses as a whole."""
+        types = tuple(plan.types.values())
+        if types not in self._judged:
+            model = self._scratch / f"{len(self._judged)}.gguf"
+            convert(self._wanted.source, self._wanted.tokenizer, model, BASE, None, dict(plan.types), self._rounding)
+            self._judged[types] = Finalist(plan, model, self._quality(model, self._wanted.text))
+        known = self._judged[types]
+        return Finalist(plan, known.model, known.whole)
+
+    def _quality(self, model: Path, text: Path, window: int = WINDOW, tokens: int | None = None) -> Quality:
+        wanted = self._wanted
+        paths = [self._costs.path]
+        (found,) = quality.measure([model], self.exact, text, paths, window, tokens or wanted.tokens, wanted.timeout)
+        return found
+
+    def finalist(self, plan: Plan) -> Finalist:
+        """The least loss as a whole, of this plan and of uniform types: losses of matrices do not quite add up."""
+        self._progress.step(f"judging the best of context {plan.context} as a whole, beside uniform types")
+        plans = [plan, *(p for p in self.uniform_plans(plan.context) if self._fits(p))]
+        best = min((self.judge(p) for p in plans), key=lambda finalist: finalist.whole.kl)
+        if self._wanted.held_out:
+            best.held_out = self._quality(best.model, self._wanted.held_out)
+        return best
+
+    def find(self) -> Found:
+        bounds = self._most_ram, self._most_flash, self._most_units
+        found = Found(self._wanted, self._costs, self._sensitivity, self._energy, *bounds)
+        worse: list[tuple[float, Plan]] = []  # with too high a perplexity
+        for context in self._contexts:
+            plan = self.best(context)
+            found.contexts.append((context, plan))
+            if plan is None:
+                continue
+            finalist = self.finalist(plan)
+            judged = finalist.held_out or finalist.whole
+            more, most = judged.perplexity / judged.reference - 1, self.bounds.perplexity
+            if most is None or more <= most:
+                found.best = finalist
+                break
+            worse.append((more, finalist.plan))
+        context = found.best.plan.context if found.best else self._contexts[-1]
+        if found.best is None and worse:
+            more, found.nearest = min(worse, key=lambda w: w[0])
+            context = found.nearest.context
+            found.why = [f"perplexity {100 * more:+.2f} % of {100 * (most or 0):+.2f} %"]
+        elif found.best is None:
+            found.nearest = self._nearest(context)
+            found.why = self._violations(found.nearest)
+        found.front = self._front(context)
+        found.uniform = list(self.uniform_plans(context))
+        return found
+
+    def _nearest(self, context: int) -> Plan:
+        """What exceeds the bounds by the least factor, of a search or of one type."""
+        plans = list(self.uniform_plans(context))
+        for most in {max(self._ram(o.matrix, o.type, context), self._most_ram) for o in self._options}:
+            search = self._search(context, most)
+            if search is not None:
+                choice = search.nearest(self._most_bytes(self._most_flash, most, context), self._most_units)
+                plans.append(self._plan(choice, context))
+        return min(plans, key=lambda p: (round(max(value / most for _, value, most, _ in self._bounded(p)), 9), p.loss))
+
+    def _bounded(self, plan: Plan) -> tuple[tuple[str, float, float, str], ...]:
+        """What is bounded: its name, of the plan, at most, unit."""
+        told = self._costs.told
+        return (
+            ("RAM", plan.need.ram, self._most_ram, "bytes"),
+            ("flash", plan.bytes, self._most_flash, "bytes"),
+            ("latency", told(plan.units), told(self._most_units), f"{self._costs.unit}/token"),
+        )
+
+    def _violations(self, plan: Plan) -> list[str]:
+        bounded = self._bounded(plan)
+        return [
+            f"{what} {figure(value)} of {figure(most)} {unit}" for what, value, most, unit in bounded if value > most
+        ]
+
+    def _front(self, context: int) -> list[Plan]:
+        """What the board can do at all, whatever the bounds of flash and latency."""
+        self._progress.step(f"the front at context {context}")
+        search = self._search(context, self._most_ram)
+        if search is None:
+            return []
+        most = self._most_bytes(self._board_flash, self._most_ram, context)
+        plans = [self._plan(c, context) for c in search.front(most, math.inf, STEPS)]
+        plans = [p for p in plans if p.need.ram <= self._most_ram]
+        return [p for p in plans if not any(better(other.choice, p.choice) for other in plans)]
+
+    def verify(self, found: Found) -> None:
+        """Runs the best on the board, and the fastest and the smallest of the front, of equals that of least loss."""
+        assert found.best is not None
+        by: tuple[Callable[[Plan], tuple[float, float]], ...] = (
+            lambda p: (p.units, p.loss),
+            lambda p: (p.bytes, p.loss),
+        )
+        ends = [min(found.front, key=key) for key in by] if found.front else []
+        found.finalists = [found.best]
+        for plan in ends:
+            if all(plan.types != f.plan.types for f in found.finalists):
+                found.finalists.append(self.judge(plan))
+        wanted = self._wanted
+        text = wanted.held_out or wanted.text
+        for i, finalist in enumerate(found.finalists):
+            self._progress.step(f"on the board: {i + 1} of {len(found.finalists)}")
+            context = finalist.plan.context
+            depth = context - costs.TOKENS
+            finalist.board = self._quality(finalist.model, text, context, BOARD_TOKENS)
+            request = Request(
+                wanted.board, finalist.model, p=(), n=(costs.TOKENS,), d=(depth,), r=2, context=context,
+                batch=wanted.batch, stream=self._costs.placement == "stream", timeout=wanted.timeout, text=text,
+                text_tokens=BOARD_TOKENS,
+            )  # fmt: skip
+            finalist.run, _ = collect(request, self._scratch / f"run-{i}.jsonl", self._progress)
+            if finalist.run.correctness == "WRONG":
+                raise RunFailed("the logits differ from those of the unix port: the figures are of a wrong kernel")
+            if finalist.run.model and finalist.run.model.placement != self._costs.placement:
+                raise RunFailed("the file has no room in the board's RAM in one piece: give --stream")
+
+
+def optimize(wanted: Wanted, scratch: Path, verify: bool, progress: Progress) -> Found:
+    """Raises BadInput for what cannot be used, and for bounds that the board's counter knows nothing of."""
+    for type_ in wanted.types:
+        if type_ not in weight_types.TYPES:
+            raise BadInput(f"no type '{type_}': there are {', '.join(weight_types.TYPES)}")
+    read_text(wanted.text)
+    if wanted.held_out:
+        read_text(wanted.held_out)
+    optimizer = Optimizer(wanted, scratch, progress)
+    found = optimizer.find()
+    if verify and found.best:
+        try:
+            optimizer.verify(found)
+        except (RunFailed, BadInput) as e:
+            found.failed = e
+    return found
+
+
+def figure(value: float) -> str:
+    """For people: bytes, instructions, milliseconds."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def size(option: str, text: str | None) -> int | None:
+    """'200k' or '1M' in bytes. Raises BadInput."""
+    return None if text is None else int(_number(option, text, {"k": 1 << 10, "m": 1 << 20}, "200k, 1M or 65536"))
+
+
+def count(option: str, text: str | None) -> float | None:
+    """'1.5M' as a number."""
+    return None if text is None else _number(option, text, {"k": 1e3, "m": 1e6, "g": 1e9}, "900k, 1.5M or 1500000")
+
+
+def percent(option: str, text: str | None) -> float | None:
+    """'+5%' as 0.05."""
+    return None if text is None else _number(option, text.removeprefix("+"), {"%": 0.01}, "+5%", unit="%")
+
+
+def _number(option: str, text: str, factors: Mapping[str, float], such: str, unit: str = "") -> float:
+    """unit: what must follow, empty where nothing has to."""
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)([a-z%]?)", text.strip().lower())
+    letter = match[2] if match else "?"
+    if match is None or (letter not in factors and (letter or unit)):
+        raise BadInput(f"{option} takes a number such as {such}, not '{text}'")
+    if not float(match[1]):
+        raise BadInput(f"{option} must be more than 0")
+    return float(match[1]) * factors.get(letter, 1.0)

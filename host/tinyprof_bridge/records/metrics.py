@@ -1,0 +1,169 @@
+"""Figures of a run: tests, operators, events, and the work that shapes alone give. Every figure keeps its source."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from ..quantize import weight_types
+from .runs import Run, Test
+from .schema import Op, Perplexity
+
+# roles that prefill runs for its last token alone
+HEAD = ("output_norm", "output_q8", "output", "argmax", "output_softcap")
+
+
+def tests(run: Run) -> pd.DataFrame:
+    """One row a test: units per token (mean, stddev over repetitions; p50, p95, p99), tok/s where
+    the counter knows seconds, units to the first token, interpreter share of the whole."""
+    rows = []
+    for test in run.tests.values():
+        totals = test.totals
+        if not len(totals):
+            continue
+        per_token = totals / test.tokens
+        p50, p95, p99 = np.percentile(test.latencies, [50, 95, 99])
+        row: dict[str, object] = {
+            "test": test.name,
+            "reps": len(totals),
+            "per_token": per_token.mean(),
+            "stddev": per_token.std(ddof=1) if len(per_token) > 1 else 0.0,
+            "p50": p50,
+            "p95": p95,
+            "p99": p99,
+            "cold": test.cold / test.tokens,
+            "first_token": totals.mean() if test.phase == "prefill" else math.nan,
+            "tok_s": math.nan,
+            "tok_s_stddev": math.nan,
+            "per_mac": math.nan,
+            "interpreter": math.nan,
+            "source": run.source,
+        }
+        if run.per_second:
+            speeds = run.per_second / per_token
+            row["tok_s"] = speeds.mean()
+            row["tok_s_stddev"] = speeds.std(ddof=1) if len(speeds) > 1 else 0.0
+        macs = sum(work(run, op, test)[0] for op in run.ops)
+        if macs:
+            row["per_mac"] = totals.mean() / macs
+        if test.runs == len(totals) and len(test.costs) == len(run.ops) and totals.sum():
+            row["interpreter"] = 1 - sum(test.costs.values()) / totals.sum()
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def operators(run: Run, test_name: str) -> pd.DataFrame:
+    """One row a role in the model, for one test, greatest cost first. Per token of the test:
+    calls, units, MACs, bytes; share of the operators' total; units per MAC."""
+    test = run.tests[test_name]
+    rows: dict[str, dict[str, float | str]] = {}
+    for op in run.ops:
+        if op.i not in test.costs or not test.runs:
+            continue
+        macs, moved, calls = work(run, op, test)
+        row = rows.setdefault(
+            op.role,
+            {"role": op.role, "op": op.op, "type": op.type, "calls": 0, "units": 0, "macs": 0, "bytes": 0},
+        )
+        for key, value in (
+            ("calls", calls),
+            ("units", test.costs[op.i] / test.runs),
+            ("macs", macs),
+            ("bytes", moved),
+        ):
+            row[key] = float(row[key]) + value / test.tokens
+    frame = pd.DataFrame(list(rows.values()))
+    if frame.empty:
+        return frame
+    frame["share"] = frame["units"] / max(frame["units"].sum(), 1)
+    frame["per_mac"] = frame["units"] / frame["macs"].where(frame["macs"] > 0)
+    return frame.sort_values("units", ascending=False, ignore_index=True)
+
+
+def events(run: Run) -> pd.DataFrame:
+    """One row an event: its counter, and a column each test with events a token; those that were too many, nan."""
+    rows: dict[tuple[str, str], dict[str, object]] = {}
+    for test in run.tests.values():
+        for event in test.events.values():
+            key = (event.counter, event.event)
+            row = rows.setdefault(key, {"event": event.event, "counter": event.counter})
+            row[test.name] = math.nan if event.count is None else event.count / event.tokens
+    return pd.DataFrame(list(rows.values()))
+
+
+def kv_bytes(type_: str, head_dim: int) -> int:
+    """Bytes of one head's keys or values of one position in a cache of that type (kernels.h, tp_kv_bytes)."""
+    return 4 + (head_dim + 3 & ~3) if type_ == "Q8_0" else head_dim * (2 if type_ == "F16" else 4)
+
+
+def batches(run: Run, op: Op, test: Test) -> list[int]:
+    """How many tokens each call of a record takes, over one repetition of a test."""
+    n = test.tokens
+    if test.phase == "decode" or run.model is None:
+        return [1] * n
+    if op.role in HEAD:
+        return [1]
+    batch = run.model.batch
+    return [batch] * (n // batch) + ([n % batch] if n % batch else [])
+
+
+def attended(op: Op, depth: int, tokens: int) -> int:
+    """Positions that so many tokens behind others see in an attention, in all."""
+    free = min(max(op.window - depth, 0), tokens) if op.window else tokens  # tokens of which each sees one more
+    return free * depth + free * (free + 1) // 2 + (tokens - free) * op.window
+
+
+def seen(run: Run, depth: int, tokens: int) -> float:
+    """Positions that one of so many tokens sees, the mean of all attentions."""
+    found = [attended(op, depth, tokens) for op in run.ops if op.op == "attention"]
+    return sum(found) / len(found) / tokens if found else depth + (tokens + 1) / 2
+
+
+def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
+    """(MACs, bytes, calls) of a record over one repetition of a test, from shapes alone.
+
+    Bytes: weights once a call, activations read and written, keys and values once a token."""
+    if run.model is None or op.type not in weight_types.TYPES:
+        return 0, 0, 0
+    groups = batches(run, op, test)
+    n, calls = sum(groups), len(groups)
+    if op.op == "matmul":
+        weights = op.rows * weight_types.row_bytes(op.type, op.cols)
+        return op.rows * op.cols * n, weights * calls + (op.p2 + op.rows * 4) * n, calls
+    if op.op == "attention":
+        lengths = attended(op, test.depth, n)
+        kv = 2 * lengths * op.p2 * kv_bytes(op.type, op.cols)
+        return 2 * op.rows * op.cols * lengths, kv + 2 * op.rows * op.cols * 4 * n, calls
+    if op.op == "embed":
+        return 0, (weight_types.row_bytes(op.type, op.cols) + op.cols * 4) * n, calls
+    if op.op == "read":  # of storage, once a batch
+        return 0, op.p2 * calls, calls
+    per_token = {
+        "rmsnorm": op.rows * op.cols * 12,
+        "quantize": op.cols * 4 + op.p2,
+        "rope_table": op.cols * 6,
+        "rope": op.rows * op.cols * 8,
+        "kv_store": op.rows * (op.cols * 4 + kv_bytes(op.type, op.cols)),
+        "add": op.cols * 12,
+        "bias": op.cols * 12,
+        "scale": op.cols * 8,
+        "softcap": op.cols * 8,
+        "swiglu": op.cols * 12,
+        "geglu": op.cols * 12,
+        "argmax": op.cols * 4,
+    }
+    return 0, per_token.get(op.op, 0) * n, calls
+
+
+def perplexity(judged: Perplexity) -> float:
+    """Of a text, by token."""
+    return math.exp(min(judged.loss / judged.tokens / 1e6, 700))
+
+
+def profiler_overhead(run: Run) -> tuple[float, float] | None:
+    """(units per token, share of the token) that operator stamps cost, medians of the run."""
+    o = run.overhead
+    if o is None or not o.on or not o.off:
+        return None
+    on, off = float(np.median(o.on)), float(np.median(o.off))
+    return (on - off) / o.tokens, (on - off) / off if off else 0.0

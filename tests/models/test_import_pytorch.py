@@ -1,0 +1,256 @@
+"""PyTorch's checkpoints in: the logits are the source's, and what is damaged, hostile or no llama gets one line."""
+
+import json
+import pickle
+import random
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+import test_bpe as byte_level
+from gguf import GGUFReader
+from hypothesis import given
+from hypothesis import strategies as st
+from models import END, make_model
+from on_board import DATA, NO_DATA
+from reference import Reference, metadata
+from test_convert import tokenizer_bytes
+from test_fuzz import fuzz, mutated, refused_or_read
+from test_import_huggingface import CONFIG, state, tokenizer_json
+from tinyprof_bridge.errors import BadInput
+from tinyprof_bridge.models.convert import convert
+from tinyprof_bridge.models.formats import llama2c
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+TOKENS = [1, 270, 40, 280, 3, 259]
+META = {
+    "attn_norm": "attention_norm",
+    "attn_q": "attention.wq",
+    "attn_k": "attention.wk",
+    "attn_v": "attention.wv",
+    "attn_output": "attention.wo",
+    "ffn_norm": "ffn_norm",
+    "ffn_gate": "feed_forward.w1",
+    "ffn_down": "feed_forward.w2",
+    "ffn_up": "feed_forward.w3",
+}
+ARGS = {"dim": 64, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "vocab_size": 288, "max_seq_len": 64}
+
+
+def meta_state(weights, prefix=""):
+    """The tensors with Meta's and llama2.c's names."""
+    ends = {"token_embd": "tok_embeddings", "output_norm": "norm", "output": "output"}
+    found = {}
+    for name, data in weights.items():
+        first, *rest = name.split(".")
+        name = f"layers.{rest[0]}.{META[rest[1]]}.weight" if first == "blk" else f"{ends[first]}.weight"
+        found[prefix + name] = torch.tensor(np.array(data))
+    return found
+
+
+def weights_of(path):
+    return {t.name: t.data for t in GGUFReader(path).tensors}
+
+
+@pytest.fixture
+def source(tmp_path):
+    return make_model(tmp_path / "source.gguf", tied=False)
+
+
+def save(folder, loaded, **options):
+    (folder / "tok.bin").write_bytes(tokenizer_bytes(288))
+    torch.save(loaded, folder / "ckpt.pt", **options)
+    return folder / "ckpt.pt"
+
+
+def convert_to(path, type_="F32"):
+    return convert(path, path.with_name("tok.bin"), path.with_name("out.gguf"), type_)
+
+
+def test_llama2c_checkpoints(tmp_path, source):
+    """As its train.py saves them, with optimizer and settings."""
+    module = meta_state(weights_of(source), "net._orig_mod.module.")
+    optimizer = {"state": {0: {"exp_avg": torch.zeros(4)}}, "param_groups": [{"lr": 1e-3, "params": [0]}]}
+    path = save(tmp_path, {"model": module, "model_args": ARGS, "optimizer": optimizer, "iter_num": 5})
+    convert_to(path)
+    np.testing.assert_array_equal(Reference(tmp_path / "out.gguf").logits(TOKENS), Reference(source).logits(TOKENS))
+
+
+def test_meta_s_files(tmp_path, source):
+    """bfloat16, with params.json beside and the rope frequencies in it."""
+    module = {n: t.bfloat16() for n, t in meta_state(weights_of(source)).items()}
+    path = save(tmp_path, module | {"rope.freqs": torch.ones(8)})
+    (tmp_path / "params.json").write_text(json.dumps({"n_heads": 4, "norm_eps": 1e-5, "vocab_size": -1}))
+    convert_to(path)
+    expected = Reference(source)
+    expected.weights = {n: torch.tensor(np.array(w)).bfloat16().double().numpy() for n, w in weights_of(source).items()}
+    np.testing.assert_array_equal(Reference(tmp_path / "out.gguf").logits(TOKENS), expected.logits(TOKENS))
+
+
+def test_heads_from_the_tables_of_rope(tmp_path, source):
+    path = save(tmp_path, meta_state(weights_of(source)) | {"freqs_cos": torch.ones(64, 8)})
+    convert_to(path)
+    model = Reference(tmp_path / "out.gguf")
+    assert (model.heads, model.kv_heads, model.context) == (4, 2, 64)
+    (tmp_path / "out.gguf").unlink()
+    path = save(tmp_path, meta_state(weights_of(source)))
+    refused(path, "does not say how many heads it has: put its config.json or params.json beside it")
+    (tmp_path / "params.json").write_text(json.dumps({"n_heads": 4, "use_scaled_rope": True}))
+    refused(path, "does not say how its RoPE is scaled: put its config.json beside it")
+
+
+def test_hugging_face_s_names(tmp_path, source):
+    tensors = {name: torch.tensor(data.T).t() for name, data in state(source).items()}  # columns follow one another
+    for name in ("pytorch_model.bin", "other.pt"):
+        torch.save(tensors, tmp_path / name)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"tie_word_embeddings": False}))
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer_json()))
+    expected = Reference(source).logits(TOKENS)
+    for path, given_ in ((tmp_path, None), (tmp_path / "other.pt", None), (tmp_path / "other.pt", "tokenizer.json")):
+        convert(path, given_ and tmp_path / given_, tmp_path / "out.gguf", "F32")
+        np.testing.assert_array_equal(Reference(tmp_path / "out.gguf").logits(TOKENS), expected)
+    where = {name: f"pytorch_model-{i % 2}.bin" for i, name in enumerate(tensors)}
+    for part in set(where.values()):
+        torch.save({name: tensors[name] for name in where if where[name] == part}, tmp_path / part)
+    (tmp_path / "pytorch_model.bin").rename(tmp_path / "whole.pt")
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": where}))
+    convert(tmp_path, None, tmp_path / "out.gguf", "F32")
+    np.testing.assert_array_equal(Reference(tmp_path / "out.gguf").logits(TOKENS), expected)
+
+
+def test_config_json_says_what_ends_a_text(tmp_path):
+    """Of a tokenizer that names none, in the folder or given."""
+    tokens = json.dumps(byte_level.tokenizer_json()).replace(END, "<|end|>")
+    (tmp_path / "tokenizer.json").write_text(tokens)
+    source = make_model(tmp_path / "source.gguf", vocab=byte_level.VOCAB)
+    path = save(tmp_path, {name: torch.tensor(data) for name, data in state(source).items()})
+    config = CONFIG | {"vocab_size": byte_level.VOCAB, "bos_token_id": None, "eos_token_id": 7}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for tokenizer in (None, tmp_path / "tokenizer.json"):
+        convert(path, tokenizer, tmp_path / "out.gguf", "F32")
+        assert metadata(GGUFReader(tmp_path / "out.gguf"), "tokenizer.ggml.eos_token_id") == 7
+    (tmp_path / "config.json").write_text(json.dumps(config | {"eos_token_id": None}))
+    with pytest.raises(BadInput, match="no token is said to end a text"):
+        convert(path, None, tmp_path / "out.gguf", "F32")
+
+
+def refused(path, message):
+    with pytest.raises(BadInput) as raised:
+        convert_to(path, "Q8_0")
+    line = str(raised.value)
+    assert message in line and "\n" not in line and len(line) < 500, line
+    assert not path.with_name("out.gguf").exists()
+
+
+class Code:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit(99)",))
+
+
+class Bomb:
+    def __reduce__(self):
+        return (bytearray, (1 << 40,))
+
+
+def test_pickles_that_are_no_tensors(tmp_path, source):
+    module = meta_state(weights_of(source))
+    refused(save(tmp_path, {"model": module, "x": Code()}), "asks for __builtin__.exec, which is no tensor")
+    refused(save(tmp_path, {"model": module, "x": Bomb()}), "asks for __builtin__.bytearray, which is no tensor")
+    refused(save(tmp_path, torch.nn.Linear(2, 2)), "which is no tensor; save model.state_dict()")
+    refused(save(tmp_path, {"model": module}, pickle_protocol=4), "its pickle makes objects")
+    refused(save(tmp_path, [1]), "holds no state_dict")
+    refused(save(tmp_path, {}), "holds no tensors")
+    refused(save(tmp_path, {"a": 1}), "'a' is no tensor")
+    refused(save(tmp_path, module, _use_new_zipfile_serialization=False), "as PyTorch wrote before 1.6")
+    (tmp_path / "ckpt.pt").write_bytes(pickle.dumps(Code()))
+    refused(tmp_path / "ckpt.pt", "not a llama2.c checkpoint")
+
+
+def test_archives_that_torch_did_not_write(tmp_path, source):
+    path = save(tmp_path, {"model": meta_state(weights_of(source)), "model_args": ARGS})
+    good = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        members = {m.filename: archive.read(m) for m in archive.infolist()}
+    bomb = members | {"ckpt/data/0": bytes(64 << 20)}
+    for compression, entries, message in (
+        (zipfile.ZIP_DEFLATED, bomb, "its parts are compressed or overlap"),
+        (zipfile.ZIP_STORED, {"a": b"b"}, "without one small data.pkl"),
+        (zipfile.ZIP_STORED, members | {"ckpt/data.pkl": b"\x80\x02" + b"c" * 50}, "a damaged pickle"),
+        (zipfile.ZIP_STORED, members | {"ckpt/data.pkl": bytes(17 << 20)}, "without one small data.pkl"),
+        (zipfile.ZIP_STORED, members | {"ckpt/data/0": b"short"}, "damaged, or no state_dict"),
+        (zipfile.ZIP_STORED, {n: d for n, d in members.items() if n != "ckpt/data/3"}, "damaged, or no state_dict"),
+    ):
+        with zipfile.ZipFile(path, "w", compression) as archive:
+            for name, data in entries.items():
+                archive.writestr(name, data)
+        refused(path, message)
+    for cut in (10, 1000, len(good) - 10):
+        path.write_bytes(good[:cut])
+        refused(path, "a damaged archive")
+    at = good.index(b"PK\x01\x02") + 24  # a size in the directory
+    path.write_bytes(good[:at] + struct.pack("<I", 2**31) + good[at + 4 :])
+    refused(path, "")
+
+
+def test_tensors_that_are_no_llama(tmp_path, source):
+    module = meta_state(weights_of(source)) | {"freqs_cos": torch.ones(64, 8)}
+    first = "tok_embeddings.weight"
+    for value, message in (
+        (torch.zeros(1).expand(288, 64), "is no plain tensor of floats"),
+        (module[first].to(torch.int64), "is no plain tensor of floats"),
+        (module[first].to_sparse(), "which is no tensor"),
+        (torch.tensor(1.0), "is no plain tensor of floats"),
+        (module[first][:100], "output.weight is 288 x 64 where the sizes ask for 100 x 64"),
+        (module[first].t().contiguous(), "where the sizes ask for"),
+        (module[first] * float("nan"), "has NaN or infinity"),
+    ):
+        refused(save(tmp_path, module | {first: value}), message)
+    refused(save(tmp_path, module | {"layers.0.attention.wq.bias": torch.ones(64)}), "wq.bias' is no llama's")
+    for norm in ("self_attn.q_norm", "pre_feedforward_layernorm"):
+        more = {f"model.layers.0.{norm}.weight": torch.ones(16)}
+        refused(save(tmp_path, module | more), f"{norm}.weight' is no llama's: put its config.json beside it")
+    refused(save(tmp_path, {"conv.weight": torch.ones(3, 3)}), "no llama: tensor token_embd.weight is missing")
+    refused(save(tmp_path, module | {"model.norm.weight": torch.ones(64)}), "output_norm.weight is there twice")
+    far = {"layers.4095.attention.wq.weight": torch.ones(64, 64)}
+    refused(save(tmp_path, module | far), "tensor blk.2.attn_norm.weight is missing")
+    for heads in (-4, 2**70, "x", True, 3, 0.5):
+        refused(save(tmp_path, {"model": module, "model_args": ARGS | {"n_heads": heads}}), "")
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzz")
+    source = make_model(folder / "source.gguf", layers=1)
+    path = save(folder, {"model": meta_state(weights_of(source)), "model_args": ARGS})
+    convert_to(path, "Q4_0")  # what torch imports at first is not counted below
+    return path, path.read_bytes()
+
+
+@fuzz(60)
+@given(seed=st.integers(0, 2**64))
+def test_damaged_checkpoints_are_read_or_refused(good, seed):
+    path, data = good
+    rng = random.Random(seed)
+    directory = data.index(b"PK\x01\x02")
+    pickled = data.index(b"\x80\x02}")
+    at, end = rng.choice(((0, len(data)), (pickled, pickled + 1500), (directory, len(data))))
+    path.write_bytes(data[:at] + mutated(rng, data[at:end]) + data[end:])
+    with refused_or_read(len(data)):
+        convert_to(path, "Q4_0")
+
+
+@pytest.mark.skipif(not (DATA / "stories260K.bin").exists(), reason=NO_DATA)
+def test_stories(tmp_path):
+    """stories260K as PyTorch had it: the logits of llama2.c's checkpoint."""
+    model = llama2c.read(DATA / "stories260K.bin", DATA / "tok512.bin")
+    s = model.sizes
+    weights = {name: t.whole() for name, t in model.tensors.items()}
+    args = {"n_heads": s.n_heads, "n_kv_heads": s.n_kv_heads, "max_seq_len": s.context}
+    torch.save({"model": meta_state(weights), "model_args": args}, tmp_path / "ckpt.pt")
+    convert(tmp_path / "ckpt.pt", DATA / "tok512.bin", tmp_path / "pt.gguf", "F32")
+    convert(DATA / "stories260K.bin", DATA / "tok512.bin", tmp_path / "v0.gguf", "F32")
+    tokens = Reference(tmp_path / "v0.gguf").greedy([1], 40)
+    logits = [Reference(tmp_path / name).logits(tokens) for name in ("pt.gguf", "v0.gguf")]
+    np.testing.assert_array_equal(*logits)
