@@ -7,7 +7,7 @@ import _tinyprof
 from micropython import const
 
 from . import counters, ops
-from .roof import BLOCKS
+from .ceilings import BLOCKS
 
 # fp16 scales: ordinary ones, zero, the least subnormal, the greatest finite, both signs
 _ORDINARY = (0x2C9A, 0x1F31, 0xA7C3, 0x2410)
@@ -164,17 +164,3 @@ def kernels(types, shapes, tokens):
                 line = {"type": ops.TYPES[type_], "rows": rows, "cols": cols, "n": n, "same": same}
                 line.update(quantize=product.quantize, fast=product.fast, portable=product.portable)
                 print(json.dumps(line))
-
-
-def differences(types, rows, cols, tokens, seed=1, int16=0):
-    """Quantized products, random and extreme, whose fast result is not the portable one; [] is right."""
-    wrong = []
-    for type_ in types:
-        for c in cols:
-            for r in rows:
-                for n in tokens if fits(type_, r, c) else ():
-                    for extreme in (False, True):
-                        seed += 1
-                        if not Product(type_, r, c, n, seed, extreme, int16).run():
-                            wrong.append((ops.TYPES[type_], r, c, n, seed, extreme))
-    return wrong

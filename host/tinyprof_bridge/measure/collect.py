@@ -366,7 +366,7 @@ def _code(request: Request, place: Place, run: str, text: bytes | None) -> str:
         profile["events"] = request.events
     if request.cold:
         profile["cold"] = request.cold
-    code = f"from tinyprof.remote import main\nmain({place.source!r},{run!r},{load!r},{profile!r})\n"
+    code = f"from tinyprof.host_entry import main\nmain({place.source!r},{run!r},{load!r},{profile!r})\n"
     if request.mhz is None:
         return code
     return (
