@@ -5,12 +5,12 @@ import re
 
 import pytest
 from bridge import bridge
+from fuzzing import CASES, Fields, fuzz, patches, refused_or_read
 from gguf import GGUFReader, GGUFValueType
 from hypothesis import given
 from models import make_model
 from on_board import ALL, KERNELS, board
 from rich.console import Console
-from test_fuzz import CASES, Fields, fuzz, patches, refused_or_read
 from tinyprof_bridge.boards import catalog, deploy
 from tinyprof_bridge.boards.emulators import EMULATED
 from tinyprof_bridge.measure.collect import Request, collect
