@@ -1,7 +1,7 @@
 # tinyprof: what to type. Everything made here goes to build/ and .venv/.
 
 PYTHON ?= python3
-BUILD_PY = $(PYTHON) firmware_builds/build.py
+BUILD_PY = $(PYTHON) firmware_builds/build
 VENV = .venv/bin
 VENV_STAMP = .venv/stamp
 OLDER = 1.25.0
@@ -52,7 +52,7 @@ tools:
 	@$(BUILD_PY) tools
 
 modules: tools $(VENV_STAMP)
-	@$(VENV)/python firmware_builds/build.py modules $(ARCHS)
+	@$(VENV)/python firmware_builds/build modules $(ARCHS)
 
 wheel: tools
 	@$(BUILD_PY) tools xtensa

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Builds what tinyprof runs on without hardware: emulated boards and the unix port.
 
-    build.py tools [xtensa|rp2040]   install the compilers and emulators that are missing
-    build.py source           get MicroPython's source, verified
-    build.py boards [NAME..]  build the named boards, all of them by default
-    build.py modules [ARCH..] build the native modules for stock firmware
-    build.py family PORT BOARD  build firmware with tinyprof inside, from the tree $MICROPY_DIR
+    build tools [xtensa|rp2040]   install the compilers and emulators that are missing
+    build source           get MicroPython's source, verified
+    build boards [NAME..]  build the named boards, all of them by default
+    build modules [ARCH..] build the native modules for stock firmware
+    build family PORT BOARD  build firmware with tinyprof inside, from the tree $MICROPY_DIR
 
 Everything is written below build/, or below $TINYPROF_BUILD. $MICROPY_DIR names a
 MicroPython tree to use instead of the pinned release; that tree is only read.
@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("TINYPROF_BUILD") or REPO / "build").resolve()
 SOURCE = BUILD / "micropython"
 SOURCE_INFO = BUILD / "micropython.json"
@@ -172,7 +172,7 @@ FAMILIES = (*CMAKE_PORTS, "stm32", "nrf", "samd", "mimxrt", "renesas-ra", "alif"
 
 def fail(message: str, code: int = 1) -> NoReturn:
     """Ends the program with a message."""
-    print(f"build.py: {message}", file=sys.stderr)
+    print(f"build: {message}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -743,7 +743,7 @@ def is_current(image: Path, record: Path, inputs: str) -> bool:
 
 @functools.cache
 def lock() -> object:
-    """Keeps a second build.py out until this one ends."""
+    """Keeps a second build out until this one ends."""
     BUILD.mkdir(parents=True, exist_ok=True)
     file = (BUILD / "lock").open("w")
     fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,0 +1,5 @@
+"""The command line of boards.py: `python3 firmware_builds/build`."""
+
+from boards import main
+
+main()
