@@ -19,7 +19,7 @@ from tinyprof_bridge.errors import BadInput, RunFailed
 from tinyprof_bridge.progress import Progress
 
 PLUGIN = ROOT / "firmware_builds/plugin"
-BOARDS = (*counters.CORES, "m4-stock", "m0-stock", "rv32-stock")
+BOARDS = (*counters.BOARDS, "m4-stock", "m0-stock", "rv32-stock")
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from on_board import ALL, KERNELS, board
 from rich.console import Console
 from test_fuzz import CASES, Fields, fuzz, patches, refused_or_read
 from tinyprof_bridge import deploy, fits, inspection, known, planner, quants
-from tinyprof_bridge.boards import EMULATED
+from tinyprof_bridge.boards import EMULATED, TABLE
 from tinyprof_bridge.collect import Request, collect
 from tinyprof_bridge.progress import Progress
 
-VARIANTS = KERNELS | {"unix": "avx2", "unix-fixed": "scalar"}
+VARIANTS = {name: TABLE[name]["kernels"] for name in ALL}
 LOADS = ((None, 8, None, 8), (20, 3, "q8", 8), (30, 4, None, 16))
 SIZES = """
 import tinyprof, _tinyprof
