@@ -5,7 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from tinyprof_bridge import boards, deploy, planner
+from tinyprof_bridge import boards, deploy, variants
 from tinyprof_bridge.boards import EMULATED, Emulator
 from tinyprof_bridge.transport import SerialBoard, UnixBoard
 
@@ -17,7 +17,7 @@ NO_DATA = f"stories260K.bin is not in {DATA}: set TINYPROF_TEST_DATA to a folder
 QEMU = tuple(n for n, spec in EMULATED.items() if spec.program != "node")
 ALL = (*(n for n in QEMU if not EMULATED[n].stock), *boards.REFERENCES.values())
 # boards of the fixed-point path
-FIXED = tuple(n for n, facts in boards.TABLE.items() if planner.VARIANTS[facts["kernels"]][0] == planner.FIXED)
+FIXED = tuple(n for n, facts in boards.TABLE.items() if variants.VARIANTS[facts["kernels"]].path == variants.FIXED)
 KERNELS = {n: EMULATED[n].kernels for n in QEMU if not EMULATED[n].stock}
 ON_BOARDS = ("unix", "m4")  # where tests of device code run by default
 

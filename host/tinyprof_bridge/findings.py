@@ -13,13 +13,14 @@ from .ceilings import Ceilings
 from .evidence import mix
 from .report import number
 from .table import Run, Test, batches
+from .variants import FIXED, VARIANTS
 
 WORTH = 0.05  # share of a token from which on something is told
 NEAR_FULL = 0.9  # of the heap
 OFF_ROOF = 1.3  # times the ceiling's units
 COARSE = 20  # ticks below which one tick more or less is seen
 UNSTEADY = 0.03  # of the mean, between repetitions
-NO_FPU = ("armv6m", "armv7m", "rv32", "scalar")
+NO_FPU = [name for name, variant in VARIANTS.items() if variant.path == FIXED]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import known
+from . import known, variants
 from .boards import EMULATED
 
 if TYPE_CHECKING:
@@ -50,12 +50,8 @@ class Fit:
 
 
 def variant(board: known.Known) -> str:
-    """The kernels that a board runs."""
-    if board.fpu == "none":
-        return {"armv6m": "armv6m", "armv7m": "armv7m", "rv32imc": "rv32"}.get(board.arch, "scalar")
-    if board.dsp == "MVE":
-        return "mve"
-    return "armv7em" if board.arch.startswith("armv7em") else "portable"
+    """The variant of the kernels that a board runs."""
+    return variants.of_core(board.arch, board.fpu != "none", board.dsp)
 
 
 def room(board: known.Known) -> tuple[int, int, bool]:

@@ -17,6 +17,7 @@ from rich.text import Text
 from . import fits, gguf_files, planner, quants
 from .errors import BadInput, plain
 from .source import SLAB, sha256
+from .variants import VARIANTS
 
 FORMATS = ("table", "json")
 # Heap of package, model and a measured run beside arena, KV cache, plan and what grows with it; tests hold it against
@@ -90,7 +91,7 @@ def inspect(
     reason, sizes, streamed = "", {}, {}
     mapped: dict[str, Need] = {}
     values: dict[tuple[int, ...], int] = {}
-    for variant in planner.VARIANTS:
+    for variant in VARIANTS:
         device = planner.device(variant)
         try:
             own = device.read(data, lambda *tensor: _scan(data, values, *tensor))
@@ -141,7 +142,7 @@ def need(variant: str, gguf: Any, llama: Any, weights: int = 0, stream: Any = No
     byte_level = gguf.get("tokenizer.ggml.model", "", str) == "gpt2"
     return Need(
         variant=variant,
-        path=planner.VARIANTS[variant][0],
+        path=VARIANTS[variant].path,
         kv_type=llama.kv,
         activations=f"int{llama.activations}",
         context=llama.context,
