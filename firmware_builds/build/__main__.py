@@ -57,7 +57,7 @@ def main() -> None:
         if len(args.names) != 2 or args.names[0] not in FAMILIES:
             fail(f"family takes a port and a board; ports: {' '.join(FAMILIES)}", 2)
     elif unknown := [name for name in args.names if name not in known[args.command]]:
-        fail(f"{args.command}: there is no {unknown[0]!r}; there are: {' '.join(known[args.command]) or 'none'}", 2)
+        fail(f"{args.command} does not take {unknown[0]!r}; it takes: {' '.join(known[args.command]) or 'no names'}", 2)
     if not WANTED:
         fail(f"MICROPY_VERSION={VERSION} is not pinned; these are: {' '.join(r.version for r in RELEASES)}", 2)
     lock()

@@ -217,7 +217,7 @@ def plugin() -> None:
 def prepare() -> tuple[dict[str, str], dict[str, str]]:
     """MicroPython's version and origin, and the environment to build it in, once mpy-cross is built."""
     if any(c.isspace() for c in f"{REPO}{BUILD}"):
-        fail(f"make cannot build in a folder with a space in its name: {REPO}, {BUILD}; move the checkout", 2)
+        fail(f"make cannot build in a folder with a space in its name: {REPO}, {BUILD}; rename it", 2)
     info = source()
     env = make_environment(info)
     build("mpy-cross", MPY_CROSS, info, env)

@@ -1,5 +1,9 @@
-"""Native modules for stock firmware, and the packages of them that mip installs. Imports boards, source, apt, shell."""
+"""Native modules for stock firmware, and the packages of them that mip installs. Imports boards, source, apt, shell.
 
+Unlike the rest it needs packages of the venv: MicroPython's linker of native modules imports pyelftools and ar.
+"""
+
+import importlib.util
 import json
 import os
 import shutil
@@ -26,6 +30,8 @@ MODULE_FOLDER = REPO / "host/tinyprof_bridge/modules"
 
 def modules(names: list[str]) -> None:
     """Builds mpy-cross and the native modules of the named architectures."""
+    if missing := [name for name in ("elftools", "ar") if importlib.util.find_spec(name) is None]:
+        fail(f"MicroPython's linker needs the Python package {missing[0]}; run `make modules`, which uses .venv", 2)
     info, env = prepare()
     MODULE_FOLDER.mkdir(exist_ok=True)
     for name in names:

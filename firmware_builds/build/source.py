@@ -189,6 +189,7 @@ def make_environment(info: dict[str, str]) -> dict[str, str]:
     """
     env = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR")}
     env |= {"LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1"}
+    env["PYTHONHASHSEED"] = "0"  # else the order of code in a native module differs from build to build
     without = os.environ.get("TINYPROF_WITHOUT", "").split()
     if unknown := set(without) - set(TYPE_GROUPS):
         fail(f"TINYPROF_WITHOUT has no group {min(unknown)!r}; it takes some of {' '.join(TYPE_GROUPS)}", 2)
