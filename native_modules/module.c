@@ -12,10 +12,10 @@
 #include "kernels/kernels.h"
 #include "kernels/tp_math.h"
 #include "marks/marks.h"
-#include "text/kinds.h"
+#include "text/unicode_class.h"
 
 // Raised whenever the Python package and this module could misunderstand each other.
-#define TP_ABI (8)
+#define TP_ABI (9)
 
 static void *get_buffer(mp_obj_t obj, size_t min_len, int flags) {
     mp_buffer_info_t info;
@@ -162,11 +162,11 @@ static mp_obj_t tinyprof_row_bytes(mp_obj_t type, mp_obj_t cols) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_row_bytes_obj, tinyprof_row_bytes);
 
-// q8_bytes(type, cols): bytes of one token's activations for weights of that type.
-static mp_obj_t tinyprof_q8_bytes(mp_obj_t type, mp_obj_t cols) {
-    return mp_obj_new_int_from_uint(tp_x_bytes(mp_obj_get_int(type), mp_obj_get_int(cols)));
+// activation_bytes(type, cols): bytes of one token's activations for weights of that type.
+static mp_obj_t tinyprof_activation_bytes(mp_obj_t type, mp_obj_t cols) {
+    return mp_obj_new_int_from_uint(tp_activation_bytes(mp_obj_get_int(type), mp_obj_get_int(cols)));
 }
-static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_q8_bytes_obj, tinyprof_q8_bytes);
+static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_activation_bytes_obj, tinyprof_activation_bytes);
 
 // scan(data, offset, type, rows, cols): see tp_scan.
 static mp_obj_t tinyprof_scan(size_t n_args, const mp_obj_t *args) {
@@ -252,15 +252,15 @@ static mp_obj_t tinyprof_strings(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_strings_obj, 4, 6, tinyprof_strings);
 
-// kinds(text, table): see tp_kinds.
-static mp_obj_t tinyprof_kinds(mp_obj_t text, mp_obj_t table) {
+// kinds(text, table): see tp_unicode_class.
+static mp_obj_t tinyprof_unicode_class(mp_obj_t text, mp_obj_t table) {
     mp_buffer_info_t info, runs;
     mp_get_buffer_raise(text, &info, MP_BUFFER_RW);
     mp_get_buffer_raise(table, &runs, MP_BUFFER_READ);
-    tp_kinds(info.buf, info.len, runs.buf, runs.len);
+    tp_unicode_class(info.buf, info.len, runs.buf, runs.len);
     return mp_const_none;
 }
-static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_kinds_obj, tinyprof_kinds);
+static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_unicode_class_obj, tinyprof_unicode_class);
 
 #if !defined(TP_CFLAGS)
 #define TP_CFLAGS "unknown"
@@ -308,7 +308,7 @@ mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *a
     mp_store_global(MP_QSTR_mark, MP_OBJ_FROM_PTR(&tinyprof_mark_obj));
     mp_store_global(MP_QSTR_mark_ranges, MP_OBJ_FROM_PTR(&tinyprof_mark_ranges_obj));
     mp_store_global(MP_QSTR_row_bytes, MP_OBJ_FROM_PTR(&tinyprof_row_bytes_obj));
-    mp_store_global(MP_QSTR_q8_bytes, MP_OBJ_FROM_PTR(&tinyprof_q8_bytes_obj));
+    mp_store_global(MP_QSTR_activation_bytes, MP_OBJ_FROM_PTR(&tinyprof_activation_bytes_obj));
     mp_store_global(MP_QSTR_scan, MP_OBJ_FROM_PTR(&tinyprof_scan_obj));
     mp_store_global(MP_QSTR_kv_bytes, MP_OBJ_FROM_PTR(&tinyprof_kv_bytes_obj));
     mp_store_global(MP_QSTR_rope_freqs, MP_OBJ_FROM_PTR(&tinyprof_rope_freqs_obj));
@@ -316,7 +316,7 @@ mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *a
     mp_store_global(MP_QSTR_crc32, MP_OBJ_FROM_PTR(&tinyprof_crc32_obj));
     mp_store_global(MP_QSTR_crc32_hex, MP_OBJ_FROM_PTR(&tinyprof_crc32_hex_obj));
     mp_store_global(MP_QSTR_strings, MP_OBJ_FROM_PTR(&tinyprof_strings_obj));
-    mp_store_global(MP_QSTR_kinds, MP_OBJ_FROM_PTR(&tinyprof_kinds_obj));
+    mp_store_global(MP_QSTR_unicode_class, MP_OBJ_FROM_PTR(&tinyprof_unicode_class_obj));
     mp_store_global(MP_QSTR_build, MP_OBJ_FROM_PTR(&tinyprof_build_obj));
     MP_DYNRUNTIME_INIT_EXIT
 }
@@ -336,7 +336,7 @@ static const mp_rom_map_elem_t tinyprof_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_mark), MP_ROM_PTR(&tinyprof_mark_obj) },
     { MP_ROM_QSTR(MP_QSTR_mark_ranges), MP_ROM_PTR(&tinyprof_mark_ranges_obj) },
     { MP_ROM_QSTR(MP_QSTR_row_bytes), MP_ROM_PTR(&tinyprof_row_bytes_obj) },
-    { MP_ROM_QSTR(MP_QSTR_q8_bytes), MP_ROM_PTR(&tinyprof_q8_bytes_obj) },
+    { MP_ROM_QSTR(MP_QSTR_activation_bytes), MP_ROM_PTR(&tinyprof_activation_bytes_obj) },
     { MP_ROM_QSTR(MP_QSTR_scan), MP_ROM_PTR(&tinyprof_scan_obj) },
     { MP_ROM_QSTR(MP_QSTR_kv_bytes), MP_ROM_PTR(&tinyprof_kv_bytes_obj) },
     { MP_ROM_QSTR(MP_QSTR_rope_freqs), MP_ROM_PTR(&tinyprof_rope_freqs_obj) },
@@ -344,7 +344,7 @@ static const mp_rom_map_elem_t tinyprof_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_crc32), MP_ROM_PTR(&tinyprof_crc32_obj) },
     { MP_ROM_QSTR(MP_QSTR_crc32_hex), MP_ROM_PTR(&tinyprof_crc32_hex_obj) },
     { MP_ROM_QSTR(MP_QSTR_strings), MP_ROM_PTR(&tinyprof_strings_obj) },
-    { MP_ROM_QSTR(MP_QSTR_kinds), MP_ROM_PTR(&tinyprof_kinds_obj) },
+    { MP_ROM_QSTR(MP_QSTR_unicode_class), MP_ROM_PTR(&tinyprof_unicode_class_obj) },
     { MP_ROM_QSTR(MP_QSTR_build), MP_ROM_PTR(&tinyprof_build_obj) },
 };
 static MP_DEFINE_CONST_DICT(tinyprof_globals, tinyprof_globals_table);

@@ -15,5 +15,5 @@ __asm (
 #include "executor/executor.h"
 #include "gguf/strings.h"
 #include "kernels/kernels.h"
-#include "text/kinds.h"
+#include "text/unicode_class.h"
 #pragma GCC visibility pop

@@ -54,18 +54,18 @@ typedef float tp_scale_t;
 
 // Bytes of one token's activations for this type of weights; 0 if the variant has no kernel for it
 // and leaves it to the portable one.
-size_t tp_isa_x_bytes(uint32_t type, uint32_t cols);
+size_t tp_isa_activation_bytes(uint32_t type, uint32_t cols);
 
 // Puts 32 quantized values and the scale of their group where the products look for them: block b
 // of token t of n, cols values each.
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
     const int8_t *values, tp_scale_t scale);
 
-// As tp_matmul, for types that tp_isa_x_bytes knows.
+// As tp_matmul, for types that tp_isa_activation_bytes knows.
 void tp_isa_matmul(const tp_product_t *p);
 
-// As tp_isa_x_bytes and tp_isa_put for the portable kernels, which are always there.
-size_t tp_portable_x_bytes(uint32_t cols);
+// As tp_isa_activation_bytes and tp_isa_put for the portable kernels, which are always there.
+size_t tp_portable_activation_bytes(uint32_t cols);
 void tp_portable_put(void *x, uint32_t cols, uint32_t t, uint32_t b, const int8_t *values, tp_scale_t scale);
 
 #endif

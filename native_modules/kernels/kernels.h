@@ -45,7 +45,7 @@ uint32_t tp_scan(uint32_t type, const uint8_t *w, uint32_t rows, uint32_t cols);
 // Bytes of one token's quantized activations as the products with weights of this type read them.
 // How they are laid out is the variant's own affair (see isa.h), but for TP_F32: that is the layout
 // of the portable kernels.
-size_t tp_x_bytes(uint32_t type, uint32_t cols);
+size_t tp_activation_bytes(uint32_t type, uint32_t cols);
 
 enum {
     TP_PORTABLE = 8, // in the layout of the portable kernels

@@ -93,12 +93,12 @@ void tp_rows_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale) {
 
 #define Q_AT (4) // where a token's int8 values begin, after its scale; then the halvings, one a block
 
-size_t tp_portable_x_bytes(uint32_t cols) {
+size_t tp_portable_activation_bytes(uint32_t cols) {
     return Q_AT + cols + ((cols / TP_BLOCK + 3) & ~3u);
 }
 
 void tp_portable_put(void *x, uint32_t cols, uint32_t t, uint32_t b, const int8_t *values, tp_scale_t k) {
-    int8_t *q = (int8_t *)x + t * tp_portable_x_bytes(cols) + Q_AT;
+    int8_t *q = (int8_t *)x + t * tp_portable_activation_bytes(cols) + Q_AT;
     for (uint32_t j = 0; j < TP_BLOCK; ++j) {
         q[b * TP_BLOCK + j] = values[j];
     }
@@ -148,7 +148,7 @@ static float dot_floats(uint32_t type, const uint8_t *w, const float *x, uint32_
 }
 
 void tp_matmul_portable(const tp_product_t *p) {
-    size_t x_bytes = tp_format(p->type) == NULL ? (size_t)p->cols * 4 : tp_portable_x_bytes(p->cols);
+    size_t x_bytes = tp_format(p->type) == NULL ? (size_t)p->cols * 4 : tp_portable_activation_bytes(p->cols);
     const uint8_t *xt = p->x;
     float *y = p->y;
     for (uint32_t t = 0; t < p->n; ++t, xt += x_bytes, y += p->rows) {
@@ -172,7 +172,7 @@ void tp_matmul_portable(const tp_product_t *p) {
 
 const char tp_kernels_variant[] = "portable";
 
-size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
+size_t tp_isa_activation_bytes(uint32_t type, uint32_t cols) {
     (void)type;
     (void)cols;
     return 0;

@@ -76,7 +76,7 @@ static inline int in_pairs(uint32_t cols) {
     return TP_ALIGNED && cols % (2 * TP_BLOCK) == 0;
 }
 
-size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
+size_t tp_isa_activation_bytes(uint32_t type, uint32_t cols) {
     if (tp_is_k(type)) {
         return (1 + cols / 256 * k_words(type)) * 4;
     }
@@ -113,11 +113,11 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
     const int8_t *q, tp_scale_t scale) {
     (void)n;
     if (tp_is_k(type)) {
-        uint32_t *block = (uint32_t *)x + t * (tp_isa_x_bytes(type, cols) / 4) + 1 + b / 8 * k_words(type);
+        uint32_t *block = (uint32_t *)x + t * (tp_isa_activation_bytes(type, cols) / 4) + 1 + b / 8 * k_words(type);
         put_k(type, block, b % 8, q, scale);
         return;
     }
-    uint32_t *to = (uint32_t *)x + t * (tp_isa_x_bytes(type, cols) / 4) + 1 + b * block_words(type);
+    uint32_t *to = (uint32_t *)x + t * (tp_isa_activation_bytes(type, cols) / 4) + 1 + b * block_words(type);
     if (tp_is_own(type)) {
         uint32_t shift = (uint32_t)scale + (type == TP_TP2 ? 1 : type == TP_TPT ? 2 : 0);
         int last = b + 1 == cols / TP_BLOCK, end = last || (b + 1) % (TP_MAX_GROUP / TP_BLOCK) == 0;
@@ -171,7 +171,7 @@ static uint32_t set_shifts(uint32_t *x, uint32_t words, const uint32_t *end, uin
 // All of a token's products; sums: of each row.
 static void token(const tp_product_t *p, uint32_t *x, uint32_t t, int32_t *sums) {
     uint32_t type = p->type, cols = p->cols, unit = 1u << tp_together(type); // rows that lie together
-    uint32_t words = tp_isa_x_bytes(type, cols) / 4;
+    uint32_t words = tp_isa_activation_bytes(type, cols) / 4;
     uint32_t together = TP_ROWS(type);
     size_t stride = unit * tp_row_bytes(type, cols);
     tp_own_t own = { 0, 0, 0 };
@@ -208,7 +208,7 @@ static void token(const tp_product_t *p, uint32_t *x, uint32_t t, int32_t *sums)
 }
 
 void tp_isa_matmul(const tp_product_t *p) {
-    uint32_t words = tp_isa_x_bytes(p->type, p->cols) / 4;
+    uint32_t words = tp_isa_activation_bytes(p->type, p->cols) / 4;
     uint32_t *x = (uint32_t *)(uintptr_t)p->x;
     float *y = p->y;
     for (uint32_t t = 0; t < p->n; ++t, y += p->rows, x += words) {

@@ -139,7 +139,7 @@ static void put_k(uint32_t type, uint32_t *x, uint32_t group, uint32_t i, uint32
     }
 }
 
-size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
+size_t tp_isa_activation_bytes(uint32_t type, uint32_t cols) {
     if (tp_is_k(type)) {
         return (size_t)cols / 256 * k_words(type) * 4;
     }
@@ -1019,7 +1019,7 @@ static void q4_0_token(const tp_product_t *p, float *y, const uint32_t *x, const
 
 void tp_isa_matmul(const tp_product_t *p) {
     uint32_t type = p->type, rows = p->rows, pairs = paired(type, p->n) / 2;
-    size_t stride = tp_row_bytes(type, p->cols), x_words = tp_isa_x_bytes(type, p->cols) / 4;
+    size_t stride = tp_row_bytes(type, p->cols), x_words = tp_isa_activation_bytes(type, p->cols) / 4;
     const uint32_t *x = p->x;
     float *y = p->y;
     for (uint32_t r = 0; pairs > 0 && rows > 1 && r < rows; r += 2) {

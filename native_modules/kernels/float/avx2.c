@@ -80,8 +80,8 @@ static void rows_q4_0(float *y, const uint8_t *w, size_t stride, const int8_t *q
     _mm256_storeu_ps(y, sum);
 }
 
-size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
-    return type == TP_Q8_0 || type == TP_Q4_0 ? tp_portable_x_bytes(cols) : 0;
+size_t tp_isa_activation_bytes(uint32_t type, uint32_t cols) {
+    return type == TP_Q8_0 || type == TP_Q4_0 ? tp_portable_activation_bytes(cols) : 0;
 }
 
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
@@ -93,7 +93,7 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
 
 void tp_isa_matmul(const tp_product_t *p) {
     size_t stride = tp_row_bytes(p->type, p->cols);
-    size_t x_bytes = tp_portable_x_bytes(p->cols);
+    size_t x_bytes = tp_portable_activation_bytes(p->cols);
     const uint8_t *w = p->w;
     uint32_t r = 0;
     for (; r + ROWS <= p->rows; r += ROWS, w += ROWS * stride) {

@@ -61,7 +61,7 @@ static inline size_t tail_bytes(uint32_t type) {
     return tp_is_pair(type) ? sizeof(pair_tail_t) : sizeof(tail_t);
 }
 
-size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
+size_t tp_isa_activation_bytes(uint32_t type, uint32_t cols) {
     size_t blocks = cols / TP_BLOCK;
     if (is_single(type)) {
         return blocks * sizeof(block_t);
@@ -104,7 +104,7 @@ static void put_pair_tail(pair_tail_t *to, uint32_t type, uint32_t first, uint32
 void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
     const int8_t *q, tp_scale_t scale) {
     (void)n;
-    uint8_t *token = (uint8_t *)x + t * tp_isa_x_bytes(type, cols);
+    uint8_t *token = (uint8_t *)x + t * tp_isa_activation_bytes(type, cols);
     int32_t half[2];
     int8x16_t low = vld1q_s8(q), high = vld1q_s8(q + 16);
     half[0] = vaddvq_s8(low);
@@ -704,7 +704,7 @@ static float plain_pair_row(uint32_t type, const uint8_t *at, uint32_t half, con
 static void pair_matmul(const tp_product_t *p) {
     tp_own_t own = tp_own(p->type, p->cols);
     uint32_t pairs = p->rows / 2, once = PAIR_ROWS / 2;
-    size_t x_bytes = tp_isa_x_bytes(p->type, p->cols);
+    size_t x_bytes = tp_isa_activation_bytes(p->type, p->cols);
     pair_job_t job = {
         p->x, p->cols / TP_BLOCK, own.blocks - own.scales, p->cols / TP_BLOCK < GROUP ? p->cols / TP_BLOCK : GROUP,
     };
@@ -828,7 +828,7 @@ static float plain_k_row(const tp_product_t *p, uint32_t row, const uint8_t *x) 
 }
 
 static void k_matmul(const tp_product_t *p) {
-    size_t stride = tp_row_bytes(p->type, p->cols), x_bytes = tp_isa_x_bytes(p->type, p->cols);
+    size_t stride = tp_row_bytes(p->type, p->cols), x_bytes = tp_isa_activation_bytes(p->type, p->cols);
     uint32_t rows = p->rows, blocks = p->cols / TP_MAX_GROUP;
     void (*some)(float *, const uint8_t *, const uint8_t *, size_t, uint32_t) =
         p->type == TP_Q4_K ? q4_k_rows : q6_k_rows;

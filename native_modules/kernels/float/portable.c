@@ -119,12 +119,12 @@ static float dot(const tp_product_t *p, uint32_t row, const void *x) {
     }
 }
 
-size_t tp_portable_x_bytes(uint32_t cols) {
+size_t tp_portable_activation_bytes(uint32_t cols) {
     return cols + cols / TP_BLOCK * sizeof(float);
 }
 
 void tp_portable_put(void *x, uint32_t cols, uint32_t t, uint32_t b, const int8_t *values, float scale) {
-    int8_t *q = (int8_t *)x + t * tp_portable_x_bytes(cols);
+    int8_t *q = (int8_t *)x + t * tp_portable_activation_bytes(cols);
     float *scales = (float *)(void *)(q + cols);
     for (uint32_t j = 0; j < TP_BLOCK; ++j) {
         q[b * TP_BLOCK + j] = values[j];
@@ -133,7 +133,7 @@ void tp_portable_put(void *x, uint32_t cols, uint32_t t, uint32_t b, const int8_
 }
 
 void tp_matmul_portable(const tp_product_t *p) {
-    size_t x_bytes = tp_format(p->type) == NULL ? (size_t)p->cols * 4 : tp_portable_x_bytes(p->cols);
+    size_t x_bytes = tp_format(p->type) == NULL ? (size_t)p->cols * 4 : tp_portable_activation_bytes(p->cols);
     for (uint32_t r = 0; r < p->rows; ++r) {
         // A row is read once from slow storage and used for all tokens while it is near.
         const uint8_t *xt = p->x;
@@ -147,7 +147,7 @@ void tp_matmul_portable(const tp_product_t *p) {
 
 const char tp_kernels_variant[] = "portable";
 
-size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
+size_t tp_isa_activation_bytes(uint32_t type, uint32_t cols) {
     (void)type;
     (void)cols;
     return 0;

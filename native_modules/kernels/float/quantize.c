@@ -9,13 +9,13 @@
 
 const char tp_kernels_path[6] = "float";
 
-size_t tp_x_bytes(uint32_t type, uint32_t cols) {
-    size_t own = tp_isa_x_bytes(type, cols);
-    return own != 0 ? own : tp_portable_x_bytes(cols);
+size_t tp_activation_bytes(uint32_t type, uint32_t cols) {
+    size_t own = tp_isa_activation_bytes(type, cols);
+    return own != 0 ? own : tp_portable_activation_bytes(cols);
 }
 
 void tp_matmul(const tp_product_t *p) {
-    if (tp_isa_x_bytes(p->type, p->cols) != 0) {
+    if (tp_isa_activation_bytes(p->type, p->cols) != 0) {
         tp_isa_matmul(p);
     } else {
         tp_matmul_portable(p);
@@ -73,7 +73,7 @@ float PLAIN(int8_run)(int8_t *values, const float *x, uint32_t count) {
 }
 
 void tp_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols, uint32_t n, uint32_t flags) {
-    int portable = flags & TP_PORTABLE || tp_isa_x_bytes(type, cols) == 0;
+    int portable = flags & TP_PORTABLE || tp_isa_activation_bytes(type, cols) == 0;
     uint32_t group = tp_group(type), all = flags & TP_INT16 ? 2 * n : n;
     const float *first = x;
     int8_t values[TP_MAX_GROUP];
