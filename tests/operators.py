@@ -137,7 +137,8 @@ class Operators:
     def products_agree(self, type_, weights, x, flags=0):
         """Whether the variant's kernel and the portable one give the same bits; x (n, cols)."""
         rows, (n, cols) = len(weights), x.shape
-        sizes = f"(ops.activation_bytes({cols}, {type_}), {flags}), (ops.activation_bytes({cols}), ops.PORTABLE | {flags})"
+        sizes = f"(ops.activation_bytes({cols}, {type_}), {flags}), "
+        sizes += f"(ops.activation_bytes({cols}), ops.PORTABLE | {flags})"
         code = (
             f"p = (0, 0, 0, _tinyprof.scan(b, 0, {type_}, {rows}, {cols}))\n"
             f"for size, flags in ({sizes}):\n"

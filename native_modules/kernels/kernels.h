@@ -9,25 +9,13 @@
 #define TP_COLD __attribute__((cold)) // as small as can be
 #define TP_BLOCK (32) // values of a block of Q8_0 or Q4_0, and what all is counted in
 
-// Tensor types, numbered as in GGUF; those from 192 on are ours (docs/kernels.md).
+// Tensor types, numbered as in GGUF.
 enum {
     TP_F32 = 0,
     TP_F16 = 1,
-    TP_Q4_0 = 2, // fp16 scale, 16 bytes; byte j holds values j (low nibble) and j + 16, offset 8
-    TP_Q4_1 = 3,
-    TP_Q5_0 = 6,
-    TP_Q5_1 = 7,
-    TP_Q8_0 = 8, // fp16 scale, 32 int8
-    TP_Q2_K = 10,
-    TP_Q3_K = 11,
-    TP_Q4_K = 12,
-    TP_Q5_K = 13,
-    TP_Q6_K = 14,
-    TP_TQ1_0 = 34,
-    TP_TQ2_0 = 35,
-    TP_TP2 = 192, // 2 bits: -3, -1, 1, 3
-    TP_TP3 = 193, // 3 bits: -4 to 3
-    TP_TPT = 194, // 2 bits: -1, 0, 1
+    #define WEIGHT_TYPE(name, number, ...) TP_##name = number,
+    #include "weight_types.h"
+    #undef WEIGHT_TYPE
 };
 
 // Bytes of one row of cols values; 0 if the type is unknown or cols does not fit it. Of TP2 and TPT two

@@ -2,30 +2,11 @@
 
 #include "tp_math.h"
 
+// A type that the build leaves out repeats the number of the first one, so it is never found.
 static const tp_format_t formats[] = {
-    { TP_Q4_0, 1, 18, 0, TP_NONE, 0 },
-    { TP_Q8_0, 1, 34, 0, TP_NONE, 0 },
-    #if TP_HAS_LEGACY
-    { TP_Q4_1, 1, 20, 0, 2, 0 },
-    { TP_Q5_0, 1, 22, 0, TP_NONE, 0 },
-    { TP_Q5_1, 1, 24, 0, 2, 0 },
-    #endif
-    #if TP_HAS_K
-    { TP_Q2_K, 8, 84, 80, 82, 1 },
-    { TP_Q3_K, 8, 110, 108, TP_NONE, 2 },
-    { TP_Q4_K, 8, 144, 0, 2, TP_Q4_K_OVER },
-    { TP_Q5_K, 8, 176, 0, 2, 6 },
-    { TP_Q6_K, 8, 210, 208, TP_NONE, TP_Q6_K_OVER },
-    #endif
-    #if TP_HAS_TQ
-    { TP_TQ1_0, 8, 54, 52, TP_NONE, 0 },
-    { TP_TQ2_0, 8, 66, 64, TP_NONE, 0 },
-    #endif
-    #if TP_HAS_OWN
-    { TP_TP2, 8, 0, TP_NONE, TP_NONE, 0 },
-    { TP_TP3, 8, 0, TP_NONE, TP_NONE, 0 },
-    { TP_TPT, 8, 0, TP_NONE, TP_NONE, 0 },
-    #endif
+    #define WEIGHT_TYPE(name, number, group, ...) { TP_HAS_##group ? TP_##name : TP_Q4_0, __VA_ARGS__ },
+    #include "weight_types.h"
+    #undef WEIGHT_TYPE
 };
 
 const tp_format_t *tp_format(uint32_t type) {
@@ -163,7 +144,8 @@ static void decode_32(uint32_t type, const uint8_t *block, tp_part_t *out) {
         }
         return;
     }
-    int five = TP_HAS_LEGACY && (type == TP_Q5_0 || type == TP_Q5_1), offset = type == TP_Q4_0 ? 8 : type == TP_Q5_0 ? 16 : 0;
+    int five = TP_HAS_LEGACY && (type == TP_Q5_0 || type == TP_Q5_1);
+    int offset = type == TP_Q4_0 ? 8 : type == TP_Q5_0 ? 16 : 0;
     if (TP_HAS_LEGACY && (type == TP_Q4_1 || type == TP_Q5_1)) {
         out->min[0] = out->min[1] = 1;
         block += 2;

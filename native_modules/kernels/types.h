@@ -5,7 +5,8 @@
 
 #include "kernels.h"
 
-// Groups of types that a build can leave out.
+// Groups of types; a build can leave out all but the first.
+#define TP_HAS_ALWAYS (1)
 #if defined(TP_WITHOUT_LEGACY)
 #define TP_HAS_LEGACY (0)
 #else

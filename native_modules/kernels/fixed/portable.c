@@ -4,6 +4,7 @@
 // Of each block an exact integer dot product, times the 11 bits of its fp16 scale, shifted to the
 // exponent T that the row's blocks share, added to a sum of 32 bits; one float a row. T is such that
 // the sum cannot overflow.
+#include "../portable.h"
 #include "fixed_products.h"
 
 #if defined(TP_PATH_FIXED)
@@ -20,8 +21,8 @@ static __attribute__((noinline)) float rare_to_float(int32_t sum, uint32_t facto
 static __attribute__((noinline)) void own_to_floats(const tp_product_t *p, float *y, tp_factor_t s) {
     // of s * factor: what its leading bit gives, and half, but for what would not fit
     uint32_t more = (s.m << 15) + 0x1fffe;
-    // A result's exponent, less 1, is the factor's, base, and -31 to 16 by the sum. With the factors of count exponents,
-    // from first on, it stays between 0 and 253.
+    // A result's exponent, less 1, is the factor's, base, and -31 to 16 by the sum. With the factors of count
+    // exponents, from first on, it stays between 0 and 253.
     int32_t base = s.e + 18 - 15 + 31 - 1;
     int32_t count = base > 30 ? 0 : base < -17 ? 224 + base : 207;
     uint32_t first = (uint32_t)(31 - base) << 23, span = (uint32_t)count << 23;
@@ -112,27 +113,16 @@ static int32_t dot_blocks(const tp_product_t *p, uint32_t row, const int8_t *q, 
     int32_t sum = 0;
     for (uint32_t b = 0; b < blocks;) {
         uint32_t shift = (uint32_t)halvings[b], end = b + format->parts < blocks ? b + format->parts : blocks;
-        int32_t dots = 0, mins = 0;
-        tp_part_t part;
-        do {
-            tp_decode(format, p->w, row, p->cols, b, &part);
-            for (uint32_t half = 0; half < 2; ++half) {
-                int32_t dot = 0, total = 0;
-                for (uint32_t j = half * 16; j < half * 16 + 16; ++j, ++q) {
-                    dot += part.q[j] * *q;
-                    total += *q;
-                }
-                dots += part.scale[half] * dot;
-                mins += part.min[half] * total;
-            }
-        } while (++b < end);
+        tp_sums_t sums;
+        q = tp_sum_blocks(&sums, p, format, row, b, end, q);
+        b = end;
         if (format->bytes == 0) {
-            sum += dots >> shift;
+            sum += sums.dots >> shift;
             continue;
         }
-        sum = tp_add_scaled(sum, tp_cut(dots, format->over), part.d, t + shift);
+        sum = tp_add_scaled(sum, tp_cut(sums.dots, format->over), sums.part.d, t + shift);
         if (format->m_at != TP_NONE) {
-            sum = tp_add_scaled(sum, tp_cut(mins, format->over), part.m, t + shift);
+            sum = tp_add_scaled(sum, tp_cut(sums.mins, format->over), sums.part.m, t + shift);
         }
     }
     return sum;
@@ -167,28 +157,5 @@ void tp_matmul_portable(const tp_product_t *p) {
         tp_rows_to_floats(p, y, scale);
     }
 }
-
-#if defined(TP_ISA_PORTABLE)
-
-const char tp_kernels_variant[] = "portable";
-
-size_t tp_isa_activation_bytes(uint32_t type, uint32_t cols) {
-    (void)type;
-    (void)cols;
-    return 0;
-}
-
-void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
-    const int8_t *values, tp_scale_t scale) {
-    (void)type;
-    (void)n;
-    tp_portable_put(x, cols, t, b, values, scale);
-}
-
-void tp_isa_matmul(const tp_product_t *p) {
-    tp_matmul_portable(p);
-}
-
-#endif
 
 #endif

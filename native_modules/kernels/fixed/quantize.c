@@ -11,19 +11,6 @@
 
 const char tp_kernels_path[6] = "fixed";
 
-size_t tp_activation_bytes(uint32_t type, uint32_t cols) {
-    size_t own = tp_isa_activation_bytes(type, cols);
-    return own != 0 ? own : tp_portable_activation_bytes(cols);
-}
-
-void tp_matmul(const tp_product_t *p) {
-    if (tp_isa_activation_bytes(p->type, p->cols) != 0) {
-        tp_isa_matmul(p);
-    } else {
-        tp_matmul_portable(p);
-    }
-}
-
 uint32_t tp_greatest(const float *x, uint32_t n) {
     uint32_t max = 0;
     for (uint32_t i = 0; i < n; ++i) {

@@ -10,7 +10,7 @@
 
 #include "../tp_math.h"
 #include "int8_run.h"
-#include "mve.h"
+#include "mve/subnormals.h"
 
 // sum and four values, one after the other: q0 is s0 to s3.
 static inline float add4(float sum, float32x4_t v) {

@@ -4,6 +4,7 @@
 
 #if defined(TP_PATH_FLOAT)
 
+#include "../portable.h"
 #include "../tp_math.h"
 
 // Four partial sums, so that cores with a pipelined or a vector FPU are not held up.
@@ -81,23 +82,12 @@ static float dot_blocks(const tp_product_t *p, uint32_t row, const int8_t *q) {
     for (uint32_t b = 0; b < blocks;) {
         float da = scales[b];
         uint32_t end = b + format->parts < blocks ? b + format->parts : blocks;
-        int32_t dots = 0, mins = 0;
-        tp_part_t part;
-        do {
-            tp_decode(format, p->w, row, p->cols, b, &part);
-            for (uint32_t half = 0; half < 2; ++half) {
-                int32_t dot = 0, total = 0;
-                for (uint32_t j = half * 16; j < half * 16 + 16; ++j, ++q) {
-                    dot += part.q[j] * *q;
-                    total += *q;
-                }
-                dots += part.scale[half] * dot;
-                mins += part.min[half] * total;
-            }
-        } while (++b < end);
-        sum += tp_from_f16(part.d) * da * (float)dots;
+        tp_sums_t sums;
+        q = tp_sum_blocks(&sums, p, format, row, b, end, q);
+        b = end;
+        sum += tp_from_f16(sums.part.d) * da * (float)sums.dots;
         if (format->m_at != TP_NONE) {
-            sum += tp_from_f16(part.m) * da * (float)mins;
+            sum += tp_from_f16(sums.part.m) * da * (float)sums.mins;
         }
     }
     return tp_from_bits(tp_row_factor(format, p->w, row, p->cols)) * sum;
@@ -142,28 +132,5 @@ void tp_matmul_portable(const tp_product_t *p) {
         }
     }
 }
-
-#if defined(TP_ISA_PORTABLE)
-
-const char tp_kernels_variant[] = "portable";
-
-size_t tp_isa_activation_bytes(uint32_t type, uint32_t cols) {
-    (void)type;
-    (void)cols;
-    return 0;
-}
-
-void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
-    const int8_t *values, tp_scale_t scale) {
-    (void)type;
-    (void)n;
-    tp_portable_put(x, cols, t, b, values, scale);
-}
-
-void tp_isa_matmul(const tp_product_t *p) {
-    tp_matmul_portable(p);
-}
-
-#endif
 
 #endif

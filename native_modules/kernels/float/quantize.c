@@ -9,19 +9,6 @@
 
 const char tp_kernels_path[6] = "float";
 
-size_t tp_activation_bytes(uint32_t type, uint32_t cols) {
-    size_t own = tp_isa_activation_bytes(type, cols);
-    return own != 0 ? own : tp_portable_activation_bytes(cols);
-}
-
-void tp_matmul(const tp_product_t *p) {
-    if (tp_isa_activation_bytes(p->type, p->cols) != 0) {
-        tp_isa_matmul(p);
-    } else {
-        tp_matmul_portable(p);
-    }
-}
-
 // The definition: what values times d leave over of x, times inverse, rounded half away from 0, with all its
 // roundings. Never fails.
 static void quantize_plainly(int8_t *values, const float *x, uint32_t count, float inverse, float d) {
