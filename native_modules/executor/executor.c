@@ -54,7 +54,7 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
             tp_quantize(type, (uint8_t *)dst, (float *)a, cols, n, flags);
             return 1;
         case TP_OP_MATMUL:
-            product = (tp_product_t) { type, rows, cols, flags & TP_FLAG_INT16 ? 2 * n : n, op[TP_W_P3], dst, b, a };
+            product = (tp_product_t){ type, rows, cols, flags & TP_FLAG_INT16 ? 2 * n : n, op[TP_W_P3], dst, b, a };
             if (flags & TP_FLAG_PORTABLE) {
                 tp_matmul_portable(&product);
             } else {
@@ -71,8 +71,8 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
             return 1;
         case TP_OP_ROPE:
             for (uint32_t t = 0; t < n; ++t) {
-                tp_rope(dst + (size_t)t * width, (float *)a + (size_t)t * op[TP_W_P0], rows, cols,
-                    op[TP_W_P0], flags & TP_FLAG_HALVES ? op[TP_W_P0] / 2 : 1);
+                tp_rope(dst + (size_t)t * width, (float *)a + (size_t)t * op[TP_W_P0], rows, cols, op[TP_W_P0],
+                    flags & TP_FLAG_HALVES ? op[TP_W_P0] / 2 : 1);
             }
             return 1;
         case TP_OP_ATTENTION:
@@ -85,8 +85,8 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
                     length = window;
                 }
                 tp_attention(type, dst + at, (float *)a + at, b + before,
-                    (uint8_t *)operand(regions, op[TP_W_P0]) + before, operand(regions, op[TP_W_P1]), rows,
-                    op[TP_W_P2], cols, length, tp_from_bits(op[TP_W_P4]));
+                    (uint8_t *)operand(regions, op[TP_W_P0]) + before, operand(regions, op[TP_W_P1]), rows, op[TP_W_P2],
+                    cols, length, tp_from_bits(op[TP_W_P4]));
             }
             return 1;
         case TP_OP_ADD:

@@ -50,12 +50,12 @@ uint32_t tp_group(uint32_t type) {
     return format == NULL ? TP_BLOCK : TP_BLOCK * format->parts;
 }
 
-// Two low bits of values of the K-quants and TQ2_0: 32 bytes hold four parts.
+// Two bits of value j of a part, for K-quants and TQ2_0: 32 bytes hold four parts.
 static inline int32_t two_bits(const uint8_t *qs, uint32_t part, uint32_t j) {
     return qs[part / 4 * 32 + j] >> 2 * (part % 4) & 3;
 }
 
-// A trit of a byte of TQ1_0: digits of a fraction of 256 to the base 3.
+// A ternary digit of a byte of TQ1_0, -1 to 1. The byte is a fraction of 256 to the base 3.
 static inline int32_t trit(uint32_t byte, uint32_t digit) {
     static const uint8_t powers[5] = { 1, 3, 9, 27, 81 };
     return (int32_t)((byte * powers[digit] & 0xff) * 3 >> 8) - 1;
@@ -74,7 +74,7 @@ static void decode_tq1_0(const uint8_t *block, uint32_t part, int8_t *q) {
     }
 }
 
-// The 6-bit scales and mins of Q4_K and Q5_K: twelve bytes for eight parts.
+// The 6-bit scale and minimum of a part of Q4_K and Q5_K. s: twelve bytes for eight parts.
 static void scale_and_min(const uint8_t *s, uint32_t part, tp_part_t *out) {
     uint32_t scale, min;
     if (part < 4) {
@@ -88,7 +88,7 @@ static void scale_and_min(const uint8_t *s, uint32_t part, tp_part_t *out) {
     out->min[0] = out->min[1] = (int16_t)-(int32_t)min;
 }
 
-// Part number part of a block of 256 values.
+// Decodes a part, 0 to 7, of a block of 256 values.
 static void decode_256(uint32_t type, const uint8_t *block, uint32_t part, tp_part_t *out) {
     for (uint32_t half = 0; TP_HAS_K && half < 2; ++half) {
         uint32_t i = 2 * part + half;
@@ -137,6 +137,7 @@ static void decode_256(uint32_t type, const uint8_t *block, uint32_t part, tp_pa
     }
 }
 
+// Decodes a block of 32 values.
 static void decode_32(uint32_t type, const uint8_t *block, tp_part_t *out) {
     if (type == TP_Q8_0) {
         for (uint32_t j = 0; j < TP_BLOCK; ++j) {
@@ -158,7 +159,7 @@ static void decode_32(uint32_t type, const uint8_t *block, tp_part_t *out) {
     }
 }
 
-// See docs/kernels.md for the orders.
+// Decodes 32 values of our own types. docs/kernels.md draws their order.
 static void decode_own(uint32_t type, const uint8_t *w, uint32_t row, uint32_t cols, uint32_t index, tp_part_t *out) {
     tp_own_t own = tp_own(type, cols);
     const uint8_t *at = w + (row >> tp_together(type)) * own.size;
@@ -168,9 +169,9 @@ static void decode_own(uint32_t type, const uint8_t *w, uint32_t row, uint32_t c
         out->scale[0] = out->scale[1] = (int8_t)block[b];
         block += 4;
         for (uint32_t j = 0; j < 16; ++j) {
-            // two digits; those of the fourth row are the top bits of the other three's bytes
-            uint32_t two = b < 3 ? block[16 * b + j]
-                : (uint32_t)block[j] >> 6 | block[16 + j] >> 6 << 2 | block[32 + j] >> 6 << 4;
+            // two codes; those of the fourth row are the top bits of the bytes of the other three
+            uint32_t two =
+                b < 3 ? block[16 * b + j] : (uint32_t)block[j] >> 6 | block[16 + j] >> 6 << 2 | block[32 + j] >> 6 << 4;
             out->q[j] = (int8_t)((int32_t)(two & 7) - 4);
             out->q[j + 16] = (int8_t)((int32_t)(two >> 3 & 7) - 4);
         }
@@ -247,14 +248,14 @@ void tp_dequantize_row(uint32_t type, float *y, const uint8_t *w, uint32_t row, 
     }
 }
 
-// Whether an fp16 is infinite or no number; *top: the greatest exponent so far, as stored, from 1 on.
+// Whether an fp16 is infinite or NaN. *top: the greatest exponent field so far, raised to that of h.
 static int is_bad(uint32_t h, uint32_t *top) {
     uint32_t e = h >> 10 & 31;
     *top = e > *top ? e : *top;
     return e == 31;
 }
 
-// Whether a float is, of which w holds the upper half.
+// Whether a float is infinite or NaN. w: its upper half.
 static int is_bad_float(const uint8_t *w) {
     return (tp_load_u16(w) & 0x7f80u) == 0x7f80u;
 }

@@ -1,8 +1,8 @@
-// Activations to int8, and the choice between the variant's products and the portable ones.
+// Quantizes activations to int8.
 //
-// A token has one scale, S = max|x| / 127, and each group k, how often S is halved there (0 to 15):
-// so the greatest of a group becomes 64 to 127, and a product needs but a shift where the float path
-// multiplies. An activation is off by no more than 0.51 * S / 2^k.
+// A token has one scale, S = max|x| / 127, and each group has a number k, 0 to 15: how often S is halved in it. So the
+// greatest value of a group becomes 64 to 127, and a product needs only a shift where the float path multiplies. The
+// error of an activation is at most 0.51 * S / 2^k.
 #include "../isa.h"
 
 #if defined(TP_PATH_FIXED)
@@ -28,7 +28,7 @@ tp_int8_scale_t tp_int8_scale(const float *x, uint32_t n) {
 }
 
 void tp_to_int8(int8_t *to, const float *x, uint32_t n, tp_int8_scale_t scale, int32_t k) {
-    int32_t base = scale.r == 0 ? 300 : 24 + (int32_t)(scale.max >> 23) - k; // 300: all is 0
+    int32_t base = scale.r == 0 ? 300 : 24 + (int32_t)(scale.max >> 23) - k; // 300: all become 0
     for (uint32_t i = 0; i < n; ++i) {
         uint32_t bits = tp_to_bits(x[i]), size = bits & 0x7fffffffu;
         if (size > 0x7f7fffffu) {
@@ -41,12 +41,12 @@ void tp_to_int8(int8_t *to, const float *x, uint32_t n, tp_int8_scale_t scale, i
     }
 }
 
-// What values leave over of x, in 128ths of their steps.
+// Replaces values by their rounding errors, x - values in 128ths of a step.
 static __attribute__((noinline)) void left_over(int8_t *values, const float *x, tp_int8_scale_t scale, int32_t k) {
     int8_t fine[TP_BLOCK];
     tp_to_int8(fine, x, TP_BLOCK, scale, k + 7);
     for (uint32_t j = 0; j < TP_BLOCK; ++j) {
-        values[j] = (int8_t)(fine[j] - values[j] * 128); // from -64 to 64, so that the low bits tell
+        values[j] = (int8_t)(fine[j] - values[j] * 128); // from -64 to 64, so 8 bits are enough
     }
 }
 

@@ -121,8 +121,8 @@ static void put_pair(uint32_t type, uint32_t *to, const int8_t *q) {
     }
 }
 
-void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
-    const int8_t *q, tp_scale_t scale) {
+void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b, const int8_t *q,
+    tp_scale_t scale) {
     (void)n;
     if (tp_is_k(type)) {
         uint32_t *block = (uint32_t *)x + t * (tp_isa_activation_bytes(type, cols) / 4) + 1 + b / 8 * k_words(type);

@@ -11,6 +11,7 @@
 static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
     (void)pairs;
     (void)shift;
+    // clang-format off
     #if defined(TP_MOST_SHIFT)
     if (shift > TP_MOST_SHIFT) {
         plain_rows(type, pairs, rows);
@@ -25,6 +26,7 @@ static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
     } else {
         q4_0_rows(rows);
     }
+    // clang-format on
 }
 
 static void tp_own_rows(uint32_t type, tp_rows_t *rows) {

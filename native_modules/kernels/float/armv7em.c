@@ -48,14 +48,13 @@ size_t tp_isa_activation_bytes(uint32_t type, uint32_t cols) {
 }
 
 // How many of n tokens are interleaved in pairs. Unpacking Q4_K does not pay for fewer than four tokens.
-__attribute__((noinline))
-static uint32_t paired(uint32_t type, uint32_t n) {
+static __attribute__((noinline)) uint32_t paired(uint32_t type, uint32_t n) {
     int pairs = type == TP_Q4_0 || type == TP_Q8_0 || (type == TP_Q4_K && n >= 4);
     return pairs ? n & ~1u : 0;
 }
 
-void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
-    const int8_t *q, tp_scale_t scale) {
+void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b, const int8_t *q,
+    tp_scale_t scale) {
     uint32_t group = t < paired(type, n) ? 2 : 1, i = t & (group - 1);
     if (tp_is_k(type)) {
         uint32_t *block = (uint32_t *)x + ((t - i) * (cols / 256) + b / 8 * group) * k_words(type);

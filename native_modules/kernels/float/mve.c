@@ -65,8 +65,8 @@ static void put_pair_tail(pair_tail_t *to, uint32_t type, uint32_t first, uint32
     to->scale_at[lane] = (uint16_t)(2 * (first + i));
 }
 
-void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
-    const int8_t *q, tp_scale_t scale) {
+void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b, const int8_t *q,
+    tp_scale_t scale) {
     (void)n;
     uint8_t *token = (uint8_t *)x + t * tp_isa_activation_bytes(type, cols);
     int32_t half[2];

@@ -1,5 +1,5 @@
-// Matrix products in portable C: the reference that every other variant equals bit for bit. It is
-// in every build, for the types that a variant leaves out and to hold the variant against.
+// Matrix products in portable C: the reference whose bits every other variant must give. It is in every build, for the
+// types that a variant leaves out, and to test the variant against.
 #include "../isa.h"
 
 #if defined(TP_PATH_FLOAT)
@@ -7,7 +7,7 @@
 #include "../portable.h"
 #include "../tp_math.h"
 
-// Four partial sums, so that cores with a pipelined or a vector FPU are not held up.
+// Four partial sums, so that a pipelined or a vector FPU does not wait for the last addition.
 static float dot_f32(const float *w, const float *x, uint32_t cols) {
     float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
     uint32_t i = 0;
@@ -73,7 +73,7 @@ static float dot_q4_0(const uint8_t *w, const int8_t *q, uint32_t cols) {
     return sum;
 }
 
-// Any type: the integers of a group of activations with one scale are summed up before they meet it.
+// Any type. The integers of a group of activations are summed before they are multiplied with its scale.
 static float dot_blocks(const tp_product_t *p, uint32_t row, const int8_t *q) {
     const tp_format_t *format = tp_format(p->type);
     const float *scales = (const float *)(q + p->cols);
@@ -125,7 +125,7 @@ void tp_portable_put(void *x, uint32_t cols, uint32_t t, uint32_t b, const int8_
 void tp_matmul_portable(const tp_product_t *p) {
     size_t x_bytes = tp_format(p->type) == NULL ? (size_t)p->cols * 4 : tp_portable_activation_bytes(p->cols);
     for (uint32_t r = 0; r < p->rows; ++r) {
-        // A row is read once from slow storage and used for all tokens while it is near.
+        // a row is read once from slow memory, and used for all tokens while it is cached
         const uint8_t *xt = p->x;
         for (uint32_t t = 0; t < p->n; ++t, xt += x_bytes) {
             p->y[(size_t)t * p->rows + r] = dot(p, r, xt);

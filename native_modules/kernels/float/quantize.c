@@ -1,4 +1,4 @@
-// Activations to int8, and the choice between the variant's products and the portable ones.
+// Quantizes activations to int8, with a float scale for each group.
 #include "../isa.h"
 
 #if defined(TP_PATH_FLOAT)
@@ -9,13 +9,12 @@
 
 const char tp_kernels_path[6] = "float";
 
-// The definition: what values times d leave over of x, times inverse, rounded half away from 0, with all its
-// roundings. Never fails.
+// Defines the rounding: values = (x - values * d) * inverse, rounded half away from 0. Takes any float.
 static void quantize_plainly(int8_t *values, const float *x, uint32_t count, float inverse, float d) {
     for (uint32_t j = 0; j < count; ++j) {
         float v = (x[j] - (float)values[j] * d) * inverse;
         v += v < 0.0f ? -0.5f : 0.5f;
-        // Written so that NaN is caught too: its conversion to an integer is undefined.
+        // catches NaN too, whose conversion to an integer is undefined
         if (!(v < 127.5f)) {
             v = 127.0f;
         }
@@ -27,7 +26,7 @@ static void quantize_plainly(int8_t *values, const float *x, uint32_t count, flo
 }
 
 float PLAIN(int8_run)(int8_t *values, const float *x, uint32_t count) {
-    // floats without sign are ordered as their bits are
+    // floats without their sign are ordered as their bits are
     uint32_t max = 0;
     #pragma GCC unroll 8
     for (uint32_t j = 0; j < count; ++j) {
@@ -36,7 +35,7 @@ float PLAIN(int8_run)(int8_t *values, const float *x, uint32_t count) {
     }
     max >>= 1;
     if (max - 0x0f000000u >= 0x70000000u - 0x0f000000u) {
-        // Below 2^-97, above 2^97, infinite or no number (which does not count for the scale).
+        // below 2^-97, above 2^97, infinite or NaN (which does not count for the scale)
         float greatest = 0.0f;
         for (uint32_t j = 0; j < count; ++j) {
             float a = tp_from_bits(tp_to_bits(x[j]) & 0x7fffffffu);

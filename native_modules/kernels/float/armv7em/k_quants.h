@@ -16,8 +16,7 @@ static void put_k(uint32_t type, uint32_t *x, uint32_t group, uint32_t i, uint32
     // Q4_K: blocks b and b + 1 alternate. Q6_K: each four columns are followed by those 64, 32 and 96 columns further
     // on.
     uint32_t apart = type == TP_Q4_K ? 2 * group : 1;
-    uint32_t *to = x + (type == TP_Q4_K ? b / 2 * 32 * group + 2 * i + b % 2
-        : b / 4 * 64 + b % 2 * 4 + b / 2 % 2 * 2);
+    uint32_t *to = x + (type == TP_Q4_K ? b / 2 * 32 * group + 2 * i + b % 2 : b / 4 * 64 + b % 2 * 4 + b / 2 % 2 * 2);
     int32_t sum[2] = { 0, 0 };
     for (uint32_t j = 0; j < TP_BLOCK; j += 4, to += type == TP_Q4_K ? 4 * group : 8) {
         uint32_t word = load((const uint8_t *)q + j), even = sxtb16(word), odd = sxtb16_8(word);
@@ -201,10 +200,10 @@ static inline int32_t q4_k_mins(const uint32_t *mins, const uint32_t *sums) {
 // y + d * da * dots - dmin * da * mins, rounded after each step. da: scale of the activations.
 static inline float q4_k_add(float y, const uint8_t *block, float da, int32_t dots, int32_t mins) {
     float scales = tp_from_bits(load(block)), d, dmin;
-    __asm ("vcvtb.f32.f16 %0, %1" : "=t" (d) : "t" (scales));
-    __asm ("vcvtt.f32.f16 %0, %1" : "=t" (dmin) : "t" (scales));
-    __asm ("vmla.f32 %0, %1, %2" : "+t" (y) : "t" (d * da), "t" ((float)dots));
-    __asm ("vmls.f32 %0, %1, %2" : "+t" (y) : "t" (dmin * da), "t" ((float)mins));
+    __asm("vcvtb.f32.f16 %0, %1" : "=t"(d) : "t"(scales));
+    __asm("vcvtt.f32.f16 %0, %1" : "=t"(dmin) : "t"(scales));
+    __asm("vmla.f32 %0, %1, %2" : "+t"(y) : "t"(d * da), "t"((float)dots));
+    __asm("vmls.f32 %0, %1, %2" : "+t"(y) : "t"(dmin * da), "t"((float)mins));
     return y;
 }
 
@@ -221,7 +220,7 @@ static void q4_k_token(const tp_product_t *p, float *y, const uint32_t *x, const
             int32_t dots[2];
             q4_k_scales(block, (uint32_t *)&scales[0], mins);
             int32_t mins0 = q4_k_mins(mins, at + 129);
-            __asm volatile ("" : : : "memory"); // what is loaded before this is spilled to the stack
+            __asm volatile("" : : : "memory"); // what is loaded before this is spilled to the stack
             q4_k_scales(block + next, (uint32_t *)&scales[1], mins);
             int32_t mins1 = q4_k_mins(mins, at + 129);
             float da = tp_from_bits(at[128]);

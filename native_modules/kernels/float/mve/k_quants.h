@@ -222,8 +222,8 @@ static void q6_k_rows(float *y, const uint8_t *w, const uint8_t *x, size_t strid
             sum[i] = dot;
         }
         uint32x4_t rows = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)stride);
-        register uint32x4_t h __asm ("q2") = vldrhq_gather_offset_u32((const uint16_t *)(const void *)d_at, rows);
-        __asm (VCVTB_Q2_Q2 : "+w" (h));
+        register uint32x4_t h __asm("q2") = vldrhq_gather_offset_u32((const uint16_t *)(const void *)d_at, rows);
+        __asm(VCVTB_Q2_Q2 : "+w"(h));
         float32x4_t d = vmulq_n_f32(vreinterpretq_f32_u32(h), tail->scale);
         all = vaddq_f32(all, vmulq_f32(d, vcvtq_f32_s32(vld1q_s32(sum))));
         x = (const uint8_t *)(tail + 1);

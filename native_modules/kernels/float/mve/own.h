@@ -262,9 +262,8 @@ static void pair_matmul(const tp_product_t *p) {
     tp_own_t own = tp_own(p->type, p->cols);
     uint32_t pairs = p->rows / 2, once = PAIR_ROWS / 2;
     size_t x_bytes = tp_isa_activation_bytes(p->type, p->cols);
-    pair_job_t job = {
-        p->x, p->cols / TP_BLOCK, own.blocks - own.scales, p->cols / TP_BLOCK < GROUP ? p->cols / TP_BLOCK : GROUP,
-    };
+    pair_job_t job = { p->x, p->cols / TP_BLOCK, own.blocks - own.scales,
+        p->cols / TP_BLOCK < GROUP ? p->cols / TP_BLOCK : GROUP };
     float *y = p->y;
     for (uint32_t t = 0; t < p->n; ++t, job.x += x_bytes, y += p->rows) {
         const uint8_t *w = p->w + own.scales;
