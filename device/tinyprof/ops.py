@@ -1,4 +1,4 @@
-"""Operators of a plan, as native_modules/executor/executor.h numbers them, and calling one alone."""
+"""Operators of a plan, with the numbers of native_modules/executor/operators.h, and calling one alone."""
 
 from array import array
 

@@ -1,7 +1,7 @@
 // The types of weights in blocks, one line each. Include this file with WEIGHT_TYPE defined.
 //
 // A new type takes a line here, its decoding in types.c, its name in device/tinyprof/ops.py (which
-// tests/test_types.py holds against this list) and, to be fast, kernels in the variants (isa.h).
+// tests/test_lists.py holds against this list) and, to be fast, kernels in the variants (isa.h).
 //
 // WEIGHT_TYPE(name, number, group, parts, bytes, d_at, m_at, over):
 //   number       in GGUF; those from 192 on are ours
