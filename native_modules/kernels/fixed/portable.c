@@ -114,16 +114,16 @@ static int32_t dot_blocks(const tp_product_t *p, uint32_t row, const int8_t *q, 
     int32_t sum = 0;
     for (uint32_t b = 0; b < blocks;) {
         uint32_t shift = (uint32_t)halvings[b], end = b + format->parts < blocks ? b + format->parts : blocks;
-        tp_sums_t sums;
-        q = tp_sum_blocks(&sums, p, format, row, b, end, q);
-        b = end;
+        int32_t dots, mins;
+        tp_part_t part;
+        q = tp_sum_blocks(p, format, row, &b, end, q, &dots, &mins, &part);
         if (format->bytes == 0) {
-            sum += sums.dots >> shift;
+            sum += dots >> shift;
             continue;
         }
-        sum = tp_add_scaled(sum, tp_cut(sums.dots, format->over), sums.part.d, t + shift);
+        sum = tp_add_scaled(sum, tp_cut(dots, format->over), part.d, t + shift);
         if (format->m_at != TP_NONE) {
-            sum = tp_add_scaled(sum, tp_cut(sums.mins, format->over), sums.part.m, t + shift);
+            sum = tp_add_scaled(sum, tp_cut(mins, format->over), part.m, t + shift);
         }
     }
     return sum;

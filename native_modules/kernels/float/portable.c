@@ -82,12 +82,12 @@ static float dot_blocks(const tp_product_t *p, uint32_t row, const int8_t *q) {
     for (uint32_t b = 0; b < blocks;) {
         float da = scales[b];
         uint32_t end = b + format->parts < blocks ? b + format->parts : blocks;
-        tp_sums_t sums;
-        q = tp_sum_blocks(&sums, p, format, row, b, end, q);
-        b = end;
-        sum += tp_from_f16(sums.part.d) * da * (float)sums.dots;
+        int32_t dots, mins;
+        tp_part_t part;
+        q = tp_sum_blocks(p, format, row, &b, end, q, &dots, &mins, &part);
+        sum += tp_from_f16(part.d) * da * (float)dots;
         if (format->m_at != TP_NONE) {
-            sum += tp_from_f16(sums.part.m) * da * (float)sums.mins;
+            sum += tp_from_f16(part.m) * da * (float)mins;
         }
     }
     return tp_from_bits(tp_row_factor(format, p->w, row, p->cols)) * sum;
