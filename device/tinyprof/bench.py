@@ -1,4 +1,4 @@
-"""Matrix products alone: what they cost, and that the fast kernels give the portable ones' bits."""
+"""Single matrix products: their cost, and whether fast and portable kernels give the same bits."""
 
 import json
 from array import array
@@ -9,14 +9,14 @@ from micropython import const
 from . import counters, ops
 from .weight_types import layout
 
-# fp16 scales: ordinary ones, zero, the least subnormal, the greatest finite, both signs
+# fp16 scales: ordinary ones; zero, the smallest subnormal and the largest finite number, with both signs
 _ORDINARY = (0x2C9A, 0x1F31, 0xA7C3, 0x2410)
 _EXTREME = (0x2C9A, 0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x7BFF, 0xFBFF, 0x3C00)
 _MAX = bytes((0x7F, 0x80, 0x81, 0xFF, 0x00))
 _BLOCK = const(32)  # activations
-_NOISE = const(1021)  # items of noise, then over and over: a prime number, so that no two blocks are the same
+_NOISE = const(1021)  # items of noise, which are repeated: a prime number, so that no two blocks are the same
 
-_made = {}  # noise by its kind and seed: to make it takes longer than a product
+_made = {}  # noise by function and seed: making it takes longer than a product
 
 
 def _once(make, seed):
@@ -39,32 +39,34 @@ def _greatest(seed):
 
 
 def _floats(seed):
-    """In [-1, 1)."""
+    """Bytes of floats in [-1, 1)."""
     noise = _once(_bytes, seed) * 2
     return bytes(array("f", (((noise[i] | noise[i + 1] << 8) - 32768) / 32768 for i in range(0, 2 * _NOISE, 2))))
 
 
 def _scaled(seed):
-    """Eight blocks' floats and one's more, times each scale."""
+    """Nine blocks of floats for each of five scales."""
     x = array("f", _once(_floats, seed)[: 4 * 9 * _BLOCK])
     kinds = [bytes(array("f", (1.0 if v > 0 else -1.0 for v in x)))]
     for scale in (0.0, 1e-38, 1e30, 1e-42):
         y = array("f", (v * scale for v in x))
         for i in range(3, len(y) if scale == 0 else 0, 8):
-            y[i] = float("nan")  # becomes 127 with a scale of 0
+            y[i] = float("nan")  # quantized to 127 with a scale of 0
         kinds.append(bytes(y))
     return kinds
 
 
 def _over(make, seed, size, item=1):
-    """size bytes of noise whose items have so many bytes: of two seeds, each time begun elsewhere."""
+    """size bytes of noise, starting at a place that the seed decides.
+
+    make: makes the noise; item: bytes of one of its items. Only two seeds of noise are made."""
     noise = _once(make, (seed - 1) % 2 + 1)
     begin = (seed - 1) // 2 * 89 % _NOISE * item
     return bytearray((noise * ((begin + size) // len(noise) + 1))[begin : begin + size])
 
 
 def _weights(type_, rows, cols, seed, extreme):
-    """A matrix of random blocks; extreme: of the greatest and least values, with odd scales."""
+    """The bytes of a matrix of random blocks; extreme: of the largest and smallest values, with unusual scales."""
     w = _over(_greatest if extreme else _bytes, seed, rows * _tinyprof.row_bytes(type_, cols))
     _, size, together, _, *offsets = layout(ops.TYPES[type_])
     if offsets:
@@ -80,7 +82,7 @@ def _weights(type_, rows, cols, seed, extreme):
     elif type_ == ops.F32:
         for i in range(3, len(w), 4):
             w[i] = w[i] & 0x80 | 0x3E
-    else:  # our own: a float for each row
+    else:  # a float for each row
         step = together * _tinyprof.row_bytes(type_, cols)
         for at in range(0, len(w), step):
             for i in range(together):
@@ -89,12 +91,12 @@ def _weights(type_, rows, cols, seed, extreme):
 
 
 def fits(type_, rows, cols):
-    """Whether there can be such a matrix."""
+    """Whether a matrix of rows x cols can have the type (a number of ops.TYPES)."""
     return _tinyprof.row_bytes(type_, cols) != 0 and rows % ops.together(type_) == 0
 
 
 def _activations(cols, n, seed, extreme):
-    """Floats in [-1, 1); extreme: blocks of them times the greatest and the least scales."""
+    """Bytes of n x cols floats in [-1, 1); extreme: blocks of them multiplied by very large and very small scales."""
     size = 4 * cols * n
     if not extreme:
         return _over(_floats, seed, size, 4)
@@ -106,9 +108,12 @@ def _activations(cols, n, seed, extreme):
 
 
 class Product:
-    """One product of random data, ready to be run by the fast kernel and by the portable one.
+    """One product of random data for the fast and the portable kernel.
 
-    int16: 0 or ops.INT16; y: memoryviews of both results; quantize, fast, portable: counts of the last run."""
+    type_: number of the weight type; rows, cols: size of the matrix; n: tokens; seed: of the data; extreme: very large
+    and very small values; int16: 0, or ops.INT16 for activations of 16 bits.
+
+    y: memoryviews of both results; quantize, fast, portable: units of the last run with a counter."""
 
     def __init__(self, type_, rows, cols, n=1, seed=1, extreme=False, int16=0):
         self.weights = _weights(type_, rows, cols, seed, extreme)
@@ -137,7 +142,7 @@ class Product:
         self.n = n
 
     def run(self, counter=None):
-        """Runs both; True if their results are the same bits."""
+        """Whether both kernels give the same bits. counter: a counters.Counter that measures them, or None."""
         ctl = ops.control(self.n)
         ctl[ops.N] = self.n
         if counter:
@@ -150,14 +155,16 @@ class Product:
 
 
 def kernels(types, shapes, tokens):
-    """Prints one line of JSON about the board, then one a product: counts of the whole record."""
+    """Prints a line of JSON about the board, then one for each product, with the units of the whole record.
+
+    types: numbers of weight types; shapes: pairs of rows and columns; tokens: numbers of tokens."""
     counter = counters.find()
     print(json.dumps({"kernels": _tinyprof.build()[1], "source": counter.source, "unit": counter.unit}))
     for type_ in types:
         for rows, cols in shapes:
             for n in tokens if fits(type_, rows, cols) else ():
                 product = Product(type_, rows, cols, n)
-                product.run(counter)  # caches and clocks settle
+                product.run(counter)  # warms up caches and clocks
                 same = product.run(counter)
                 line = {"type": ops.TYPES[type_], "rows": rows, "cols": cols, "n": n, "same": same}
                 line.update(quantize=product.quantize, fast=product.fast, portable=product.portable)
