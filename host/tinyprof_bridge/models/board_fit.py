@@ -6,7 +6,7 @@ from ..boards import catalog, kernel_variants
 from ..boards.emulators import EMULATED
 from .inspection import Inspection
 
-PACKAGE = 68 << 10  # bytes of flash of the device package, compiled
+PACKAGE = 69 << 10  # bytes of flash of the device package, compiled
 LEAST_CONTEXT = 16  # that is worth to be told
 # Bytes of heap that were measured; those of emulated boards are in their table.
 MEASURED_HEAP = {"RPI_PICO": 246_080}
