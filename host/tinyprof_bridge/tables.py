@@ -78,6 +78,7 @@ def rich_table(frame: pd.DataFrame, columns: list[Column], title: str, width: in
 
 def markdown_table(frame: pd.DataFrame, columns: list[Column]) -> str:
     """Returns a Markdown table with all columns, without a final newline."""
+
     def cell(text: str) -> str:
         return text.replace("|", "\\|")
 
