@@ -7,7 +7,7 @@ import _tinyprof
 from micropython import const
 
 from . import counters, ops
-from .roof import BLOCKS
+from .weight_types import layout
 
 # fp16 scales: ordinary ones, zero, the least subnormal, the greatest finite, both signs
 _ORDINARY = (0x2C9A, 0x1F31, 0xA7C3, 0x2410)
@@ -66,9 +66,8 @@ def _over(make, seed, size, item=1):
 def _weights(type_, rows, cols, seed, extreme):
     """A matrix of random blocks; extreme: of the greatest and least values, with odd scales."""
     w = _over(_greatest if extreme else _bytes, seed, rows * _tinyprof.row_bytes(type_, cols))
-    name = ops.TYPES[type_]
-    if name in BLOCKS:
-        size, offsets = BLOCKS[name]
+    _, size, together, _, *offsets = layout(ops.TYPES[type_])
+    if offsets:
         scales = _EXTREME if extreme else _ORDINARY
         for i, at in enumerate(range(0, len(w), size)):
             for offset in offsets:
@@ -82,7 +81,6 @@ def _weights(type_, rows, cols, seed, extreme):
         for i in range(3, len(w), 4):
             w[i] = w[i] & 0x80 | 0x3E
     else:  # our own: a float for each row
-        together = ops.together(type_)
         step = together * _tinyprof.row_bytes(type_, cols)
         for at in range(0, len(w), step):
             for i in range(together):
@@ -164,17 +162,3 @@ def kernels(types, shapes, tokens):
                 line = {"type": ops.TYPES[type_], "rows": rows, "cols": cols, "n": n, "same": same}
                 line.update(quantize=product.quantize, fast=product.fast, portable=product.portable)
                 print(json.dumps(line))
-
-
-def differences(types, rows, cols, tokens, seed=1, int16=0):
-    """Quantized products, random and extreme, whose fast result is not the portable one; [] is right."""
-    wrong = []
-    for type_ in types:
-        for c in cols:
-            for r in rows:
-                for n in tokens if fits(type_, r, c) else ():
-                    for extreme in (False, True):
-                        seed += 1
-                        if not Product(type_, r, c, n, seed, extreme, int16).run():
-                            wrong.append((ops.TYPES[type_], r, c, n, seed, extreme))
-    return wrong

@@ -5,8 +5,8 @@ Pieces hold bytes as characters, those that print as themselves."""
 from micropython import const
 
 from .errors import ModelError
-from .tokenizer import NONE, Strings, Tokenizer
-from .words import RULES, words
+from .pretokenize import RULES, words
+from .vocabulary import NONE, Strings, Tokenizer
 
 _NORMAL = const(1)
 _USER_DEFINED = const(4)

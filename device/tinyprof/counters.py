@@ -236,4 +236,4 @@ def info():
     """Prints the counters that this board may have, what each turns out to be, and the events that it counts."""
     from .selftest import show
 
-    show(_candidates())
+    show((counter, runs(counter)) for counter in _candidates())

@@ -1,5 +1,9 @@
 class ModelError(ValueError):
-    """The model, or what is asked of it, cannot be used as it is: the message says which part, and what to do."""
+    """The model, or a request to it, cannot be used as it is. The message names the part and the remedy.
+
+    truncated: the data end before the header of the file does, so a longer piece of the file may be enough."""
+
+    truncated = False
 
 
 class SensorError(ValueError):

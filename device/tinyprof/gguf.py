@@ -66,7 +66,12 @@ class GGUF:
 
     def _need(self, n):
         if n > self._limit - self._at:
-            raise ModelError("truncated GGUF: %d bytes wanted at %d of %d" % (n, self._at, self._limit))
+            self._truncated("%d bytes wanted at %d of %d" % (n, self._at, self._limit))
+
+    def _truncated(self, what):
+        error = ModelError("truncated GGUF: " + what)
+        error.truncated = True
+        raise error
 
     def _number(self, form):
         size = struct.calcsize(form)
@@ -108,7 +113,7 @@ class GGUF:
                 self._at = _tinyprof.strings(self.data, self._at, count, None)
                 if self._at < 0:
                     self._at = self._limit
-                    raise ModelError("truncated GGUF: in array %s" % name)
+                    self._truncated("in array " + name)
             else:
                 self._need(count * _SIZES[item])
                 self._at += count * _SIZES[item]

@@ -45,7 +45,7 @@ def profile(
 
     Prints the records with out (default print) and returns a Summary. meta: a dict that the
     begin record carries along; text: tokens of a text, without BOS, to judge the model by; events: names of events
-    to count, an empty list for all that the board counts; cold: "cache" and "sleep", see cold.py.
+    to count, an empty list for all that the board counts; cold: "cache" and "sleep", see cold_start.py.
     Raises ModelError if a test does not fit in the context; the records then end with ok false."""
     records = Records(run or _run_id(), out)
     try:
@@ -59,7 +59,7 @@ def profile(
 
             events = Events(events, counter)
         if cold:
-            from .cold import ways_of
+            from .cold_start import ways_of
 
             cold = ways_of(cold, counter.source)
         summary = Summary(model, counter)
@@ -286,7 +286,7 @@ class _Profile:
             for length in n:
                 self._watched(meter, _name("tg", length, depth), length, self._decode, length, depth)
         if n and meter.operator_us:
-            from .apart import measure
+            from .operator_power import measure
 
             measure(self.model, meter, records, d[0] + n[0] // 2)
         meter.idle(records, 1)
@@ -367,7 +367,7 @@ class _Profile:
         if free < _ROOF_RAM:  # else its module would take what the last records need
             self.records.write("roof", what="skipped", reason="all: %d bytes of RAM are free" % free)
             return
-        from .roof import measure
+        from .ceilings import measure
 
         measure(self.model, self.counter, self.records, lengths)
 

@@ -91,7 +91,7 @@ BANKS = (
 )
 # fmt: on
 
-# Caches that are emptied by a write: where, address, value. Arm's are by address of what is in them (cold.py).
+# Caches that are emptied by a write: where, address, value. Arm's are by address of what is in them (cold_start.py).
 FLUSHES = (
     ("RP2040", 0x14000004, 1),  # XIP FLUSH
     ("STM32H5 STM32U5 STM32L5", 0x40030400, 2),  # ICACHE_CR: CACHEINV

@@ -3,16 +3,17 @@
 import _tinyprof
 
 from . import ops
-from .counters import runs
 from .events import banks
 
 _SHORT = 256  # cycles below which a counter of 8 bits cannot have turned
 
 
 def show(candidates):
-    """Prints the counters up to the first that runs, which is the one in use, and the events."""
-    for counter in candidates:
-        if runs(counter):
+    """Prints the counters up to the first that runs, which is the one in use, and the events of the chip.
+
+    candidates: pairs of a counters.Counter and whether it runs."""
+    for counter, runs in candidates:
+        if runs:
             _counter(counter)
             break
         print("%s: stands still" % counter.name)

@@ -6,7 +6,7 @@ import struct
 
 from micropython import const
 
-from .tokenizer import NONE, Tokenizer, array_of
+from .vocabulary import NONE, Tokenizer, array_of
 
 _UNKNOWN = const(2)
 _CONTROL = const(3)

@@ -137,7 +137,7 @@ class Model:
                 gguf = GGUF(stream.header, stream.size, stream.scan, stream.read)
                 break
             except ModelError as e:
-                if not str(e).startswith("truncated") or not stream.longer_header():
+                if not e.truncated or not stream.longer_header():
                     raise
         room = 0
         for name, (type_, cols, rows, _) in gguf.tensors.items():

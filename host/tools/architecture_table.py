@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tinyprof_bridge import device_package
 from tinyprof_bridge.boards import deploy, emulators
 from tinyprof_bridge.boards.emulators import EMULATED
 from tinyprof_bridge.boards.transport import UnixBoard
@@ -40,7 +41,7 @@ def unix_logits() -> str:
     """Of the unix port that loads the module from a file."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        shutil.copytree(deploy.device_package(), folder / "tinyprof")
+        shutil.copytree(device_package.folder(), folder / "tinyprof")
         for name, data in deploy.native_module("x64").items():
             (folder / name).write_bytes(data)
         unix = UnixBoard(emulators.firmware("unix-stock"), folder, 64 << 20)
@@ -70,7 +71,7 @@ def loaded_on(arch: str) -> list[str]:
 
 def rows(wanted: list[str]) -> Iterator[str]:
     for arch, cores in MODULES.items():
-        path = deploy.package_folder() / "modules" / f"{arch}.mpy"
+        path = device_package.PACKAGE / "modules" / f"{arch}.mpy"
         head = f"| `{arch}` | {cores} | {f'{path.stat().st_size:,}' if path.is_file() else 'not built'} |"
         there = [board for board in loaded_on(arch) if board in wanted and path.is_file()]
         for board in there:

@@ -1,4 +1,4 @@
-"""Prints the table of letters, digits and spaces in device/tinyprof/words.py, from Python's own of Unicode.
+"""Prints the table of letters, digits and spaces in device/tinyprof/pretokenize.py, from Python's own of Unicode.
 
 python host/tools/unicode_table.py"""
 

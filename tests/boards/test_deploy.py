@@ -8,7 +8,7 @@ import sys
 import pytest
 from models import make_model
 from on_board import FILES_IN_RAM, board
-from tinyprof_bridge import __version__
+from tinyprof_bridge import __version__, device_package
 from tinyprof_bridge.boards import deploy
 from tinyprof_bridge.boards.emulators import Emulator
 from tinyprof_bridge.boards.transport import SerialBoard
@@ -62,10 +62,10 @@ OLD = "0.0.9"
 def old_package(tmp_path, monkeypatch):
     """The device package of another version, as this program would bring it."""
     folder = tmp_path / "old" / "tinyprof"
-    shutil.copytree(deploy.device_package(), folder)
+    shutil.copytree(device_package.folder(), folder)
     text = (folder / "__init__.py").read_text()
     (folder / "__init__.py").write_text(text.replace(f'"{__version__}"', f'"{OLD}"'))
-    monkeypatch.setattr(deploy, "device_package", lambda: folder)
+    monkeypatch.setattr(device_package, "folder", lambda: folder)
 
 
 def steps(capsys):

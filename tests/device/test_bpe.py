@@ -124,7 +124,7 @@ def test_the_table_is_unicode_s():
 
 KINDS = """
 import _tinyprof
-from tinyprof.words import _RUNS
+from tinyprof.pretokenize import _RUNS
 for text in {texts!r}:
     kinds = bytearray(text.encode())
     _tinyprof.unicode_class(kinds, _RUNS)

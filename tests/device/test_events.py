@@ -353,7 +353,7 @@ print(*(row[0] for row in BANKS if is_here(row[1], {machine!r}, {core!r})))
 def test_caches_are_emptied_by_address():
     """Every line of each buffer once, in lines of CTR, and the instruction cache behind them."""
     code = """
-from tinyprof.cold import by_address
+from tinyprof.cold_start import by_address
 from uctypes import addressof
 class Memory(dict):
     def __init__(self):

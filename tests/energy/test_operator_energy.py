@@ -20,9 +20,9 @@ REST = (200, 40000)
 
 # each operator takes its time and current, in a token as alone
 OPERATORS = f"""
-from tinyprof import apart
+from tinyprof import operator_power
 COST, REST = {COST!r}, {REST!r}
-take = apart.Operator.take
+take = operator_power.Operator.take
 def spend(model, i, times):
     op = model.arch.plan.describe(i)
     us, ua = COST.get("window" if op[7] else op[0], REST)
@@ -34,7 +34,7 @@ def slow_take(self, i):
     take(self, i)
 def slow_run(self):
     spend(m, self.i, 32)
-apart.Operator.take, apart.Operator.run = slow_take, slow_run
+operator_power.Operator.take, operator_power.Operator.run = slow_take, slow_run
 def slow_step(token, acc=None):
     for i in range(m.arch.plan.count):
         spend(m, i, 1)

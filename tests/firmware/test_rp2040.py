@@ -63,7 +63,7 @@ class remote:
         for _ in range(2000):
             pass
         print(machine.freq(), time.ticks_diff(time.ticks_us(), t))
-sys.modules["tinyprof.remote"] = remote
+sys.modules["tinyprof.host_entry"] = remote
 """
 
 

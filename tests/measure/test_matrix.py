@@ -11,7 +11,7 @@ import pytest
 from bridge import bridge
 from interrupts import heed_interrupts
 from models import make_model
-from tinyprof_bridge import __version__
+from tinyprof_bridge import __version__, device_package
 from tinyprof_bridge.boards import deploy, emulators
 from tinyprof_bridge.boards.emulators import Emulator
 from tinyprof_bridge.records import runs
@@ -60,8 +60,8 @@ def test_the_manifest_names_inputs_and_outputs(models, tmp_path):
         return sha256("".join(f"{sha256(data)}  {path}\n" for path, data in sorted(files.items())).encode())
 
     compiled = listing(deploy.compiled_package())
-    sources = listing({f"tinyprof/{p.name}": p.read_bytes() for p in deploy.device_package().glob("*.py")})
-    module = sha256((deploy.package_folder() / "modules/armv7emsp.mpy").read_bytes())
+    sources = listing({f"tinyprof/{p.name}": p.read_bytes() for p in device_package.folder().glob("*.py")})
+    module = sha256((device_package.PACKAGE / "modules/armv7emsp.mpy").read_bytes())
     for board, expected_module, package in (
         ("m3", None, compiled),
         ("m4-stock", module, compiled),

@@ -1,5 +1,7 @@
 """Every kernel, called through MicroPython on the unix port, against numpy and the gguf package."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType
@@ -121,10 +123,7 @@ def test_matmul(call, type_, rows, cols, n, kind):
     assert np.all(np.abs(out.reshape(n, rows) - x_seen @ w.T) <= bound)
 
 
-DIFFERENCES = """
-from tinyprof.bench import differences
-print(differences((2, 8, 12, 14, 192, 193, 194), {rows}, {cols}, {tokens}, int16={int16}))
-"""
+DIFFERENCES = Path(__file__).parents[1].joinpath("support/product_differences.py").read_text()
 
 
 @pytest.mark.parametrize("name", [*ALL, "rv32-stock"])  # whose native module is other code
@@ -139,7 +138,9 @@ def test_fast_kernels_give_the_bits_of_the_portable_ones(name):
             ((64,), (512,), (1, 4), 0),
             ((3, 4), (96, 256), (2,), INT16),
         ):
-            assert b.run(DIFFERENCES.format(rows=rows, cols=cols, tokens=tokens, int16=int16)).strip() == "[]"
+            types = (2, 8, 12, 14, 192, 193, 194)
+            call = f"print(differences({types}, {rows}, {cols}, {tokens}, int16={int16}))"
+            assert b.run(DIFFERENCES + call).strip() == "[]"
 
 
 # instructions a product; Q4_K: at most 1.15 times Q4_0

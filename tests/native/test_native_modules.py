@@ -11,6 +11,7 @@ import threading
 import pytest
 from models import make_model
 from on_board import FILES_IN_RAM, QEMU, ROOT, board, reference
+from tinyprof_bridge import device_package
 from tinyprof_bridge.boards import deploy, emulators
 from tinyprof_bridge.boards.emulators import EMULATED, Emulator
 from tinyprof_bridge.boards.transport import SerialBoard, UnixBoard
@@ -58,7 +59,7 @@ def test_stock_unix_gives_the_golden_logits(golden, tmp_path):
 
 @pytest.mark.parametrize("arch", ["x64", "armv6m", "armv7m", "armv7emsp", "armv7emdp", "rv32imc", "xtensa"])
 def test_size(arch):
-    if arch == "xtensa" and not (deploy.package_folder() / "modules/xtensa.mpy").exists():
+    if arch == "xtensa" and not (device_package.PACKAGE / "modules/xtensa.mpy").exists():
         pytest.skip("no native module for xtensa: run `firmware_builds/build tools xtensa`, then `make modules`")
     assert len(deploy.native_module(arch)["_tinyprof.mpy"]) <= CODE_LIMIT
 

@@ -2,12 +2,22 @@
 
 import numpy as np
 import pytest
+from on_board import board
 from operators import INT16, Operators
 from tinyprof_bridge.quantize import calibrated, weight_types
 
 QUANTIZED = [t for t in weight_types.TYPES if t not in ("F32", "F16")]
 # Error of normal weights in one block or superblock, as a share of their size: what the bits allow.
 SHARE = {8: 0.006, 6: 0.02, 5: 0.045, 4: 0.1, 3: 0.2, 2: 0.45, 1: 0.85}
+
+
+TABLE = """
+import _tinyprof
+from tinyprof import ops, weight_types
+for id, name in ops.TYPES.items():
+    values, size, rows, *_ = weight_types.layout(name)
+    print(name, values, _tinyprof.row_bytes(id, values), _tinyprof.row_bytes(id, values // 2), ops.together(id))
+"""
 
 
 def weights(rows, cols, seed=1):
@@ -22,6 +32,16 @@ def width(type_):
 def ops(request):
     with Operators(request.param) as operators:
         yield operators
+
+
+def test_the_table_of_types_is_that_of_the_core():
+    """By name: values and bytes of a block, and rows that are stored together, as _tinyprof has them."""
+    with board("unix") as b:
+        lines = [line.split() for line in b.run(TABLE).splitlines()]
+    found = {name: tuple(map(int, numbers)) for name, *numbers in lines}
+    assert found == {
+        name: (t.values, weight_types.row_bytes(name, t.values), 0, t.rows) for name, t in weight_types.TYPES.items()
+    }
 
 
 @pytest.mark.parametrize("type_", QUANTIZED)

@@ -5,6 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from tinyprof_bridge import device_package
 from tinyprof_bridge.boards import deploy, emulators, kernel_variants
 from tinyprof_bridge.boards.emulators import EMULATED, Emulator
 from tinyprof_bridge.boards.transport import SerialBoard, UnixBoard
@@ -70,7 +71,7 @@ def board(name, model=None):
     if name.startswith("unix"):
         # as much heap as the other boards have, and room for the file: of a large one each collection takes long
         heap = (4 << 20) + (4 * Path(model).stat().st_size if model else 0)
-        unix = UnixBoard(emulators.firmware(name), deploy.device_package().parent, heap)
+        unix = UnixBoard(emulators.firmware(name), device_package.folder().parent, heap)
         yield Board(unix, model and str(model))
         return
     with tempfile.TemporaryDirectory() as scratch:

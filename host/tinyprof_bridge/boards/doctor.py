@@ -6,6 +6,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 
+from .. import __version__, device_package
 from ..errors import BadInput, RunFailed
 from . import deploy, emulators
 from .transport import SerialBoard
@@ -31,7 +32,7 @@ def machine() -> list[Finding]:
     """Returns the checks of this machine: packages, native modules, emulators, firmware, ports."""
     python = ".".join(map(str, sys.version_info[:3]))
     findings = [Finding("Python", True, python), Finding("mpremote", True, importlib.metadata.version("mpremote"))]
-    modules = sorted(p.stem for p in (deploy.package_folder() / "modules").glob("*.mpy"))
+    modules = sorted(p.stem for p in (device_package.PACKAGE / "modules").glob("*.mpy"))
     findings.append(
         Finding("native modules", bool(modules), ", ".join(modules) or "none", "" if modules else "make modules")
     )
@@ -102,8 +103,6 @@ def _package(link: SerialBoard) -> Finding:
     said = deploy.package_version(link)
     if said.startswith("-"):
         return Finding("package", None, said[2:], "tinyprof-bridge deploy (collect does it, too)")
-    from .. import __version__
-
     same = said == __version__
     return Finding("package", same, said, "" if same else f"this is {__version__}: tinyprof-bridge deploy")
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 
-from .. import __version__
+from .. import __version__, device_package
 from ..boards import deploy, emulators, qemu_counters
 from ..boards.emulators import EMULATED, Emulator
 from ..boards.transport import SerialBoard, Transport, UnixBoard
@@ -141,9 +141,9 @@ def _unix(board: str, model: Path | None, size: int) -> Iterator[Place]:
         link = Path(scratch) / "model.gguf"
         if model is not None:
             link.symlink_to(model.resolve())
-        unix = UnixBoard(program, deploy.device_package().parent, size + UNIX_HEAP_SPARE)
+        unix = UnixBoard(program, device_package.folder().parent, size + UNIX_HEAP_SPARE)
         try:
-            package = {f"tinyprof/{file.name}": file.read_bytes() for file in deploy.device_package().glob("*.py")}
+            package = {f"tinyprof/{file.name}": file.read_bytes() for file in device_package.folder().glob("*.py")}
             yield Place(unix, str(link), package, _sha256_of(program), None)
         finally:
             unix.close()
@@ -366,7 +366,7 @@ def _code(request: Request, place: Place, run: str, text: bytes | None) -> str:
         profile["events"] = request.events
     if request.cold:
         profile["cold"] = request.cold
-    code = f"from tinyprof.remote import main\nmain({place.source!r},{run!r},{load!r},{profile!r})\n"
+    code = f"from tinyprof.host_entry import main\nmain({place.source!r},{run!r},{load!r},{profile!r})\n"
     if request.mhz is None:
         return code
     return (

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from .source import GEMMAS, HEAD_NORMS, POST_NORMS, Floats, Sizes, Tensor
+from .source import Floats, Sizes, Tensor
 
 Seen = Callable[[str, Floats], None]  # a matrix's name, its inputs (n, cols)
 
@@ -15,19 +15,18 @@ Seen = Callable[[str, Floats], None]  # a matrix's name, its inputs (n, cols)
 class Forward:
     def __init__(self, tensors: Mapping[str, Tensor], sizes: Sizes) -> None:
         self.weights = {name: tensor.whole() for name, tensor in tensors.items()}
-        self.sizes, self.architecture = sizes, sizes.architecture
+        self.sizes, self.traits = sizes, sizes.traits
         self.output = "output.weight" if "output.weight" in tensors else "token_embd.weight"
         dims = sizes.rope_dims or sizes.head_dim
         exponents = -np.arange(0, dims, 2) / dims
         freqs = sizes.rope_base**exponents / sizes.rope_scale / np.array(sizes.rope_factors or 1)
-        scale = 1.0 if self.architecture == "gemma3" else sizes.rope_scale
+        scale = 1.0 if self.traits.local_rope else sizes.rope_scale
         self.freqs = freqs, sizes.window_rope_base**exponents / scale  # of layers without and with a window
 
     def run(self, tokens: npt.NDArray[np.int64], seen: Seen | None = None) -> Floats:
         """Logits (W, T, vocab) after each of tokens (W, T)."""
         x = self.weights["token_embd.weight"][tokens]
-        gemma = self.architecture in GEMMAS
-        if gemma:
+        if self.traits.embed_scale:
             x = x * np.float32(np.sqrt(x.shape[-1]))
         tables = self._tables(tokens.shape[1])
         for i in range(self.sizes.n_layers):
@@ -40,8 +39,8 @@ class Forward:
             h = self._norm(x, block + "ffn_norm")
             gate = self._product(block + "ffn_gate", h, seen)
             up = self._product(block + "ffn_up", h, seen)
-            z = gate  # SwiGLU; of a gemma GeGLU, where tanh makes the sigmoid of more
-            if gemma:
+            z = gate  # SiLU is gate * sigmoid(gate)
+            if self.traits.gelu:  # with tanh, which is the sigmoid of twice its argument
                 z = np.float32(2 * np.sqrt(2 / np.pi)) * (gate + np.float32(0.044715) * gate**3)
             h = self._product(block + "ffn_down", gate / (1 + np.exp(-z)) * up, seen)
             x = x + self._post_norm(h, block + "post_ffw_norm")
@@ -62,7 +61,7 @@ class Forward:
         return scaled
 
     def _post_norm(self, x: Floats, name: str) -> Floats:
-        return self._norm(x, name) if self.architecture in POST_NORMS else x
+        return self._norm(x, name) if self.traits.post_norms else x
 
     def _product(self, name: str, x: Floats, seen: Seen | None) -> Floats:
         if seen:
@@ -86,7 +85,7 @@ class Forward:
         heads, kv_heads = self.sizes.n_heads, self.sizes.n_kv_heads
         group = heads // kv_heads  # neighbouring query heads share keys and values
         q, k = split(q, heads), split(k, kv_heads)
-        if self.architecture in HEAD_NORMS:
+        if self.traits.head_norms:
             q, k = self._norm(q, block + "attn_q_norm"), self._norm(k, block + "attn_k_norm")
         q, k = self._rope(q, turns), self._rope(k, turns).repeat(group, 1)
         v = split(v, kv_heads).repeat(group, 1)
@@ -99,10 +98,10 @@ class Forward:
 
     def _rope(self, x: Floats, turns: npt.NDArray[np.complex64]) -> Floats:
         half = turns.shape[1]
-        if self.architecture == "llama":  # neighbours are turned together
-            first, second = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
-        else:
+        if self.traits.halves:
             first, second = slice(0, half), slice(half, 2 * half)
+        else:  # neighbours are rotated together
+            first, second = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
         pairs = (x[..., first] + 1j * x[..., second]) * turns
         turned = x.copy()
         turned[..., first], turned[..., second] = pairs.real, pairs.imag

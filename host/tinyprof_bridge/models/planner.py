@@ -16,7 +16,7 @@ from unittest import mock
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from ..boards import deploy
+from .. import device_package
 from ..boards.kernel_variants import FIXED, FLOAT, VARIANTS
 from ..quantize import weight_types
 
@@ -110,7 +110,7 @@ class Device:
     def __init__(self, variant: str, any_type: bool = False) -> None:
         name = f"tinyprof_bridge._device_{variant}{'_any' if any_type else ''}"
         package, micropython = ModuleType(name), ModuleType("micropython")
-        package.__path__ = [str(deploy.device_package())]
+        package.__path__ = [str(device_package.folder())]
         vars(micropython)["const"] = lambda value: value
         shims = {"_tinyprof": native(variant), "micropython": micropython, name: package}
         with mock.patch.dict(sys.modules, shims):

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gguf.constants import TokenType
 
 from ..errors import BadInput
+from .architectures import ARCHITECTURES, Architecture
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -20,10 +21,6 @@ Shape = tuple[int, ...]
 
 SLAB = 1 << 18  # values that are in memory at once
 ROPE_FACTORS = "rope_freqs.weight"  # which the sizes hold too
-# What architectures have beside a llama.
-GEMMAS = ("gemma", "gemma2", "gemma3")
-HEAD_NORMS = ("qwen3", "gemma3")
-POST_NORMS = ("gemma2", "gemma3")
 MOST = 1 << 24  # of any size: more is no model for a microcontroller
 
 
@@ -54,12 +51,17 @@ class Sizes:
     logit_cap: float = 0.0
 
     @property
+    def traits(self) -> Architecture:
+        """What the architecture has."""
+        return ARCHITECTURES[self.architecture]
+
+    @property
     def head_dim(self) -> int:
         return self.head_size or self.dim // self.n_heads
 
     def layer(self) -> dict[str, Shape]:
         """GGUF name and shape of a layer's tensors, in the order of llama2.c's checkpoints."""
-        q_dim, kv_dim = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
+        q_dim, kv_dim, traits = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim, self.traits
         biases = {"attn_q.bias": (q_dim,), "attn_k.bias": (kv_dim,), "attn_v.bias": (kv_dim,)}
         norms = {"attn_q_norm.weight": (self.head_dim,), "attn_k_norm.weight": (self.head_dim,)}
         return {
@@ -67,15 +69,15 @@ class Sizes:
             "attn_q.weight": (q_dim, self.dim),
             "attn_k.weight": (kv_dim, self.dim),
             "attn_v.weight": (kv_dim, self.dim),
-            **(biases if self.architecture == "qwen2" else {}),
-            **(norms if self.architecture in HEAD_NORMS else {}),
+            **(biases if traits.qkv_biases else {}),
+            **(norms if traits.head_norms else {}),
             "attn_output.weight": (self.dim, q_dim),
-            **({"post_attention_norm.weight": (self.dim,)} if self.architecture in POST_NORMS else {}),
+            **({"post_attention_norm.weight": (self.dim,)} if traits.post_norms else {}),
             "ffn_norm.weight": (self.dim,),
             "ffn_gate.weight": (self.hidden_dim, self.dim),
             "ffn_down.weight": (self.dim, self.hidden_dim),
             "ffn_up.weight": (self.hidden_dim, self.dim),
-            **({"post_ffw_norm.weight": (self.dim,)} if self.architecture in POST_NORMS else {}),
+            **({"post_ffw_norm.weight": (self.dim,)} if traits.post_norms else {}),
         }
 
     def windowed(self, layer: int) -> bool:

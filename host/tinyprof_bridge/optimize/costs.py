@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import cache
+from .. import cache, device_package
 from ..analysis.ceilings import Ceilings, ceilings
 from ..boards import deploy, emulators
 from ..boards.transport import SerialBoard
@@ -166,7 +166,7 @@ def _load(place: Path) -> Run | None:
 
 def _identity(board: str) -> list[Any]:
     """What tells a board with its firmware from all others, as far as it can say."""
-    files = {f"tinyprof/{file.name}": file.read_bytes() for file in deploy.device_package().glob("*.py")}
+    files = {f"tinyprof/{file.name}": file.read_bytes() for file in device_package.folder().glob("*.py")}
     if board in emulators.EMULATED:
         spec = emulators.EMULATED[board]
         module = deploy.native_module(spec.arch) if spec.stock else {}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .. import cache
+from .. import cache, device_package
 from ..boards import deploy, emulators
 from ..boards.emulators import REFERENCES
 from ..measure import quality
@@ -67,7 +67,7 @@ def measure(
     progress: Progress,
 ) -> Sensitivity:
     """exact: the model in F32; about: how the rounding was made, in terms of JSON."""
-    package, _ = deploy.hashes({file.name: file.read_bytes() for file in deploy.device_package().glob("*.py")})
+    package, _ = deploy.hashes({file.name: file.read_bytes() for file in device_package.folder().glob("*.py")})
     port = {name: sha256(emulators.firmware(board)) for name, board in REFERENCES.items()}
     code = [sha256(Path(module.__file__ or "")) for module in (block_fit, weight_types, calibrated)]
     key = {"model": sha256(exact), "package": package, "port": port, "path": path, "text": text.parts}

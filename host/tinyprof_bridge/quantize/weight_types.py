@@ -10,9 +10,11 @@ from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf import GGMLQuantizationType
 from gguf.quants import dequantize as gguf_dequantize
 from gguf.quants import quantize as gguf_quantize
+
+from .. import device_package
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -24,38 +26,55 @@ class Type:
     """One weight type.
 
     id: its number in GGUF files.
-    values: a matrix's columns must be a multiple of this.
+    values: of a block; a matrix's columns must be a multiple of this.
+    bytes: of a block; 0 for tinyprof's own types.
+    rows: stored together; a matrix's rows must be a multiple of this.
     file_type: llama.cpp's general.file_type; None for tinyprof's own types.
-    fallback: the type for matrices that do not fit this one.
-    rows: a matrix's rows must be a multiple of this."""
+    fallback: the type for matrices that do not fit this one."""
 
     id: int
     values: int
+    bytes: int
+    rows: int
     file_type: int | None
     fallback: str | None = None
-    rows: int = 1
 
 
-TYPES = {
-    "F32": Type(0, 1, 0),
-    "F16": Type(1, 1, 1),
-    "Q4_0": Type(2, 32, 2),
-    "Q4_1": Type(3, 32, 3),
-    "Q5_0": Type(6, 32, 8),
-    "Q5_1": Type(7, 32, 9),
-    "Q8_0": Type(8, 32, 7),
-    "Q2_K": Type(10, 256, 10, "Q4_0"),
-    "Q3_K": Type(11, 256, 11, "Q4_0"),
-    "Q4_K": Type(12, 256, 14, "Q5_0"),
-    "Q5_K": Type(13, 256, 16, "Q5_1"),
-    "Q6_K": Type(14, 256, 18, "Q8_0"),
-    "TQ1_0": Type(34, 256, 36, "TPT"),
-    "TQ2_0": Type(35, 256, 37, "TPT"),
-    "TP2": Type(192, 32, None, "Q4_0", rows=2),
-    "TP3": Type(193, 32, None, "Q4_0", rows=4),
-    "TPT": Type(194, 32, None, "Q4_0", rows=2),
+# What only the host needs: file_type and fallback.
+_FILE_TYPES: dict[str, tuple[int | None, str | None]] = {
+    "F32": (0, None),
+    "F16": (1, None),
+    "Q4_0": (2, None),
+    "Q4_1": (3, None),
+    "Q5_0": (8, None),
+    "Q5_1": (9, None),
+    "Q8_0": (7, None),
+    "Q2_K": (10, "Q4_0"),
+    "Q3_K": (11, "Q4_0"),
+    "Q4_K": (14, "Q5_0"),
+    "Q5_K": (16, "Q5_1"),
+    "Q6_K": (18, "Q8_0"),
+    "TQ1_0": (36, "TPT"),
+    "TQ2_0": (37, "TPT"),
+    "TP2": (None, "Q4_0"),
+    "TP3": (None, "Q4_0"),
+    "TPT": (None, "Q4_0"),
 }
-OWN = ("TP2", "TP3", "TPT")  # not in llama.cpp
+
+
+def _types() -> dict[str, Type]:
+    """Returns all types of the device package, by name."""
+    layout = device_package.data("weight_types").layout
+    ids = {name: id_ for id_, name in device_package.data("ops").TYPES.items()}
+    types = {}
+    for name, (file_type, fallback) in _FILE_TYPES.items():
+        values, size, rows, *_ = layout(name)
+        types[name] = Type(ids[name], values, size, rows, file_type, fallback)
+    return types
+
+
+TYPES = _types()
+OWN = tuple(name for name, type_ in TYPES.items() if type_.rows > 1)  # not in llama.cpp
 MIXES = {"Q4_K_M": ("Q4_K", 15)}  # the type of most tensors, and general.file_type
 F16_MAX = 65504.0
 # Q8_0 and Q4_0 store the scale max / 127 or max / 8 in fp16; tinyprof's own types store it in fp32. All others are
@@ -106,8 +125,7 @@ def row_bytes(type_: str, cols: int) -> int:
         return 4 + cols // 32 * 13
     if type_ in OWN:
         return 4 + (2 * cols // 32 + 3) // 4 * 2 + cols // 32 * 8
-    values, size = GGML_QUANT_SIZES[GGMLQuantizationType[type_]]
-    return cols // values * size
+    return cols // TYPES[type_].values * TYPES[type_].bytes
 
 
 def raw_type(type_: str) -> GGMLQuantizationType:

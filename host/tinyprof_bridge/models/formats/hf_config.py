@@ -7,28 +7,11 @@ from typing import Any
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from ...errors import BadInput, plain
+from ..architectures import MODEL_TYPES, ModelType
 from ..source import MOST, Sizes, read_json
 from .rope import llama3_factors
 
 CONFIG_LIMIT = 1 << 20
-# By model_type, the architecture in GGUF.
-ARCHITECTURES = {
-    "llama": "llama",
-    "mistral": "llama",
-    "qwen2": "qwen2",
-    "qwen3": "qwen3",
-    "gemma": "gemma",
-    "gemma2": "gemma2",
-    "gemma3_text": "gemma3",
-}
-# Of a head where config.json does not say it; else hidden_size / num_attention_heads.
-HEAD_DIM = {"qwen3": 128, "gemma": 256, "gemma2": 256, "gemma3_text": 256}
-# GELU of a gemma is always that with tanh.
-GELU = "gelu_pytorch_tanh"
-ACTIVATIONS = {"gemma": (GELU, "gelu"), "gemma2": (GELU,), "gemma3_text": (GELU,)}
-# Where config.json does not say them: RoPE's base, positions of a window, and each which layer has none.
-ROPE_BASE = {"gemma3_text": 1e6}
-WINDOW, PERIODS = 4096, {"gemma2": 2, "gemma3_text": 6}
 # What boards' plans lack, by model_type.
 LACKING = {
     "gemma3": "it sees pictures: take its text model, gemma3_text",
@@ -94,8 +77,12 @@ class Config(BaseModel):
     quantization_config: dict[str, Any] | None = None
 
     @property
+    def kind(self) -> ModelType:
+        return MODEL_TYPES[self.model_type]
+
+    @property
     def tied(self) -> bool:
-        return self.model_type.startswith("gemma") if self.tie_word_embeddings is None else self.tie_word_embeddings
+        return self.kind.traits.always_tied if self.tie_word_embeddings is None else self.tie_word_embeddings
 
     @property
     def eos(self) -> int | None:
@@ -109,8 +96,8 @@ def read_config(path: Path) -> Config:
         raise BadInput(f"{path.parent}: no model: a folder needs a config.json and safetensors files")
     given = read_json(path, CONFIG_LIMIT)
     kind = plain(str(given.get("model_type")))[:32]
-    if kind not in ARCHITECTURES:  # before its keys, which another kind names otherwise
-        why = LACKING.get(kind, f"only {', '.join(ARCHITECTURES)} are")
+    if kind not in MODEL_TYPES:  # before its keys, which another kind names otherwise
+        why = LACKING.get(kind, f"only {', '.join(MODEL_TYPES)} are")
         raise BadInput(f"{path}: model_type {kind!r} is not supported: {why}")
     try:
         return Config.model_validate(given)
@@ -126,24 +113,24 @@ def sizes_of(path: Path, config: Config) -> Sizes:
     rope = both.full_attention or both
     local = both.sliding_attention or Rope(rope_theta=config.rope_local_base_freq)
     kind = rope.kind
-    scalings = ("default", "linear", "llama3") if ARCHITECTURES[config.model_type] == "llama" else ("default", "linear")
+    traits = config.kind.traits
+    scalings = ("default", "linear", "llama3") if traits.rope_factors else ("default", "linear")
     heads = config.num_attention_heads
-    windows = config.model_type in PERIODS
     caps = (config.attn_logit_softcapping, config.final_logit_softcapping)
-    if config.model_type == "gemma2":
+    if traits.score_cap:
         usual = all(cap == 0 or (cap is not None and 2**-10 <= cap <= 2**20) for cap in caps)
     else:
         usual = not any(caps)
-    activation = plain((config.hidden_activation if windows else config.hidden_act) or "")[:32]
+    activation = plain((config.hidden_activation if traits.windows else config.hidden_act) or "")[:32]
     for wrong, what in (
         (config.quantization_config is not None, "weights that are quantized already: take the original"),
         (
-            activation not in ("", *ACTIVATIONS.get(config.model_type, ("silu", "swish"))),
+            activation not in ("", *config.kind.activations),
             f"hidden_act {activation!r}",
         ),
         (bool(config.use_bidirectional_attention), "use_bidirectional_attention"),
-        (config.model_type.startswith("gemma") and not config.tied, "a gemma with an output of its own"),
-        (both.sliding_attention is not None and config.model_type != "gemma3_text", "RoPE of two kinds"),
+        (traits.always_tied and not config.tied, "a gemma with an output of its own"),
+        (both.sliding_attention is not None and not traits.local_rope, "RoPE of two kinds"),
         (local.kind != "default", f"rope scaling {plain(local.kind)[:32]!r} of layers with a window"),
         (not usual, f"caps of scores and logits {caps[0]}, {caps[1]}"),
         (config.attention_bias, "attention_bias"),
@@ -154,10 +141,10 @@ def sizes_of(path: Path, config: Config) -> Sizes:
         if wrong:
             raise BadInput(f"{path}: not supported: {what}")
     base = config.rope_theta if rope.rope_theta is None else rope.rope_theta
-    base = ROPE_BASE.get(config.model_type, 10000.0) if base is None else base
+    base = config.kind.rope_base if base is None else base
     context = config.max_position_embeddings
     # Within the window it is attention as any other. Qwen's have one only where they are told to.
-    if config.sliding_window and (config.use_sliding_window or config.model_type == "mistral"):
+    if config.sliding_window and (config.use_sliding_window or config.kind.window_limits_context):
         context = min(context, config.sliding_window)
     sizes = Sizes(
         dim=config.hidden_size,
@@ -170,18 +157,19 @@ def sizes_of(path: Path, config: Config) -> Sizes:
         rope_base=base,
         rope_scale=rope.factor if kind == "linear" else 1.0,
         eps=config.rms_norm_eps,
-        architecture=ARCHITECTURES[config.model_type],
-        head_size=config.head_dim or HEAD_DIM.get(config.model_type, 0),
+        architecture=config.kind.architecture,
+        head_size=config.head_dim or config.kind.head_dim,
     )
-    if windows:
+    if traits.windows:
         sizes = replace(
             sizes,
-            window=config.sliding_window or WINDOW,
+            window=config.sliding_window or config.kind.window,
             window_period=_period(path, config),
-            window_rope_base=(local.rope_theta or 10000.0) if config.model_type == "gemma3_text" else base,
+            window_rope_base=(local.rope_theta or 10000.0) if traits.local_rope else base,
         )
-    if config.model_type == "gemma2":
-        score_cap, logit_cap = config.attn_logit_softcapping or 50.0, config.final_logit_softcapping or 30.0
+    if traits.score_cap:
+        score_cap = config.attn_logit_softcapping or float(traits.score_cap)
+        logit_cap = config.final_logit_softcapping or float(traits.logit_cap)
         sizes = replace(sizes, score_cap=score_cap, logit_cap=logit_cap)
     if fault := sizes.fault():
         raise BadInput(f"{path}: {fault}")
@@ -197,13 +185,13 @@ def sizes_of(path: Path, config: Config) -> Sizes:
 
 def score_factor(config: Config, sizes: Sizes) -> float:
     """How many times greater scores are than by the root of the head size."""
-    return (sizes.head_dim / config.query_pre_attn_scalar) ** 0.5 if config.model_type in PERIODS else 1.0
+    return (sizes.head_dim / config.query_pre_attn_scalar) ** 0.5 if config.kind.traits.windows else 1.0
 
 
 def _period(path: Path, config: Config) -> int:
     """Each which layer has no window."""
     if config.layer_types is None:
-        return config.sliding_window_pattern or PERIODS[config.model_type]
+        return config.sliding_window_pattern or config.kind.traits.period
     period = [*config.layer_types, "full_attention"].index("full_attention") + 1
     kinds = ["sliding_attention" if (i + 1) % period else "full_attention" for i in range(config.num_hidden_layers)]
     if config.layer_types != kinds:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import BadInput
-from ..source import GEMMAS, HEAD_NORMS, POST_NORMS, Floats, Sizes, Tensor, complete
+from ..architectures import ARCHITECTURES
+from ..source import Floats, Sizes, Tensor, complete
 
 _HUGGING_FACE = {
     "input_layernorm": "attn_norm",
@@ -69,7 +70,7 @@ def gguf_name(name: str, architecture: str = "llama") -> str | None:
     """The GGUF name of a module's tensor, None where the architecture does not have it."""
     stem, _, kind = name.rpartition(".")
     if match := _LAYER.fullmatch(stem):
-        hugging_face = _HUGGING_FACE | (_POST_NORMS if architecture in POST_NORMS else {})
+        hugging_face = _HUGGING_FACE | (_POST_NORMS if ARCHITECTURES[architecture].post_norms else {})
         known = hugging_face.get(match[2]) or _META.get(match[2])
         known = known and f"blk.{match[1]}.{known}"
     else:
@@ -98,16 +99,16 @@ def to_gguf(path: Path, sizes: Sizes, tensors: dict[str, Tensor], tied: bool, sc
             f"{path}: the output's weights (lm_head.weight) are missing, and it is not tied to the embedding"
         )
     found = complete(path, sizes, found)
-    if sizes.architecture == "llama" and halves(list(tensors)):
+    if not sizes.traits.halves and halves(list(tensors)):
         interleave(sizes, found)
-    if sizes.architecture in GEMMAS:  # whose modules keep what a norm's weights are above 1
+    if offset := sizes.traits.norm_offset:
         found |= {
-            name: _changed(tensor, lambda x: x + np.float32(1))
+            name: _changed(tensor, lambda x: x + np.float32(offset))
             for name, tensor in found.items()
             if name.endswith("_norm.weight")
         }
     if score_factor != 1:  # goes into the weights that queries meet last
-        kind = "attn_q_norm" if sizes.architecture in HEAD_NORMS else "attn_q"
+        kind = "attn_q_norm" if sizes.traits.head_norms else "attn_q"
         for name in [f"blk.{i}.{kind}.weight" for i in range(sizes.n_layers)]:
             found[name] = _changed(found[name], lambda x: x * np.float32(score_factor))
     return found

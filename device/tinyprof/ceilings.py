@@ -10,6 +10,7 @@ from micropython import const
 
 from . import llama, ops
 from .records import CHUNK
+from .weight_types import layout
 
 _ROWS = const(16)  # of a product; half of them are measured too, so that a row's cost is told from a call's
 _HOT = const(8192)  # bytes of weights that stay in any cache: fewer rows where rows are long
@@ -19,23 +20,6 @@ _ROOMY = const(262144)  # bytes of heap, of which what is not yet collected may 
 _NEAR = const(16)  # a position of the KV cache, up to which all of it is hot
 # operators that _in_order runs but once
 _ONCE = (ops.MATMUL, ops.ROPE, ops.ADD, ops.SWIGLU, ops.GEGLU, ops.SCALE, ops.SOFTCAP, ops.BIAS)
-
-# Bytes of a block, and where its fp16 scales lie.
-BLOCKS = {
-    "Q4_0": (18, (0,)),
-    "Q4_1": (20, (0, 2)),
-    "Q5_0": (22, (0,)),
-    "Q5_1": (24, (0, 2)),
-    "Q8_0": (34, (0,)),
-    "Q2_K": (84, (80, 82)),
-    "Q3_K": (110, (108,)),
-    "Q4_K": (144, (0, 2)),
-    "Q5_K": (176, (0, 2)),
-    "Q6_K": (210, (208,)),
-    "TQ1_0": (54, (52,)),
-    "TQ2_0": (66, (64,)),
-}
-_SIGNED = ("F32", "F16", "Q4_0", "Q5_0", "Q3_K", "Q6_K")  # whose values or scales may be negative
 
 
 def measure(model, counter, records, lengths=()):
@@ -254,22 +238,21 @@ def _weights(type_, rows, row, noise):
     data = memoryview(bytearray(rows * row))
     for at in range(0, len(data), len(noise)):
         data[at : at + len(noise)] = noise[: len(data) - at]
-    name = ops.TYPES[type_]
-    together = ops.together(type_)
-    if together > 1:  # of our own: a float for each row
+    _, size, together, signed, *tops = layout(ops.TYPES[type_])
+    top = 0x2410
+    if together > 1:  # a float for each row
         size, tops, top = together * row, range(2, 4 * together, 4), 0x3C20
     elif type_ == ops.F32:
-        size, tops, top = 4, (2,), 0x3C20
-    else:
-        size, tops = BLOCKS.get(name, (2, (0,)))
-        top = 0x2410
-    sign = 0x80 if name in _SIGNED else 0
+        tops, top = (2,), 0x3C20
+    elif type_ == ops.F16:
+        tops = (0,)
+    sign = 0x80 * signed
     period = 2 * size * len(noise)  # after which all is as before
     for at in range(0, min(len(data), period), size):
         for offset in tops:
             data[at + offset] = top & 0xF0 | data[at + offset] & 15
             data[at + offset + 1] = top >> 8 | sign
-        sign ^= 0x80 if name in _SIGNED else 0
+        sign ^= 0x80 * signed
     for at in range(period, len(data), period):
         data[at : at + period] = data[: min(period, len(data) - at)]
     return data
