@@ -78,11 +78,13 @@ class Simulated(Emulated):
     """An RP2040 in the simulator rp2040js. Without a ROMFS, package and model are sent over the link."""
 
     def command(self, program: str, firmware: Path, romfs: Path | None) -> list[str]:
+        """See Emulated."""
         command = [program, str(firmware.with_name("simulate.mjs")), str(firmware)]
         command.append(str(firmware.with_name("bootrom.bin")))
         return command + ([str(romfs), str(self.rom)] if romfs is not None else [])
 
     def device(self, output: bytes) -> str | None:
+        """See Emulated."""
         match = re.search(rb"listening on (\d+)", output)
         return f"socket://127.0.0.1:{match[1].decode()}" if match else None
 

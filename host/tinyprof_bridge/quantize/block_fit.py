@@ -27,7 +27,7 @@ OWN_SPARE = np.float32(1.25)
 
 
 class Grid(Protocol):
-    """The quantization blocks of one matrix in one weight type.
+    """The quantization blocks of one matrix in one weight type. Each class below implements these methods.
 
     cols: columns of a block.
     top: greatest code; codes start at 0."""

@@ -370,7 +370,7 @@ class Power(Record):
 
     test, rep: of the window.
     at: index of the first reading.
-    t: us after the window's begin.
+    t: us after the start of the window.
     i: counts of the shunt.
     v: counts of the bus voltage; shorter than i where only the shunt was converted."""
 
