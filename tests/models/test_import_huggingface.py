@@ -259,7 +259,7 @@ def test_a_sliding_window_is_the_longest_context(tmp_path):
         ({"rope_scaling": {"rope_type": "yarn", "factor": 8.0}}, "not supported: rope scaling 'yarn'"),
         ({"rope_scaling": {"type": "linear", "factor": 0.0}}, "is no usable number"),
         ({"rope_theta": 1e39}, "rope_theta 1e+39 is no usable number"),
-        ({"head_dim": 32}, "blk.0.attn_q.weight is 64 x 64 where the sizes ask for 128 x 64"),
+        ({"head_dim": 32}, "blk.0.attn_q.weight is 64 x 64, but the model's sizes require 128 x 64"),
         ({"head_dim": 15}, "does not divide into 4 heads of even size"),
         ({"model_type": "qwen2"}, "tensor blk.0.attn_q.bias is missing"),
         ({"quantization_config": {}}, "quantized already"),
@@ -269,7 +269,7 @@ def test_a_sliding_window_is_the_longest_context(tmp_path):
         ({"num_attention_heads": 5}, "dim 64 does not divide into 5 heads"),
         ({"num_hidden_layers": 3}, "tensor blk.2.attn_norm.weight is missing"),
         ({"num_hidden_layers": 1}, "tensor 'model.layers.1.input_layernorm.weight' is not supported"),
-        ({"vocab_size": 300}, "token_embd.weight is 288 x 64 where the sizes ask for 300 x 64"),
+        ({"vocab_size": 300}, "token_embd.weight is 288 x 64, but the model's sizes require 300 x 64"),
         ({"tie_word_embeddings": False}, "lm_head.weight) are missing"),
         ({"bos_token_id": 288}, "bos token 288 is outside the vocabulary of 288"),
     ],
@@ -296,7 +296,7 @@ def test_tensors_of_other_kinds(tmp_path):
     refused(make_folder(tmp_path / "hf", tensors | norm), "q_norm.weight' is not supported")
     first = "model.embed_tokens.weight"
     refused(make_folder(tmp_path / "hf", tensors | {first: tensors[first].astype(np.int8)}), "is of type I8")
-    refused(make_folder(tmp_path / "hf", tensors | {first: tensors[first] * np.nan}), "has NaN or infinity")
+    refused(make_folder(tmp_path / "hf", tensors | {first: tensors[first] * np.nan}), "contains NaN or infinity")
 
 
 def test_a_folder_that_lacks_files(tmp_path):
@@ -308,16 +308,16 @@ def test_a_folder_that_lacks_files(tmp_path):
         index.write_text(json.dumps({"weight_map": {"x": name}}))
         refused(folder, "is no file in the folder")
     index.write_text("[1]")
-    refused(folder, "is no JSON object")
+    refused(folder, "not a JSON object")
     index.write_text("[" * 100000)
-    refused(folder, "is no JSON")
+    refused(folder, "not valid JSON")
     index.unlink()
     refused(folder, "has no weights: neither model.safetensors nor pytorch_model.bin")
     folder = make_folder(tmp_path / "hf", tokens=False)
     (folder / "tokenizer.json").unlink()
     refused(folder, "has neither tokenizer.model nor tokenizer.json")
     (folder / "config.json").write_text("{" * 100000)
-    refused(folder, "config.json: is no JSON")
+    refused(folder, "config.json: not valid JSON")
     (folder / "config.json").write_text('{"model_type": "gpt2", "n_embd": 64}')
     refused(folder, "model_type 'gpt2' is not supported: only llama")
     (folder / "config.json").unlink()

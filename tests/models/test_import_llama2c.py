@@ -77,7 +77,7 @@ def field(at, form, value):
         (field(37, "<i", 0), "groups of 0 do not divide rows of 64 and 80"),
         (field(37, "<i", 32), "groups of 32 do not divide rows of 64 and 80"),
         (field(37, "<i", -16), "groups of -16 do not divide"),
-        (field(-4, "<f", np.inf), "has NaN or infinity"),
+        (field(-4, "<f", np.inf), "contains NaN or infinity"),
     ],
 )
 def test_bad_checkpoints(tmp_path, edit, message):

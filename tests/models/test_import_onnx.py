@@ -82,7 +82,7 @@ def test_a_folder_s_config_and_tokenizer(tmp_path, source):
     for change, message in (
         ({"rms_norm_eps": 1e-2}, "the graph's logits are others than a llama's with its weights"),
         ({"rope_theta": 500.0}, "the graph's logits are others than a llama's with its weights"),
-        ({"num_attention_heads": 8}, "the sizes ask for"),
+        ({"num_attention_heads": 8}, "the model's sizes require"),
         ({"model_type": "gpt2"}, "'gpt2' is not supported"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(CONFIG | change))

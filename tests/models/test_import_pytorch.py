@@ -128,7 +128,7 @@ def test_pickles_that_are_no_tensors(tmp_path, source):
     refused(save(tmp_path, [1]), "holds no state_dict")
     refused(save(tmp_path, {}), "holds no tensors")
     refused(save(tmp_path, {"a": 1}), "'a' is no tensor")
-    refused(save(tmp_path, module, _use_new_zipfile_serialization=False), "as PyTorch wrote before 1.6")
+    refused(save(tmp_path, module, _use_new_zipfile_serialization=False), "has the format of PyTorch before 1.6")
     (tmp_path / "ckpt.pt").write_bytes(pickle.dumps(Code()))
     refused(tmp_path / "ckpt.pt", "not a llama2.c checkpoint")
 
@@ -167,9 +167,9 @@ def test_tensors_that_are_no_llama(tmp_path, source):
         (module[first].to(torch.int64), "is no plain tensor of floats"),
         (module[first].to_sparse(), "which is no tensor"),
         (torch.tensor(1.0), "is no plain tensor of floats"),
-        (module[first][:100], "output.weight is 288 x 64 where the sizes ask for 100 x 64"),
-        (module[first].t().contiguous(), "where the sizes ask for"),
-        (module[first] * float("nan"), "has NaN or infinity"),
+        (module[first][:100], "output.weight is 288 x 64, but the model's sizes require 100 x 64"),
+        (module[first].t().contiguous(), "but the model's sizes require"),
+        (module[first] * float("nan"), "contains NaN or infinity"),
     ):
         refused(save(tmp_path, module | {first: value}), message)
     refused(save(tmp_path, module | {"layers.0.attention.wq.bias": torch.ones(64)}), "wq.bias' is no llama's")

@@ -67,7 +67,7 @@ def fitting(type_: str, rows: int, cols: int) -> str:
         if cols % TYPES[choice].values == 0 and rows % TYPES[choice].rows == 0:
             return choice
         choice = TYPES[choice].fallback
-    raise ValueError(f"rows of {cols} weights are no multiple of the 32 in a block of {type_}")
+    raise ValueError(f"rows of {cols} weights do not fit {type_}: they must be a multiple of 32; use F16 or F32")
 
 
 def chosen(name: str, layers: int, type_: str) -> str:
