@@ -168,11 +168,11 @@ def test_f32_computes_what_the_source_does(source):
     [
         (lambda d: b"", "not a llama2.c checkpoint: only 0 bytes; copy or export it again"),
         (lambda d: d[:20], "only 20 bytes"),
-        (lambda d: d[:-1], "cut short"),
-        (lambda d: d + b"\0", "cut short or no llama2.c checkpoint"),
+        (lambda d: d[:-1], "truncated"),
+        (lambda d: d + b"\0", "truncated, or not a llama2.c checkpoint"),
         (lambda d: b"GGUF" + d[4:], "contains its tokenizer; leave out --tokenizer"),
         (lambda d: b"PK\x03\x04" + d[4:], "damaged archive"),
-        (lambda d: struct.pack("<I", 0x616B3432) + d[4:], "version 80 is not known; export the model with"),
+        (lambda d: struct.pack("<I", 0x616B3432) + d[4:], "version 80 is unknown; export the model with"),
         (header(dim=0), "dim is 0; export the model"),
         (header(hidden=-1), "hidden_dim is -1"),
         (header(layers=-(2**31)), "n_layers is -2147483648"),
@@ -184,9 +184,9 @@ def test_f32_computes_what_the_source_does(source):
         (header(vocab=2), "vocab_size is 2"),
         (header(vocab=0), "vocab_size is 0"),
         (header(seq=0), "seq_len is 0"),
-        (header(vocab=2**31 - 1), "where its header asks for 5497"),
-        (header(layers=2**31 - 1, dim=2**30), "where its header asks for"),
-        (header(vocab=-288), "where its header asks for"),
+        (header(vocab=2**31 - 1), "but its header requires 5497"),
+        (header(layers=2**31 - 1, dim=2**30), "but its header requires"),
+        (header(vocab=-288), "but its header requires"),
         (lambda d: d[:28] + struct.pack("<f", np.nan) + d[32:], "token_embd.weight contains NaN"),
         (lambda d: d[:28] + struct.pack("<f", -np.inf) + d[32:], "token_embd.weight contains NaN"),
     ],
@@ -199,19 +199,19 @@ def test_bad_checkpoint(source, edit, message):
 @pytest.mark.parametrize(
     "edit,message",
     [
-        (lambda d: b"", "0 bytes are no llama2.c tokenizer"),
-        (lambda d: d[:4], "ends in token 0 of the checkpoint's 288: cut short or of another"),
-        (lambda d: d[:-1], "ends in token 287 of the checkpoint's 288"),
-        (lambda d: d[:-10], "ends in token 286 of the checkpoint's 288"),
-        (lambda d: d + struct.pack("<fi", 0, 1) + b"!", "more than the checkpoint's 288 tokens"),
+        (lambda d: b"", "not a llama2.c tokenizer (0 bytes)"),
+        (lambda d: d[:4], "ends at token 0 of the checkpoint's 288: truncated, or of another"),
+        (lambda d: d[:-1], "ends at token 287 of the checkpoint's 288"),
+        (lambda d: d[:-10], "ends at token 286 of the checkpoint's 288"),
+        (lambda d: d + struct.pack("<fi", 0, 1) + b"!", "more tokens than the checkpoint's 288"),
         (token(270, b"abc", length=-1), "token 270 has length -1"),
         (token(270, b"abc", length=2**31 - 1), "token 270 has length 2147483647"),
         (token(270, b""), "token 270 has length 0"),
         (token(270, b"seven.."), "token 270 has length 7"),
         (token(270, b"abc", score=np.nan), "token 270 has length 3 and score nan"),
         (token(270, b"\xff"), "token 270 is not UTF-8; export"),
-        (token(270, b" t"), "token '▁t' is there twice; export"),
-        (token(1, b"the"), "token 1 is 'the' where llama2.c has <s>"),
+        (token(270, b" t"), "token '▁t' occurs twice; export"),
+        (token(1, b"the"), "token 1 is 'the', but llama2.c has <s>"),
     ],
 )
 def test_bad_tokenizer(source, edit, message):
@@ -234,7 +234,8 @@ def check_refused(source, message, *parts, type_="F32"):
 
 def test_rows_that_fit_no_block(tmp_path):
     source = make_source(tmp_path, dim=48)
-    check_refused(source, "token_embd.weight: rows of 48 weights do not fit Q4_0: they must be a multiple of 32", type_="Q4_0")
+    problem = "token_embd.weight: rows of 48 weights do not fit Q4_0: they must be a multiple of 32"
+    check_refused(source, problem, type_="Q4_0")
     check_refused(source, "use F16 or F32", type_="Q8_0")
     assert source.convert("F16").tensors == {"F32": 5, "F16": 15}
 

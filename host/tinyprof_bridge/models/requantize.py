@@ -1,4 +1,4 @@
-"""Rewrites a GGUF file with its matrices in another type, to measure their cost. The quality of the text is not kept."""
+"""Rewrites a GGUF file with its matrices in another type, to measure their cost. Its output is worse."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Model as an importer returns it to the converter: sizes, vocabulary, and tensors that are read some rows at a time."""
+"""Model as an importer returns it to the converter: sizes, vocabulary, and tensors, read some rows at a time."""
 
 import hashlib
 import json
@@ -77,7 +77,7 @@ class Sizes:
         return self.head_size or self.dim // self.n_heads
 
     def layer(self) -> dict[str, Shape]:
-        """Returns GGUF name (without "blk.N.") and shape of a layer's tensors, in the order of llama2.c's checkpoints."""
+        """Returns GGUF name (less "blk.N.") and shape of a layer's tensors, in the order of llama2.c checkpoints."""
         q_dim, kv_dim = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
         biases = {"attn_q.bias": (q_dim,), "attn_k.bias": (kv_dim,), "attn_v.bias": (kv_dim,)}
         norms = {"attn_q_norm.weight": (self.head_dim,), "attn_k_norm.weight": (self.head_dim,)}
