@@ -91,7 +91,7 @@ def main() -> None:
     wanted = parser.parse_args().boards.split(",")
     if unknown := [board for board in wanted if board not in every]:
         parser.error(f"no board {unknown[0]!r}; choose from {','.join(every)}")
-    print("| architecture | cores | bytes | loaded on, by stock firmware | logits | instructions a token |")
+    print("| architecture | cores | bytes | loaded on, by stock firmware | logits | instructions per token |")
     print("|---|---|---:|---|---|---:|")
     for row in rows(wanted):
         print(row, flush=True)

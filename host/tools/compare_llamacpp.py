@@ -112,7 +112,7 @@ def main() -> None:
                 mine = instructions([str(port), "-X", "heapsize=64m"], OURS, model)
                 other = instructions([sys.executable], THEIRS, model)
                 print(
-                    f"{model.name}: tinyprof {mine:,.0f} instructions a token, llama.cpp {other:,.0f},"
+                    f"{model.name}: tinyprof {mine:,.0f} instructions per token, llama.cpp {other:,.0f},"
                     f" ratio {other / mine:.2f}",
                     flush=True,
                 )
