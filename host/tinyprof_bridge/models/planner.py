@@ -49,12 +49,12 @@ def _strings(data: Any, at: int, count: int, text: None) -> int:
     return at
 
 
-def _kinds(text: bytearray, table: bytes) -> None:
-    text[:] = b"".join(_kind(match[0], table) for match in re.finditer(rb"[^\x80-\xbf]?[\x80-\xbf]*", text))
+def _unicode_class(text: bytearray, table: bytes) -> None:
+    text[:] = b"".join(_class_of(match[0], table) for match in re.finditer(rb"[^\x80-\xbf]?[\x80-\xbf]*", text))
 
 
 @functools.cache
-def _kind(character: bytes, table: bytes) -> bytes:
+def _class_of(character: bytes, table: bytes) -> bytes:
     """Returns a character's Unicode class, repeated for each of its bytes. A character may lack its first byte."""
     begins, of_runs = _runs(table)
     code = ord(character.decode(errors="replace")[:1] or "\0")
@@ -80,7 +80,7 @@ def native(variant: str) -> ModuleType:
     kernels = VARIANTS[variant]
     path, blocks = kernels.path, kernels.activations
 
-    def q8_bytes(type_: int, cols: int) -> int:
+    def activation_bytes(type_: int, cols: int) -> int:
         name, count = _NAMES.get(type_, ""), cols // BLOCK
         if name in blocks:
             size = round(blocks[name] * count)
@@ -99,10 +99,10 @@ def native(variant: str) -> ModuleType:
     vars(module).update(
         build=lambda: (0, variant, "", "", path),
         row_bytes=row_bytes,
-        q8_bytes=q8_bytes,
+        activation_bytes=activation_bytes,
         kv_bytes=kv_bytes,
         strings=_strings,
-        kinds=_kinds,
+        unicode_class=_unicode_class,
     )
     return module
 
