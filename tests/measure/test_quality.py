@@ -118,7 +118,7 @@ def test_bad_input_is_one_line(models, text, tmp_path):
     other = make_model(tmp_path / "other.gguf", vocab=300)
     reference = ("--reference", models["F32"])
     for arguments, problem in (
-        ((models["Q8_0"], *reference, "--text", empty), "has no text"),
+        ((models["Q8_0"], *reference, "--text", empty), "contains no text"),
         ((models["Q8_0"], *reference, "--text", binary), "not UTF-8 text"),
         ((models["Q8_0"], *reference, "--text", tmp_path), "cannot be read"),
         ((models["Q8_0"], *reference, "--text", text, "--path", "x"), "--path takes"),

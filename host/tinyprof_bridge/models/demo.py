@@ -6,5 +6,5 @@ DEMO_MODEL = Path(__file__).parents[1] / "demo" / "demo-q4_0.gguf"
 
 
 def model_path(name: str) -> Path:
-    """The file of a model by its path, or of the demo model by the name 'demo'."""
+    """Returns the path of a model file; 'demo' stands for the demo model."""
     return DEMO_MODEL if name == "demo" else Path(name)
