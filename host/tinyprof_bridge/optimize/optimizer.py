@@ -138,7 +138,7 @@ class Optimizer:
     def __init__(self, wanted: Wanted, scratch: Path, progress: Progress) -> None:
         self._wanted, self._scratch, self._progress = wanted, scratch, progress
         self.bounds = wanted.bounds
-        self._energy = regression.read(wanted.energy) if wanted.energy else None
+        self._energy = regression.read_fit(wanted.energy) if wanted.energy else None
         self.exact, base = scratch / "f32.gguf", scratch / "base.gguf"
         convert(wanted.source, wanted.tokenizer, self.exact, "F32")
         convert(wanted.source, wanted.tokenizer, base, BASE)
