@@ -49,8 +49,8 @@ def test_sensors_that_are_none(text, why):
 
 def test_boards_that_draw_no_current_are_refused():
     for options, why in (
-        (("--power", "ina226"), "m4 draws no current"),
-        (("--freq", "48,96"), "m4 has no clock to set"),
+        (("--power", "ina226"), "m4 is emulated and draws no current"),
+        (("--freq", "48,96"), "m4 is emulated and has no clock to set"),
     ):
         result = bridge("collect", "--board", "m4", *options)
         assert result.returncode == 2 and why in result.stderr and result.stderr.count("\n") <= 2, result.stderr

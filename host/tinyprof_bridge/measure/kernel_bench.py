@@ -1,4 +1,4 @@
-"""Matrix products alone on a board: counts per MAC, beside the portable kernel's and the bound."""
+"""Benchmarks matrix products on a board: cost per MAC, compared with the portable kernel and a lower bound."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -14,9 +14,8 @@ from .collect import prepare
 
 FORMATS = ("table", "md", "json")
 
-# Instructions per MAC below which the scheme of a variant cannot come, without block scales: loads
-# of the weights, unpacking, products, and the activations' loads, which two to eight rows share. For
-# one token; docs/kernels.md counts them.
+# Lower bounds in instructions per MAC of each variant's scheme for one token, without block scales: loading and
+# unpacking weights, multiplying, and loading activations, which two to eight rows share. docs/kernels.md counts them.
 BOUNDS = {
     "armv7em": {"Q4_0": 1.16, "Q8_0": 1.28, "TP2": 0.69, "TPT": 0.69, "TP3": 1.28, "Q4_K": 1.19, "Q6_K": 2.19},
     "mve": {"Q4_0": 0.17, "Q8_0": 0.14, "TP2": 0.17, "TPT": 0.17, "TP3": 0.21, "Q4_K": 0.17, "Q6_K": 0.28},
@@ -28,7 +27,15 @@ BOUNDS = {
 
 @dataclass(frozen=True)
 class Product:
-    """One measured product, counts of the whole record; bound: per MAC, None where not known."""
+    """One measured product.
+
+    type: weight type.
+    rows, cols: shape of the weights.
+    n: tokens per call.
+    same: whether the fast kernel gave the same bits as the portable one.
+    quantize: units of quantizing the activations.
+    fast, portable: units of the whole product by each kernel.
+    bound: lower bound in instructions per MAC; None if unknown."""
 
     type: str
     rows: int
@@ -42,11 +49,19 @@ class Product:
 
     @property
     def macs(self) -> int:
+        """MACs of the product."""
         return self.rows * self.cols * self.n
 
 
 @dataclass(frozen=True)
 class Result:
+    """The products measured on one board.
+
+    board: its name.
+    kernels: its kernel variant.
+    source, unit: of the counter.
+    products: one per type, shape and number of tokens."""
+
     board: str
     kernels: str
     source: str
@@ -55,22 +70,26 @@ class Result:
 
 
 def shapes(text: str) -> list[tuple[int, int]]:
-    """'256x256,64x512' as rows and columns. Raises BadInput."""
+    """(rows, columns) of each shape in a text such as "256x256,64x512". Raises BadInput if it is not valid."""
     try:
         found = [tuple(int(v) for v in part.split("x")) for part in text.split(",")]
     except ValueError:
         found = []
     if not found or any(len(s) != 2 or s[0] < 1 or s[1] < 32 or s[1] % 32 for s in found):
-        raise BadInput(f"--shapes takes ROWSxCOLUMNS with commas between, columns a multiple of 32, not '{text}'")
+        raise BadInput(f"--shapes takes ROWSxCOLUMNS,… with columns a multiple of 32, not '{text}'")
     return [(s[0], s[1]) for s in found]
 
 
 def run(board: str, types: list[str], sizes: list[tuple[int, int]], tokens: tuple[int, ...], timeout: float) -> Result:
-    """Measures each type with each shape and number of tokens.
+    """Measurements of each weight type with each shape and number of tokens.
 
-    Raises RunFailed if a fast kernel's result is not the portable one's to the bit."""
+    sizes: (rows, columns) of the weights.
+    tokens: numbers of tokens per call.
+    timeout: seconds.
+
+    Raises BadInput for an unknown type, RunFailed if a fast kernel does not give the portable kernel's bits."""
     if unknown := [t for t in types if t not in weight_types.TYPES]:
-        raise BadInput(f"no type '{unknown[0]}': there are {', '.join(weight_types.TYPES)}")
+        raise BadInput(f"no weight type '{unknown[0]}'; choose from {', '.join(weight_types.TYPES)}")
     code = (
         f"from tinyprof.bench import kernels\nkernels({[weight_types.TYPES[t].id for t in types]},{sizes},{tokens})\n"
     )
@@ -82,7 +101,10 @@ def run(board: str, types: list[str], sizes: list[tuple[int, int]], tokens: tupl
     result = Result(board, **about, products=measured)
     for p in result.products:
         if not p.same:
-            raise RunFailed(f"{p.type} {p.rows}x{p.cols}, {p.n} tokens: not the bits of the portable kernel")
+            raise RunFailed(
+                f"{p.type} {p.rows}x{p.cols}, {p.n} tokens: the fast kernel's result differs from the portable"
+                " kernel's; fix the kernel or use a build without it"
+            )
     return result
 
 
@@ -108,11 +130,12 @@ def _rows(result: Result) -> tuple[list[str], list[list[str]]]:
 
 
 def show(result: Result, form: str) -> None:
+    """Prints the result. form: one of FORMATS."""
     if form == "json":
         print(json.dumps(asdict(result), indent=1))
         return
     heading, body = _rows(result)
-    title = f"matrix products on {result.board}: kernels {result.kernels}, {result.unit} by {result.source}"
+    title = f"matrix products on {result.board}: kernels {result.kernels}, {result.unit} from {result.source}"
     if form == "md":
         print(f"{title}\n\n| {' | '.join(heading)} |\n|---|---{'|---:' * (len(heading) - 2)}|")
         for row in body:
