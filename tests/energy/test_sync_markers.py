@@ -205,7 +205,7 @@ def test_report_and_trace_show_it(watched, tmp_path):
     )
     assert {tmp_path / "energy.csv", tmp_path / "power.png"} <= set(written)
     html = (tmp_path / "p.html").read_text()
-    assert "What the board drew" in html
+    assert "Power over time" in html
     assert re.search(r"<h2>Energy \(sensor, ppk2.csv at 10,000 Hz\) </h2>", html)  # and no other source
     events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
     counters = [e for e in events if e["ph"] == "C" and e["name"] == "power (W)"]
