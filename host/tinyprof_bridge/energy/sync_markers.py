@@ -37,7 +37,7 @@ class Alignment:
     by: str = "markers"
 
     def at(self, board: float) -> float:
-        """Seconds of the trace at so many seconds of the board."""
+        """Trace time for a board time, both in seconds."""
         return self.offset + self.scale * board
 
 
