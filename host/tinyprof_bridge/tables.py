@@ -1,4 +1,4 @@
-"""Tables of a DataFrame's columns for the terminal and Markdown."""
+"""Columns of a DataFrame as a table for the terminal or in Markdown. NaN is shown as a dash."""
 
 import math
 from collections.abc import Callable
@@ -15,8 +15,12 @@ from .errors import plain
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a printed table: heading, field, how to write a value; rank: in a narrow terminal
-    columns of the greatest rank go first, those of rank 0 stay."""
+    """One column of a printed table.
+
+    heading: text at the top.
+    field: name of the DataFrame's column.
+    show: formats a value. errors.plain marks a column of text, which is aligned left.
+    rank: in a narrow terminal, columns of the highest rank are left out first; those of rank 0 always stay."""
 
     heading: str
     field: str
@@ -25,21 +29,24 @@ class Column:
 
 
 def number(value: float) -> str:
+    """Returns a number with thousands separators; two decimals if it is below 100 and not whole."""
     if math.isnan(value):
         return "–"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:,.2f}"
 
 
 def percent(value: float) -> str:
+    """Returns a fraction as a percentage: 0.125 is "12.50 %"."""
     return "–" if math.isnan(value) else f"{100 * value:.2f} %"
 
 
 def ratio(value: float) -> str:
+    """Returns a number with two decimals."""
     return "–" if math.isnan(value) else f"{value:.2f}"
 
 
 def scaled(unit: str) -> Callable[[float], str]:
-    """A value in SI's thousands: 0.00495 J is 4.95 mJ."""
+    """Returns a formatter that picks the SI prefix of a value in this unit: for "J", 0.00495 is "4.95 mJ"."""
 
     def show(value: float) -> str:
         if math.isnan(value):
@@ -53,11 +60,14 @@ def scaled(unit: str) -> Callable[[float], str]:
 
 
 def rich_table(frame: pd.DataFrame, columns: list[Column], title: str, width: int) -> Table:
+    """Returns a table for the terminal. A caption says when columns were left out.
+
+    width: of the terminal, in characters; columns are left out by their rank until the rest fits."""
     cells = {c.field: [c.heading, *(c.show(v) for v in frame[c.field])] for c in columns}
     shown = list(columns)
     while sum(max(map(len, cells[c.field])) + 3 for c in shown) > width and any(c.rank for c in shown):
         shown.remove(max(shown, key=lambda c: c.rank))
-    left_out = "" if len(shown) == len(columns) else "more columns in a wider terminal, and with -o md"
+    left_out = "" if len(shown) == len(columns) else "a wider terminal, or -o md, shows more columns"
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, caption=left_out, pad_edge=False)
     for i, column in enumerate(shown):
         table.add_column(column.heading, justify="right" if i and column.show is not plain else "left", no_wrap=True)
@@ -67,6 +77,8 @@ def rich_table(frame: pd.DataFrame, columns: list[Column], title: str, width: in
 
 
 def markdown_table(frame: pd.DataFrame, columns: list[Column]) -> str:
+    """Returns a Markdown table with all columns, without a final newline."""
+
     def cell(text: str) -> str:
         return text.replace("|", "\\|")
 

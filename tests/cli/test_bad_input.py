@@ -228,7 +228,7 @@ def test_no_firmware(model, tmp_path):
 def test_port_that_is_no_board(model, tmp_path):
     """Something that swallows what it gets and never answers."""
     controller, port = os.openpty()
-    says(collect(tmp_path, model, name=os.ttyname(port)), 1, "does not answer as MicroPython does")
+    says(collect(tmp_path, model, name=os.ttyname(port)), 1, "does not answer like MicroPython")
     os.close(controller)
 
 

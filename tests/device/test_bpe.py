@@ -127,7 +127,7 @@ import _tinyprof
 from tinyprof.words import _RUNS
 for text in {texts!r}:
     kinds = bytearray(text.encode())
-    _tinyprof.kinds(kinds, _RUNS)
+    _tinyprof.unicode_class(kinds, _RUNS)
     print(list(kinds))
 """
 
@@ -145,7 +145,7 @@ def test_kinds_of_characters(runs, name):
     for text, kinds in zip(texts, found, strict=True):
         assert kinds == [unicode_table.kind(character) for character in text for _ in character.encode()]
         ours = bytearray(text.encode())
-        planner.native("portable").kinds(ours, words._RUNS)
+        planner.native("portable").unicode_class(ours, words._RUNS)
         assert list(ours) == kinds
 
 

@@ -234,7 +234,9 @@ def check_refused(source, message, *parts, type_="F32"):
 
 def test_rows_that_fit_no_block(tmp_path):
     source = make_source(tmp_path, dim=48)
-    check_refused(source, "token_embd.weight: rows of 48 weights are no multiple of the 32", type_="Q4_0")
+    check_refused(
+        source, "token_embd.weight: rows of 48 weights do not fit Q4_0: they must be a multiple of 32", type_="Q4_0"
+    )
     check_refused(source, "use F16 or F32", type_="Q8_0")
     assert source.convert("F16").tensors == {"F32": 5, "F16": 15}
 
@@ -457,7 +459,7 @@ def test_what_is_wrong_is_told_before_calibrating(source):
     recipe.write_text('"other" = "Q8_0"')
     for options, message in (
         (["-o", source.out.parent / "none" / "x.gguf"], "its folder does not exist"),
-        (["-o", source.out, "--recipe", recipe], "fits none of the model's matrices"),
+        (["-o", source.out, "--recipe", recipe], "matches none of the model's matrices"),
         (["-o", source.out, "--type", "keep"], "--calibration and --type keep"),
         (["-o", source.out], "none.txt: cannot be read"),
     ):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..boards.kernel_variants import FIXED, VARIANTS
 from ..quantize import weight_types
 from ..records.metrics import batches
 from ..records.runs import Run, Test
@@ -20,7 +21,7 @@ NEAR_FULL = 0.9  # share of the heap
 OFF_ROOF = 1.3  # units / units that the ceiling allows
 COARSE = 20  # ticks per call: with fewer, one tick is a visible error
 UNSTEADY = 0.03  # standard deviation between repetitions / mean
-NO_FPU = ("armv6m", "armv7m", "rv32", "scalar")
+NO_FPU = [name for name, variant in VARIANTS.items() if variant.path == FIXED]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What stands between this machine, or a board, and a measurement; and what to do about it."""
+"""Checks of this machine and of a board: what is missing for a measurement, and how to get it."""
 
 import importlib.metadata
 import os
@@ -14,7 +14,12 @@ from .usb_devices import Attached, attached
 
 @dataclass(frozen=True)
 class Finding:
-    """good: None where it does not matter to everybody. todo: what to do, empty for nothing."""
+    """The result of one check.
+
+    what: that was checked.
+    good: False if nothing works without it; None if only some users need it.
+    found: the state that was found.
+    todo: the remedy; empty if there is nothing to do."""
 
     what: str
     good: bool | None
@@ -23,7 +28,7 @@ class Finding:
 
 
 def machine() -> list[Finding]:
-    """This machine: packages, native modules, emulators, firmware, ports."""
+    """Returns the checks of this machine: packages, native modules, emulators, firmware, ports."""
     python = ".".join(map(str, sys.version_info[:3]))
     findings = [Finding("Python", True, python), Finding("mpremote", True, importlib.metadata.version("mpremote"))]
     modules = sorted(p.stem for p in (deploy.package_folder() / "modules").glob("*.mpy"))
@@ -37,10 +42,10 @@ def machine() -> list[Finding]:
     )
     for program, setup in sorted({(spec.program, spec.setup) for spec in emulators.EMULATED.values()}):
         path = shutil.which(program)
-        todo = "" if path else f"{setup}, for emulated boards; real ones need none"
+        todo = "" if path else f"{setup} (only emulated boards need it)"
         findings.append(Finding(program, True if path else None, path or "not installed", todo))
     built = sorted(p.parent.name for p in (emulators.build_folder() / "firmware").glob("*/build.json"))
-    todo = "" if built else "make firmware, for emulated boards; real ones need none"
+    todo = "" if built else "make firmware (only emulated boards need it)"
     findings.append(Finding("firmware", True if built else None, ", ".join(built) or "none built", todo))
     on_usb, problem = attached()
     findings += [_attached(board) for board in on_usb]
@@ -61,12 +66,14 @@ def _attached(board: Attached) -> Finding:
         return Finding("no port", None, f"{board.product or name} ({board.usb})", board.todo)
     if os.access(board.device, os.R_OK | os.W_OK):
         return Finding(board.device, True, f"{name} ({board.usb})")
-    todo = "you may not open it: sudo usermod -aG dialout $USER, then log in again"
+    todo = "you have no permission to open it: sudo usermod -aG dialout $USER, then log in again"
     return Finding(board.device, False, f"{name} ({board.usb})", todo)
 
 
 def board(device: str) -> list[Finding]:
-    """A board on a port: whether it answers, what it takes, what is on it."""
+    """Returns the checks of one board: whether it answers, which native module it loads, its free memory, its package.
+
+    device: a port, or "auto"."""
     try:
         link = SerialBoard(emulators.serial_port(device))
     except (BadInput, RunFailed) as error:
@@ -85,16 +92,16 @@ def board(device: str) -> list[Finding]:
         findings.append(_package(link))
         return findings
     except RunFailed as error:
-        return [Finding(device, False, str(error), "press reset; is it MicroPython?")]
+        return [Finding(device, False, str(error), "press reset; check that MicroPython is installed on the board")]
     finally:
         link.close()
 
 
 def _package(link: SerialBoard) -> Finding:
-    """Whether the device package is there, and of this version."""
+    """Returns the check of the device package: present, and of this version."""
     said = deploy.package_version(link)
     if said.startswith("-"):
-        return Finding("package", None, said[2:], "tinyprof-bridge deploy, or collect, brings it")
+        return Finding("package", None, said[2:], "tinyprof-bridge deploy (collect does it, too)")
     from .. import __version__
 
     same = said == __version__
@@ -102,6 +109,7 @@ def _package(link: SerialBoard) -> Finding:
 
 
 def show(findings: list[Finding]) -> None:
+    """Prints checks, each with "ok", "--" (only some users need it) or "NO", and its remedy on a second line."""
     width = max(len(f.what) for f in findings)
     for f in findings:
         mark = {True: "ok", None: "--", False: "NO"}[f.good]

@@ -9,10 +9,8 @@
 
 #include "types.h"
 
-static const uint8_t types[] = {
-    TP_F32, TP_F16, TP_Q4_0, TP_Q4_1, TP_Q5_0, TP_Q5_1, TP_Q8_0, TP_Q2_K, TP_Q3_K, TP_Q4_K, TP_Q5_K,
-    TP_Q6_K, TP_TQ1_0, TP_TQ2_0, TP_TP2, TP_TP3, TP_TPT,
-};
+static const uint8_t types[] = { TP_F32, TP_F16, TP_Q4_0, TP_Q4_1, TP_Q5_0, TP_Q5_1, TP_Q8_0, TP_Q2_K, TP_Q3_K, TP_Q4_K,
+    TP_Q5_K, TP_Q6_K, TP_TQ1_0, TP_TQ2_0, TP_TP2, TP_TP3, TP_TPT };
 
 // size bytes of their own, on a multiple of 16, filled from the input over and over.
 static void *filled(size_t size, const uint8_t *data, size_t n, size_t at) {
@@ -41,7 +39,7 @@ static void product(uint32_t type, uint32_t rows, uint32_t cols, uint32_t n, con
         uint8_t *q[2] = { NULL, NULL };
         uint32_t int16 = n % 2 == 0 ? TP_INT16 : 0;
         for (int portable = 0; portable < 2 && tp_format(type) != NULL; ++portable) {
-            q[portable] = calloc(n, portable ? tp_x_bytes(TP_F32, cols) : tp_x_bytes(type, cols));
+            q[portable] = calloc(n, portable ? tp_activation_bytes(TP_F32, cols) : tp_activation_bytes(type, cols));
             tp_quantize(type, q[portable], x, cols, int16 ? n / 2 : n, int16 | (portable ? TP_PORTABLE : 0));
             in[portable] = q[portable];
         }
