@@ -40,9 +40,9 @@ def test_each_board_with_each_model_once(models, tmp_path):
         assert hashlib.sha256(data).hexdigest() == r["sha256"] and r["error"] == "" and len(r["firmware_sha256"]) == 64
         assert runs.load(tmp_path / "all" / r["file"]).complete
     again = collect("m4,rv32,m3", models, tmp_path)
-    assert "4 of 6 runs are there already" in again.stderr and "6 runs in all" in again.stdout
+    assert "4 of 6 runs are already finished" in again.stderr and "6 runs in all" in again.stdout
     other = collect("m4", models, tmp_path, "--kv", "q8")  # not the same runs
-    assert "there already" not in other.stderr and other.returncode == 0
+    assert "already finished" not in other.stderr and other.returncode == 0
 
 
 def test_the_manifest_names_inputs_and_outputs(models, tmp_path):
@@ -105,6 +105,6 @@ def test_ctrl_c_keeps_what_is_done(models, tmp_path):
     assert process.stderr.readline()  # the first run is done
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=60)[1]
-    assert process.returncode == 1 and "goes on from here" in said and "Traceback" not in said, said
+    assert process.returncode == 1 and "to continue" in said and "Traceback" not in said, said
     entries = json.loads((tmp_path / "all/manifest.json").read_text())["runs"]
     assert entries[0]["error"] == "" and len(entries) < 6

@@ -125,7 +125,7 @@ def test_bad_input_is_one_line(models, text, tmp_path):
         ((models["Q8_0"], *reference, "--text", text, "--activations", "int4"), "--activations takes int8 or int16"),
         ((models["Q8_0"], "--reference", text, "--text", text), "not a GGUF file"),
         ((text, *reference, "--text", text), "not a GGUF file"),
-        ((other, *reference, "--text", text), "not made from it"),
+        ((other, *reference, "--text", text), "give the model it was made from as the reference"),
     ):
         result = bridge("quality", *arguments)
         assert (result.returncode, problem in result.stderr, result.stderr.count("\n")) == (2, True, 1), result.stderr

@@ -1,7 +1,7 @@
-"""Many runs: every board with every model, several at once, each a `collect` of its own.
+"""A matrix of runs: every board with every model, several at a time, each in its own `collect` process.
 
-The folder holds one file a cell and a manifest. What is finished is not run again: the same command
-goes on where it was stopped."""
+The folder holds one file per run and a manifest. Finished runs are not repeated: the same command continues after an
+interruption."""
 
 import contextlib
 import hashlib
@@ -26,7 +26,11 @@ from .collect import partial_of
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the matrix. options: of `collect`, the same in all cells."""
+    """One run of the matrix.
+
+    board, model: its board and the path of its model.
+    model_sha256: hash of the model file.
+    options: options of `collect`, the same in all cells."""
 
     board: str
     model: str
@@ -35,14 +39,20 @@ class Cell:
 
     @property
     def file(self) -> str:
+        """Name of the run's file."""
         name = "-".join((self.board, Path(self.model).stem, self.model_sha256[:6]))
         return re.sub(r"[^\w.-]+", "_", name).strip("_") + ".jsonl"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """error: what `collect` said, empty for a good run; sha256: of the file with the records, which is named
-    *.partial.jsonl after a run that did not end well; the rest as in its host record."""
+    """The outcome of one run.
+
+    cell: the run.
+    file: name of the file with its records, *.partial.jsonl after a failed run; "" without one.
+    sha256: hash of that file.
+    tinyprof, firmware_sha256, module_sha256, package_sha256: as in its host record.
+    error: the error message of `collect`; "" for a good run."""
 
     cell: Cell
     file: str
@@ -55,23 +65,26 @@ class Outcome:
 
 
 def cells(names: list[str], models: list[str], options: tuple[str, ...]) -> list[Cell]:
-    """The cross product; neighbours are of different boards."""
+    """One cell per board and model. Consecutive cells are on different boards."""
     hashes = {model: hashlib.sha256(Path(model).read_bytes()).hexdigest() for model in models}
     return [Cell(board, model, hashes[model], options) for model in models for board in names]
 
 
 def run(wanted: list[Cell], folder: Path, jobs: int, progress: Progress) -> list[Outcome]:
-    """Runs the cells that the folder's manifest does not have, jobs at a time.
+    """The outcomes of all cells, after running those that the folder's manifest lacks.
 
-    Raises RunFailed at the end if a cell failed; the others are kept."""
+    wanted: the cells.
+    jobs: runs at a time.
+
+    Raises RunFailed at the end if a cell failed; the other runs are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     done = {o.cell: o for o in _manifest(folder) if not o.error and (folder / o.file).is_file()}
     left = [cell for cell in wanted if cell not in done]
     if len(left) < len(wanted):
-        progress.step(f"{len(wanted) - len(left)} of {len(wanted)} runs are there already")
+        progress.step(f"{len(wanted) - len(left)} of {len(wanted)} runs are already finished")
     outcomes = [done[cell] for cell in wanted if cell in done]
     began = time.monotonic()
-    # a port has one run at a time; of an emulated board each run starts its own
+    # one run at a time on a serial port; emulated boards start an emulator for each run
     ports = {cell.board: threading.Lock() for cell in left if cell.board not in emulators.NAMES}
     with ThreadPoolExecutor(max(1, jobs)) as pool:
         futures = [pool.submit(_one, cell, folder, ports.get(cell.board, contextlib.nullcontext())) for cell in left]
@@ -83,12 +96,12 @@ def run(wanted: list[Cell], folder: Path, jobs: int, progress: Progress) -> list
                 to_go = (time.monotonic() - began) / finished * (len(left) - finished)
                 text = f"{outcome.cell.board}, {Path(outcome.cell.model).name}: {outcome.error or 'done'}"
                 progress.step(f"{finished} of {len(left)}, about {to_go:.0f} s left: {text}")
-        except KeyboardInterrupt:  # the runs themselves were told by the terminal
+        except KeyboardInterrupt:  # the terminal has interrupted the runs themselves too
             pool.shutdown(cancel_futures=True)
-            raise RunFailed(f"interrupted; the same command with --out {folder} goes on from here") from None
+            raise RunFailed(f"interrupted; run the same command with --out {folder} to continue") from None
     failed = [o for o in outcomes if o.error]
     if failed:
-        raise RunFailed(f"{len(failed)} of {len(wanted)} runs failed; {folder}/manifest.json says why")
+        raise RunFailed(f"{len(failed)} of {len(wanted)} runs failed; see the errors in {folder}/manifest.json")
     return outcomes
 
 
@@ -125,5 +138,5 @@ def _manifest(folder: Path) -> list[Outcome]:
             cell["options"] = tuple(cell["options"])
             found.append(Outcome(Cell(**cell), **entry))
         return found
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or not ours: all is run
+    except (OSError, ValueError, KeyError, TypeError):  # no manifest yet, or not one of ours: run everything
         return []

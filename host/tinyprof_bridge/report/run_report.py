@@ -1,4 +1,4 @@
-"""A run for people: terminal, Markdown, CSV, JSON. All from the same two tables."""
+"""Report on a run for the terminal, as Markdown, CSV or JSON."""
 
 import json
 import math
@@ -22,6 +22,7 @@ FORMATS = ("table", "md", "csv", "json")
 
 
 def test_columns(run: Run) -> list[Column]:
+    """Columns of the table of tests (metrics.tests)."""
     unit = run.unit
     columns = [Column("test", "test", plain)]
     if run.per_second:
@@ -41,6 +42,7 @@ def test_columns(run: Run) -> list[Column]:
 
 
 def operator_columns(run: Run) -> list[Column]:
+    """Columns of the table of operators (metrics.operators)."""
     return [
         Column("operator", "role", plain),
         Column("kernel", "op", plain, 1),
@@ -72,9 +74,9 @@ POWER_COLUMNS = [
 OPERATOR_POWER_COLUMNS = [
     Column("operator", "role", plain),
     Column("energy/token", "joules", scaled("J")),
-    Column("of a token's", "share", percent),
+    Column("share", "share", percent),
     Column("mean", "watts", scaled("W")),
-    Column("found by", "how", plain),
+    Column("method", "how", plain),
 ]
 
 
@@ -88,7 +90,7 @@ SWEEP_COLUMNS = [
 
 
 def power_tables(run: Run, energy: Energy | None) -> list[tuple[str, pd.DataFrame, list[Column]]]:
-    """(title, rows, columns) of energy by test and by operator; none for a run without."""
+    """(title, rows, columns) of the tables of energy: by test, and by operator if that was measured."""
     frame = run_energy.figures(run, energy) if energy else pd.DataFrame()
     if energy is None or frame.empty:
         return []
@@ -98,13 +100,13 @@ def power_tables(run: Run, energy: Energy | None) -> list[tuple[str, pd.DataFram
         test = operator_energy.energy_test(run)
         name = test.name if test else ""
         whole = percent(float(frame["share"].sum()))
-        title = f"energy of operators in {name} (sensor): together {whole} of a token's"
+        title = f"energy of operators in {name} (sensor): {whole} of a token's energy"
         tables.append((title, frame, OPERATOR_POWER_COLUMNS))
     return tables
 
 
 def measured_tables(run: Run, energy: Energy | None) -> list[tuple[str, pd.DataFrame, list[Column]]]:
-    """(title, rows, columns) of energy, and of the events that the board counted; none for a run without."""
+    """(title, rows, columns) of the tables of energy and of hardware events, if the run has them."""
     tables = power_tables(run, energy)
     frame = events(run)
     if not frame.empty:
@@ -117,7 +119,9 @@ def measured_tables(run: Run, energy: Energy | None) -> list[tuple[str, pd.DataF
 
 
 def counted_columns(run: Run, frame: pd.DataFrame) -> dict[str, list[Column]]:
-    """Two tables of what was counted in an emulator, by heading; columns of zeros are left out."""
+    """Columns of two tables of an emulator's counts, by title: instructions and memory.
+
+    frame: from qemu_table.operators. Columns that are all zero are left out."""
     core = run.simulated.core if run.simulated else "?"
     name = Column("operator", "role", plain)
 
@@ -154,6 +158,7 @@ def _caches(run: Run) -> str:
 
 
 def terminal(run: Run, energy: Energy | None, console: Console) -> None:
+    """Prints the report. energy: of the run, or None."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(justify="right", style="bold")
     grid.add_column()
@@ -178,6 +183,7 @@ def terminal(run: Run, energy: Energy | None, console: Console) -> None:
 
 
 def markdown(run: Run, energy: Energy | None) -> str:
+    """The report as a Markdown document. energy: of the run, or None."""
     title = f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}"
     parts = [f"# {plain(title)}\n", "\n".join(f"- **{n}**: {t}" for n, t in facts(run, energy_facts(energy)))]
     parts += [f"\n## Tests ({run.source})\n", markdown_table(tests(run), test_columns(run))]
@@ -196,7 +202,7 @@ def markdown(run: Run, energy: Energy | None) -> str:
 
 
 def csv(run: Run) -> str:
-    """The tests, one row each, with what decides them in the first columns."""
+    """The tests as CSV, one row each; the first columns are board, machine, model and unit."""
     frame = tests(run)
     frame.insert(0, "unit", run.unit)
     frame.insert(0, "model_sha256", run.model.sha256 if run.model else None)
@@ -207,7 +213,7 @@ def csv(run: Run) -> str:
 
 
 def as_json(run: Run, energy: Energy | None) -> str:
-    """Everything: provenance records as they came, tests, operators of every test."""
+    """The report as JSON: provenance records unchanged, tests, operators of every test, energy."""
 
     def rows(frame: pd.DataFrame) -> list[dict[str, object]]:
         table: list[dict[str, object]] = json.loads(frame.to_json(orient="records"))
