@@ -5,7 +5,7 @@
     m.generate("Once upon a time")
     tinyprof.profile(m)
 
-Modules are imported when first used, to spare RAM.
+Modules are imported when they are first used, to save RAM.
 """
 
 import gc
@@ -14,12 +14,12 @@ __version__ = "0.1.0"
 
 
 def load(source, **options):
-    """A model ready to run. See tinyprof.session.load."""
-    # Collecting often keeps what stays together at one end of the heap, and the rest in one piece.
+    """A session.Model, ready to run. For source and options see session.load."""
+    # Frequent collection keeps lasting objects at one end of the heap and the free part in one piece.
     threshold = getattr(gc, "threshold", None)
     before = threshold and threshold()
     if threshold:
-        threshold(max(8192, gc.mem_free() >> 9))  # of a large heap each takes long
+        threshold(max(8192, gc.mem_free() >> 9))  # in a large heap each collection takes long
     try:
         from .session import load
 
@@ -30,14 +30,16 @@ def load(source, **options):
 
 
 def profile(model, **options):
-    """Measures a model and prints records, one JSON object a line. See tinyprof.measure."""
+    """A measure.Summary of the model's speed and memory. Prints records, one JSON object per line.
+
+    model: from load; options: see measure.profile."""
     from .measure import profile
 
     return profile(model, **options)
 
 
 def find_model():
-    """The first GGUF file in the usual places, or an error that names them."""
+    """The path of the first model file in the usual places. Raises ModelError, which names them, if there is none."""
     from .session import find_model
 
     return find_model()

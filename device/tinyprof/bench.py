@@ -1,4 +1,4 @@
-"""Matrix products alone: what they cost, and that the fast kernels give the portable ones' bits."""
+"""Single matrix products: their cost, and whether fast and portable kernels give the same bits."""
 
 import json
 from array import array
@@ -9,24 +9,22 @@ from micropython import const
 from . import counters, ops
 from .weight_types import layout
 
-# fp16 scales: ordinary ones, zero, the least subnormal, the greatest finite, both signs
-_ORDINARY = (0x2C9A, 0x1F31, 0xA7C3, 0x2410)
-_EXTREME = (0x2C9A, 0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x7BFF, 0xFBFF, 0x3C00)
-_MAX = bytes((0x7F, 0x80, 0x81, 0xFF, 0x00))
-_BLOCK = const(32)  # activations
-_NOISE = const(1021)  # items of noise, then over and over: a prime number, so that no two blocks are the same
+_SCALES = (0x2C9A, 0x1F31, 0xA7C3, 0x2410)  # fp16
+_NOISE = const(1021)  # items of noise, which are repeated: a prime number, so that no two blocks are the same
 
-_made = {}  # noise by its kind and seed: to make it takes longer than a product
+_made = {}  # noise by function and seed: making it takes longer than a product
 
 
-def _once(make, seed):
+def once(make, seed):
+    """make(seed), which is called only the first time."""
     key = (make, seed)
     if key not in _made:
         _made[key] = make(seed)
     return _made[key]
 
 
-def _bytes(seed):
+def noise_bytes(seed):
+    """Random bytes."""
     noise = bytearray(_NOISE)
     for i in range(_NOISE):
         seed = (seed * 69069 + 1) & 0xFFFFFFF
@@ -34,41 +32,28 @@ def _bytes(seed):
     return bytes(noise)
 
 
-def _greatest(seed):
-    return bytes(_MAX[b % len(_MAX)] for b in _once(_bytes, seed))
-
-
-def _floats(seed):
-    """In [-1, 1)."""
-    noise = _once(_bytes, seed) * 2
+def noise_floats(seed):
+    """Random floats in [-1, 1), as bytes."""
+    noise = once(noise_bytes, seed) * 2
     return bytes(array("f", (((noise[i] | noise[i + 1] << 8) - 32768) / 32768 for i in range(0, 2 * _NOISE, 2))))
 
 
-def _scaled(seed):
-    """Eight blocks' floats and one's more, times each scale."""
-    x = array("f", _once(_floats, seed)[: 4 * 9 * _BLOCK])
-    kinds = [bytes(array("f", (1.0 if v > 0 else -1.0 for v in x)))]
-    for scale in (0.0, 1e-38, 1e30, 1e-42):
-        y = array("f", (v * scale for v in x))
-        for i in range(3, len(y) if scale == 0 else 0, 8):
-            y[i] = float("nan")  # becomes 127 with a scale of 0
-        kinds.append(bytes(y))
-    return kinds
+def repeated(make, seed, size, item=1):
+    """size bytes of noise, starting at a place that the seed decides.
 
-
-def _over(make, seed, size, item=1):
-    """size bytes of noise whose items have so many bytes: of two seeds, each time begun elsewhere."""
-    noise = _once(make, (seed - 1) % 2 + 1)
+    make: a function of a seed that returns noise; item: bytes of one of its items. Only two seeds of noise are made."""
+    noise = once(make, (seed - 1) % 2 + 1)
     begin = (seed - 1) // 2 * 89 % _NOISE * item
     return bytearray((noise * ((begin + size) // len(noise) + 1))[begin : begin + size])
 
 
-def _weights(type_, rows, cols, seed, extreme):
-    """A matrix of random blocks; extreme: of the greatest and least values, with odd scales."""
-    w = _over(_greatest if extreme else _bytes, seed, rows * _tinyprof.row_bytes(type_, cols))
+def random_weights(type_, rows, cols, seed=1, make=noise_bytes, scales=_SCALES):
+    """The bytes of a matrix of random blocks.
+
+    type_: number of the weight type; make: a function of a seed that returns noise; scales: fp16 numbers."""
+    w = repeated(make, seed, rows * _tinyprof.row_bytes(type_, cols))
     _, size, together, _, *offsets = layout(ops.TYPES[type_])
     if offsets:
-        scales = _EXTREME if extreme else _ORDINARY
         for i, at in enumerate(range(0, len(w), size)):
             for offset in offsets:
                 scale = scales[(i * 7 + (i >> 3) + offset) % len(scales)]
@@ -80,7 +65,7 @@ def _weights(type_, rows, cols, seed, extreme):
     elif type_ == ops.F32:
         for i in range(3, len(w), 4):
             w[i] = w[i] & 0x80 | 0x3E
-    else:  # our own: a float for each row
+    else:  # a float for each row
         step = together * _tinyprof.row_bytes(type_, cols)
         for at in range(0, len(w), step):
             for i in range(together):
@@ -89,30 +74,21 @@ def _weights(type_, rows, cols, seed, extreme):
 
 
 def fits(type_, rows, cols):
-    """Whether there can be such a matrix."""
+    """Whether a matrix of rows x cols can have the type (a number of ops.TYPES)."""
     return _tinyprof.row_bytes(type_, cols) != 0 and rows % ops.together(type_) == 0
 
 
-def _activations(cols, n, seed, extreme):
-    """Floats in [-1, 1); extreme: blocks of them times the greatest and the least scales."""
-    size = 4 * cols * n
-    if not extreme:
-        return _over(_floats, seed, size, 4)
-    kinds, x, step = _once(_scaled, 1), bytearray(size), 4 * _BLOCK
-    for at in range(0, size, step):
-        begin = (seed * 13 + at // 4) % (8 * _BLOCK) * 4
-        x[at : at + step] = kinds[at // step % 5][begin : begin + min(step, size - at)]
-    return x
-
-
 class Product:
-    """One product of random data, ready to be run by the fast kernel and by the portable one.
+    """One product of random data for the fast and the portable kernel.
 
-    int16: 0 or ops.INT16; y: memoryviews of both results; quantize, fast, portable: counts of the last run."""
+    type_: number of the weight type; rows, cols: size of the matrix; n: tokens; int16: 0, or ops.INT16 for activations
+    of 16 bits; weights: the matrix; x: n x cols floats, as bytes; None for random ones.
 
-    def __init__(self, type_, rows, cols, n=1, seed=1, extreme=False, int16=0):
-        self.weights = _weights(type_, rows, cols, seed, extreme)
-        x = _activations(cols, n, seed + 1, extreme)
+    y: memoryviews of both results; quantize, fast, portable: units of the last run with a counter."""
+
+    def __init__(self, type_, rows, cols, n=1, int16=0, weights=None, x=None):
+        self.weights = weights or random_weights(type_, rows, cols)
+        x = x or repeated(noise_floats, 2, 4 * cols * n, 4)
         quantized = type_ not in (ops.F32, ops.F16)
         at = (len(x) + 15) & ~15
         times = 2 * n if int16 else n
@@ -137,7 +113,7 @@ class Product:
         self.n = n
 
     def run(self, counter=None):
-        """Runs both; True if their results are the same bits."""
+        """Whether both kernels give the same bits. counter: a counters.Counter that measures them, or None."""
         ctl = ops.control(self.n)
         ctl[ops.N] = self.n
         if counter:
@@ -150,14 +126,16 @@ class Product:
 
 
 def kernels(types, shapes, tokens):
-    """Prints one line of JSON about the board, then one a product: counts of the whole record."""
+    """Prints a line of JSON about the board, then one for each product, with the units of the whole record.
+
+    types: numbers of weight types; shapes: pairs of rows and columns; tokens: numbers of tokens."""
     counter = counters.find()
     print(json.dumps({"kernels": _tinyprof.build()[1], "source": counter.source, "unit": counter.unit}))
     for type_ in types:
         for rows, cols in shapes:
             for n in tokens if fits(type_, rows, cols) else ():
                 product = Product(type_, rows, cols, n)
-                product.run(counter)  # caches and clocks settle
+                product.run(counter)  # warms up caches and clocks
                 same = product.run(counter)
                 line = {"type": ops.TYPES[type_], "rows": rows, "cols": cols, "n": n, "same": same}
                 line.update(quantize=product.quantize, fast=product.fast, portable=product.portable)

@@ -1,6 +1,6 @@
-"""Byte-level BPE (Radford et al., 2019): llama.cpp's tokenizer.ggml.model `gpt2`.
+"""Byte-level BPE (Radford et al., 2019): tokenizer.ggml.model `gpt2` of llama.cpp.
 
-Pieces hold bytes as characters, those that print as themselves."""
+In tokens and merges each byte is written as a character; printable bytes as themselves."""
 
 from micropython import const
 
@@ -15,7 +15,7 @@ _ALL_NORMAL = b"\x01\0\0\0" * _STEP
 
 
 def character(byte):
-    """A byte as the UTF-8 of a character: what does not print, or is a space, takes U+0100 on."""
+    """The UTF-8 of the character that stands for a byte. Spaces and bytes that do not print take U+0100 and up."""
     if not (33 <= byte <= 126 or 161 <= byte <= 172 or byte >= 174):
         byte = 256 + byte if byte <= 32 else 162 + byte if byte <= 160 else 323
     return bytes((byte,)) if byte < 128 else bytes((0xC0 | byte >> 6, 0x80 | byte & 0x3F))
@@ -28,6 +28,10 @@ def _byte(character):
 
 
 class ByteLevel(Tokenizer):
+    """A tokenizer of byte-level BPE. gguf: a gguf.GGUF; vocab: number of tokens.
+
+    Raises ModelError for a pre-tokenizer that is not supported, or damaged metadata."""
+
     add_space = False
 
     def __init__(self, gguf, vocab):
@@ -43,7 +47,7 @@ class ByteLevel(Tokenizer):
         self.user_defined = self._from_to()
 
     def _from_to(self):
-        """Where user-defined tokens begin and end: range(first, last + 1)."""
+        """The range from the first to the last user-defined token."""
         first, end = self.vocab, 0
         for some in range(0, self.vocab, _STEP):
             at = self.types + 4 * some
@@ -55,12 +59,12 @@ class ByteLevel(Tokenizer):
         return range(first, end)
 
     def rank(self, text, at, i):
-        """The place among the merges."""
+        """The place of pieces i and i + 1 among the merges; NONE if they do not merge. See Tokenizer.merged."""
         found = self.merges.find(text[at[i] : at[i + 1]] + b" " + text[at[i + 1] : at[i + 2]])
         return NONE if found < 0 else found
 
     def decode(self, token):
-        """The text of a token as bytes; nothing for control tokens."""
+        """The text of a token (an int) as bytes; empty for control tokens."""
         kind = self.type(token)
         if kind == _USER_DEFINED:
             return bytes(self.tokens.get(token))
@@ -68,14 +72,15 @@ class ByteLevel(Tokenizer):
         if kind == _NORMAL:
             high = 0
             for byte in self.tokens.get(token):
-                if byte >= 0xC0:  # the first of a character's two
+                if byte >= 0xC0:  # the first of two bytes of a character
                     high = (byte & 0x1F) << 6
                 else:
                     text.append(_byte(byte if byte < 0x80 else high | byte & 0x3F))
         return bytes(text)
 
     def encode(self, text):
-        """Token ids of text (str), with BOS in front if the model wants it. Control tokens are not looked for."""
+        """Token ids of text (a str), with BOS first if the model wants it. Control tokens in the text are not
+        recognized."""
         ids = [self.bos] if self.add_bos else []
         for part in self._parts(text.encode()):
             if isinstance(part, int):
@@ -86,7 +91,7 @@ class ByteLevel(Tokenizer):
         return ids
 
     def _parts(self, text):
-        """The text's bytes, and between them user-defined tokens, the longest found first."""
+        """The text (bytes) in parts: bytes, and the numbers of user-defined tokens. Longer tokens are found first."""
         parts = [text]
         for piece, token in sorted(self._user_defined(text), key=lambda own: -len(own[0])):
             split = []
@@ -100,7 +105,7 @@ class ByteLevel(Tokenizer):
         return parts
 
     def _user_defined(self, text):
-        """Piece and number of the user-defined tokens that are in a text."""
+        """[(piece, number)] of the user-defined tokens that are in a text."""
         found = []
         for token in self.user_defined:
             if self.type(token) == _USER_DEFINED:
@@ -110,11 +115,11 @@ class ByteLevel(Tokenizer):
         return found
 
     def word(self, word):
-        """Tokens of a word (bytes)."""
+        """Token ids of a word (bytes) of the pre-tokenizer."""
         text = b"".join([character(byte) for byte in word])
         if self.whole_words:
             token = self.tokens.find(text)
             if token >= 0:
                 return [token]
-        # as in llama.cpp, a byte for which there is no token is left out
+        # as in llama.cpp, a byte without a token is left out
         return [token for token in [self.tokens.find(piece) for piece in self.merged(text)] if token >= 0]

@@ -1,6 +1,6 @@
-"""Ceilings of this board, measured: what a product, an operator and a byte cost where all is hot or near.
+"""Measures the ceilings of this board: the cost of a product, an operator and a byte when the data is in the cache.
 
-Runs behind the tests, in the model's own arena and KV cache, whose content is lost."""
+Runs after the tests, in the model's own arena and KV cache, whose content is lost. The records have the kind roof."""
 
 import gc
 from array import array
@@ -12,20 +12,21 @@ from . import llama, ops
 from .records import CHUNK
 from .weight_types import layout
 
-_ROWS = const(16)  # of a product; half of them are measured too, so that a row's cost is told from a call's
-_HOT = const(8192)  # bytes of weights that stay in any cache: fewer rows where rows are long
+_ROWS = const(16)  # of a product; half of them are measured too, to separate the cost of a row from that of a call
+_HOT = const(8192)  # bytes of weights that fit any cache: fewer rows where rows are long
 _FAR = const(65536)  # bytes that are swept: more than a small cache holds
-_COPY = const(4096)  # copied: this and half of it, so that a byte's cost is told from a call's
-_ROOMY = const(262144)  # bytes of heap, of which what is not yet collected may be left where it lies
-_NEAR = const(16)  # a position of the KV cache, up to which all of it is hot
-# operators that _in_order runs but once
+_COPY = const(4096)  # bytes that are copied; half of them too, to separate the cost of a byte from that of a call
+_ROOMY = const(262144)  # free bytes of heap from which on garbage need not be collected before each product
+_NEAR = const(16)  # a position of the KV cache up to which all of it is in the cache
+# operators that _in_order runs only once, since they work in place
 _ONCE = (ops.MATMUL, ops.ROPE, ops.ADD, ops.SWIGLU, ops.GEGLU, ops.SCALE, ops.SOFTCAP, ops.BIAS)
 
 
 def measure(model, counter, records, lengths=()):
-    """Writes roof records. What does not fit the RAM is said to be left out.
+    """Writes roof records. What does not fit into RAM has a record that says so.
 
-    lengths: of the prefills that were measured."""
+    model: a session.Model; counter: a counters.Counter; records: a records.Records; lengths: numbers of tokens of the
+    prefills that were measured."""
     roof = _Roof(model, counter, records, lengths)
     for part in (roof.calls, roof.hot, roof.reading, roof.products):
         gc.collect()
@@ -47,23 +48,23 @@ class _Roof:
         matmuls = [plan.describe(i) for i in range(plan.count) if plan.words[i * ops.WORDS] & 0xFF == ops.MATMUL]
         self.cols = sorted({m[5] for m in matmuls})
         self.types = {m[3] for m in matmuls}
-        # an emulator counts the same each time, and knows nothing of caches
+        # an emulator counts the same each time and has no caches
         self.repetitions = 1 if counter.source in ("emulated-icount", "modelled") else 3
         self.again = 1 if self.repetitions == 1 else 1 + self.repetitions
-        self.inputs = bytes(array("f", ((i * 37 & 63) / 32 - 1 for i in range(64))))  # of a product, over and over
+        self.inputs = bytes(array("f", ((i * 37 & 63) / 32 - 1 for i in range(64))))  # of a product, repeated
         batch = model.arch.batch
-        self.batches = sorted({1, batch} | {n % batch or batch for n in lengths})  # with what is left for a last batch
+        self.batches = sorted({1, batch} | {n % batch or batch for n in lengths})  # and the sizes of last batches
 
     def _write(self, what, **fields):
         self.records.write("roof", what=what, **fields)
 
     def calls(self):
-        """An operator that has nothing to do: entering it, leaving it, one read of the counter."""
+        """Writes the cost of an operator without work: entering it, leaving it, one reading of the counter."""
         plan = array("I", (ops.ADD, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
         self._write("call", units=self._run(plan, 1, ops.control(), bytearray(16), bytearray(16))[0])
 
     def _run(self, plan, count, ctl, arena, weights):
-        """Units of each record, once all is hot: the least of the repetitions."""
+        """Units of each record with warm caches: the least of the repetitions."""
         self.counter.select(ctl)
         if self.repetitions > 1:
             _tinyprof.run(plan, 0, count, ctl, arena, arena, weights, None)
@@ -75,8 +76,10 @@ class _Roof:
         return [self.counter.units(v) for v in least]
 
     def hot(self):
-        """The operators of the first layer and outside of the layers but for products, on a model's own numbers: their
-        cost depends on them where floats are a library's. At one position more attention alone."""
+        """Writes the cost of the operators of the first layer and outside the layers, except products.
+
+        They run on the model's own numbers, since those decide the cost where floats are computed by a library. At a
+        second position only attention is measured."""
         arch = self.model.arch
         words = arch.plan.words
         middle = arch.body  # the end of the first layer
@@ -84,7 +87,7 @@ class _Roof:
             middle -= 1
         for n in reversed(self.batches):  # the batch first: it fills the KV cache for the single token
             near = min(_NEAR, arch.context - n)
-            if n == 1 and arch.keys.window:  # attention to all positions is told from that of the first layer
+            if n == 1 and arch.keys.window:  # the first layer stands for attention to all positions
                 near = max(min(near, arch.keys.window - 1), 1)
             for pos in list(range(0, near, n if n == self.batches[-1] else near)) + [near]:
                 acc = self._in_order(n, pos, middle, pos not in (0, near))
@@ -95,8 +98,10 @@ class _Roof:
                             self._write("hot", n=n, pos=pos, at=at, v=units)
 
     def _in_order(self, n, pos, middle, fill):
-        """Ticks of each operator right after itself, those in place but once: a second time they had other numbers.
-        fill: only what fills the KV cache."""
+        """Ticks of each operator directly after itself. Operators in place run once: a second run has other numbers.
+
+        n: tokens; pos: position of the first; middle: number of the first record of the second layer; fill: only fill
+        the KV cache."""
         model, arch = self.model, self.model.arch
         words, ctl = arch.plan.words, model.ctl
         weights = model.stream.buffer if model.stream else model.data
@@ -109,7 +114,7 @@ class _Roof:
             at = i * ops.WORDS
             op = words[at] & 0xFF
             if model.stream and words[at + 3] >> 30 == ops.WEIGHTS >> 30:
-                continue  # its weights are not in the buffer now
+                continue  # the weights are not in the buffer now
             if middle <= i and (pos or i < arch.body):
                 continue
             once = fill or op in _ONCE
@@ -130,7 +135,7 @@ class _Roof:
             self._write("read", place=place, bytes=len(data), units=self.counter.units(max(ticks - nothing, 0)))
 
     def reading(self):
-        """Reading what is hot, RAM, where the weights lie, and through the filesystem; and copying into RAM."""
+        """Writes the cost of reading from cache, RAM, mapped weights or the filesystem, and of copying into RAM."""
         model, counter = self.model, self.counter
         counter.select(model.ctl)
         self._sweep("hot", memoryview(model.arena)[:_COPY])
@@ -153,7 +158,7 @@ class _Roof:
         to[:] = source
 
     def _stamped(self, do, *arguments):
-        """Units of calling do, the least of three: the heap may be searched for room meanwhile."""
+        """Units of calling do: the least of three, since a call may search the heap."""
         ctl, stamps = self.model.ctl, array("I", bytes(8))
         least = 1 << 62
         for _ in range(3):
@@ -164,9 +169,10 @@ class _Roof:
         return least
 
     def products(self):
-        """Each type that this build has, those of the model first, with the model's rows."""
+        """Writes the cost of products of each type that this build has, with the model's lengths of rows. The model's
+        own types are first."""
         noise = memoryview(_noise())
-        # else weights come to lie amid what is free
+        # otherwise weights would be placed in the middle of free memory
         tight = not hasattr(gc, "mem_free") or gc.mem_free() < _ROOMY
         for type_ in sorted(ops.TYPES, key=lambda t: (ops.TYPES[t] not in self.types, t)):
             for cols in self.cols:
@@ -193,7 +199,7 @@ class _Roof:
         name = ops.TYPES[type_]
         scan = _tinyprof.scan(weights, 0, type_, rows, cols)
         quantized = type_ not in (ops.F32, ops.F16)
-        # the inputs as floats, for the kernel, and for the portable one; then the results
+        # arena: inputs as floats, quantized for the kernel, and for the portable kernel; then the results
         size = ops.activation_bytes(cols, type_) if quantized else 0
         int16 = ops.INT16 if quantized and self.model.arch.activations == 16 else 0
         times = 2 * n if int16 else n
@@ -233,8 +239,8 @@ class _Roof:
 
 
 def _weights(type_, rows, row, noise):
-    """A matrix like one of a model: rows differ, and scales have the signs that quantizing gives, as many of both.
-    Without FPU that matters, and few rows of a model have more of one sign than all have."""
+    """The bytes of a matrix like those of models: rows differ, and scales have the signs that quantizing gives, equally
+    often. Without an FPU signs change the cost, and a few rows of a model would not have the usual share."""
     data = memoryview(bytearray(rows * row))
     for at in range(0, len(data), len(noise)):
         data[at : at + len(noise)] = noise[: len(data) - at]
@@ -247,7 +253,7 @@ def _weights(type_, rows, row, noise):
     elif type_ == ops.F16:
         tops = (0,)
     sign = 0x80 * signed
-    period = 2 * size * len(noise)  # after which all is as before
+    period = 2 * size * len(noise)  # after which the bytes repeat
     for at in range(0, min(len(data), period), size):
         for offset in tops:
             data[at + offset] = top & 0xF0 | data[at + offset] & 15
@@ -259,10 +265,10 @@ def _weights(type_, rows, row, noise):
 
 
 def _noise():
-    """A prime number of bytes, which over and over give no two blocks that are the same."""
+    """A prime number of random bytes, so that repeating them gives no two equal blocks."""
     noise, x = bytearray(251), 1
     for i in range(len(noise)):
-        # times 69069, in halves: what has more than 30 bits takes room in the heap
+        # times 69069, in halves: an integer of more than 30 bits would be allocated in the heap
         x = (x & 0xFFF) * 69069 + (((x >> 12) * 69069 & 0xFFF) << 12) + 1 & 0xFFFFFF
         noise[i] = x >> 16
     return noise

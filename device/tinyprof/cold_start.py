@@ -1,8 +1,8 @@
-"""Making a board cold again: its caches emptied, or behind light sleep."""
+"""Cold starts: functions that empty a board's caches or send it to light sleep."""
 
 from .errors import ModelError
 
-# Armv7-M and Armv8-M: what caches there are, the size of a line, cache maintenance
+# Armv7-M and Armv8-M: which caches there are, the size of a line, cache maintenance
 _CLIDR = 0xE000ED78
 _CTR = 0xE000ED7C
 _ICIALLU = 0xE000EF50
@@ -10,10 +10,11 @@ _DCCIMVAC = 0xE000EF70
 
 
 def ways_of(names, source):
-    """[(name, what makes the board cold)], each called with the buffers that a cache may hold. source: of the
-    counter; an emulator's has no caches.
+    """[(name, function that makes the board cold)]. Each function takes the buffers that a cache may hold.
 
-    Raises ModelError for one that the board does not have."""
+    names: "sleep", "cache"; source: of the counters.Counter, since emulators have no caches.
+
+    Raises ModelError for what the board does not have."""
     found = []
     for name in names:
         if name == "sleep":
@@ -25,7 +26,7 @@ def ways_of(names, source):
         elif name == "cache":
             found.append((name, _cache(source)))
         else:
-            raise ModelError("no such cold start: %s; there are cache and sleep" % name)
+            raise ModelError("no cold start '%s': choose cache or sleep" % name)
     return found
 
 
@@ -47,11 +48,13 @@ def _cache(source):
 
 def _write(memory, address, value):
     memory[address] |= value
-    memory[address]  # an RP2040 answers when it is done
+    memory[address]  # an RP2040 answers when the flush is done
 
 
 def by_address(memory, buffers):
-    """Cleans and invalidates each line of the buffers, and invalidates all of the instruction cache."""
+    """Cleans and invalidates the lines of the buffers in the data cache, and the whole instruction cache.
+
+    memory: machine.mem32; buffers: bytes-like objects."""
     from uctypes import addressof
 
     line = 4 << (memory[_CTR] >> 16 & 15)

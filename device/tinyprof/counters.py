@@ -1,4 +1,4 @@
-"""Finds a counter that this board really has, and proves it by counting a known loop."""
+"""Finds a counter of time or instructions that works on this board. A known loop proves that it runs."""
 
 import sys
 from array import array
@@ -16,20 +16,21 @@ _CCOUNT = const(5)
 _CLOCK = const(6)
 _ICOUNT = const(7)
 _RP2040 = const(8)
-_TSC = const(9 | 5 << 8)  # without five bits: it turns after a minute, not after a second
+_TSC = const(9 | 5 << 8)  # without its five low bits, so that it wraps after a minute, not after a second
 
 _SYST_CSR = const(0xE000E010)
 _TIMERAWL = const(0x40054028)  # RP2040
 _XIP_CTR_ACC = const(0x14000010)  # RP2040: accesses to flash
 
-_TURNS = const(10000)  # of a loop of two instructions
+_TURNS = const(10000)  # of a loop with two instructions per turn
 
 
 class Counter:
-    """One counter: units = ticks * num / den; wraps at modulus ticks.
+    """A counter of this board: units = ticks * num / den.
 
-    source is one of hw-cycles, hw-timer, modelled, emulated-icount, host-clock; second: a counter of the same machine
-    and how often it counts a second by the machine's manual, None: time.ticks_us is the second clock."""
+    name: for records; kind, address: as in native_modules/counters/counters.h; source: hw-cycles, hw-timer, modelled,
+    emulated-icount or host-clock; unit: its name; modulus: ticks after which it wraps; second: (counter of the same
+    machine, its Hz by the machine's manual) to measure the rate with, None for time.ticks_us."""
 
     def __init__(self, name, kind, address, source, unit, num=1, den=1, modulus=1 << 32, second=None):
         self.name = name
@@ -49,32 +50,35 @@ class Counter:
         ctl[ops.MODULUS] = self.modulus & 0xFFFFFFFF
 
     def units(self, ticks):
+        """Units, rounded, of a number of ticks."""
         return (ticks * self.num + self.den // 2) // self.den
 
     def between(self, before, after):
+        """Units between two readings, less than one wrap apart."""
         return self.units((after - before) % self.modulus)
 
     def spin(self, turns):
-        """Ticks of a known loop, two instructions a turn; least of three."""
+        """Ticks of a loop of turns turns with two instructions each: the least of three tries."""
         ctl = ops.control()
         self.select(ctl)
         return min(_tinyprof.spin(ctl, turns) for _ in range(3))
 
     def rate(self):
-        """(units a second, the second clock's name, its Hz): by 20 ms of time.ticks_us, or on an emulator by a loop
-        that both count, in its time. None where there is no second clock."""
+        """(units per second, name of the second clock, its Hz); None without a second clock.
+
+        Measured over 20 ms of time.ticks_us, or on an emulator over a loop that both clocks count."""
         if self.second:
             clock, hz = self.second
             mine, other = (c.spin(20 * _TURNS) - c.spin(10 * _TURNS) for c in (self, clock))
             rate, grain = self.units(mine) * hz // max(other, 1), 1
-            while rate >= 100000 * grain:  # five digits: a tick of the clock may be some millionths of the loop
+            while rate >= 100000 * grain:  # to five digits: a tick of the clock may be millionths of the loop
                 grain *= 10
             return (rate + grain // 2) // grain * grain, clock.name, hz
         try:
             from time import ticks_diff, ticks_us
         except ImportError:
             return None
-        if self.source == "emulated-icount":  # as long a loop in every run, and no waiting
+        if self.source == "emulated-icount":  # every run has a loop of the same length, so nothing can be waited for
             return None
         ctl = ops.control()
         self.select(ctl)
@@ -88,12 +92,12 @@ class Counter:
         return self.between(stamps[0], stamps[1]) * 1000000 // spent, "time.ticks_us", 1000000
 
     def cost(self):
-        """Units between two reads with nothing between them."""
+        """Units between two readings with nothing between them."""
         return self.units(self.spin(0))
 
 
 def find():
-    """The best counter of this board that runs. Raises RuntimeError if none does."""
+    """The best Counter of this board that runs. Raises RuntimeError if none does."""
     for counter in _candidates():
         if runs(counter):
             return counter
@@ -101,11 +105,11 @@ def find():
 
 
 def runs(counter):
-    """Whether it counts a known loop."""
+    """Whether a Counter counts a known loop."""
     for _ in range(3):  # a busy host may stretch the shorter loop
         ticks = counter.spin(2 * _TURNS) - counter.spin(_TURNS)
         if counter.source == "emulated-icount":
-            # under -icount the longer loop takes exactly so many instructions more
+            # under -icount the longer loop takes exactly that many instructions more
             if counter.units(ticks) == 2 * _TURNS:
                 return True
         elif ticks > 0:
@@ -138,16 +142,16 @@ def _candidates():
 
 
 def _icount_phase(address):
-    """How far a counter at 1.6 ticks an instruction is off floor(8 i / 5), modulo 8.
+    """The offset, modulo 8, of a counter with 1.6 ticks per instruction from floor(8 i / 5).
 
-    Modulo 8 that takes the values 0, 1, 3, 4, 6 only; those seen are these, turned by the phase."""
+    Modulo 8, floor(8 i / 5) is 0, 1, 3, 4 or 6. The values that are seen are these five plus the phase."""
     ctl = ops.control()
     ctl[ops.COUNTER] = _UP
     ctl[ops.ADDRESS] = address
     stamp = array("I", (0,))
     seen = 0
-    # Readings a constant number of instructions apart see all five values, unless that number is
-    # a multiple of five: then it is not with two instructions more.
+    # Readings at a constant distance in instructions see all five values, unless the distance is a multiple of
+    # five. Then it is not with two instructions more.
     for turns in b"\x01\x01\x01\x01\x01\x01\x01\x02\x02\x02\x02\x02\x02\x02":
         _tinyprof.spin(ctl, turns)
         _tinyprof.stamp(ctl, stamp, 0)
@@ -155,7 +159,7 @@ def _icount_phase(address):
     return max(_PHASES.find(bytes((seen,))), 0)
 
 
-# the five values as bits of a byte, turned by 0, 1, ... 7
+# the five values as bits of a byte, rotated by 0, 1, ... 7
 _PHASES = b"\x5b\xb6\x6d\xda\xb5\x6b\xd6\xad"
 
 
@@ -178,7 +182,7 @@ def _on_silicon(machine, arch):
         if "RISCV" in machine:
             yield _mcycle()
         yield Counter("timer", _UP, 0x400B0028, "hw-timer", "us")  # TIMER0, TIMERAWL
-    elif "SAMD21" in machine:  # MicroPython's clock: TC4, 32 bits, 2 MHz, read continuously
+    elif "SAMD21" in machine:  # MicroPython's own clock: TC4, 32 bits, 2 MHz, synchronized continuously
         yield Counter("tc4", _UP, 0x42003010, "hw-timer", "us", 1, 2)
     elif "STM32" in machine:
         from pyb import Timer
@@ -198,7 +202,7 @@ def _mcycle():
 
 
 def _systick():
-    """24 bits of cycles, where the firmware has no use of its own for it."""
+    """SysTick, 24 bits of cycles, where the firmware does not use it."""
     from machine import mem32
 
     if not mem32[_SYST_CSR] & 1:
@@ -209,23 +213,23 @@ def _systick():
 
 
 def _second(hz):
-    """SysTick as the second clock of a machine whose core runs at hz; None where the firmware uses it."""
+    """(SysTick, hz) as the second clock of a machine whose core runs at hz; None where the firmware uses SysTick."""
     for clock in _systick():
         return clock, hz
 
 
 def _rp2040():
-    """SysTick, which counts cycles, continued by the microsecond timer where that is a whole number of them."""
+    """SysTick, which counts cycles, extended by the microsecond timer where a microsecond is whole cycles."""
     from machine import freq, mem32
 
-    # a chip counts the accesses to its flash, a simulator of it does not; nor are its cycles the chip's
+    # A chip counts accesses to its flash. A simulator does not, and its cycles are modelled.
     mem32[_XIP_CTR_ACC] = 0
     source = "modelled" if mem32[_XIP_CTR_ACC] & 0xFFFFFFFF == 0xFFFFFFFF else "hw-cycles"
     mem32[_SYST_CSR + 4] = 0xFFFFFF  # reload
     mem32[_SYST_CSR] = 5  # runs with the core's clock
     mhz, rest = divmod(freq(), 1000000)
     if not rest:
-        # half a turn between the two leaves room for what lies between the readings
+        # half a wrap between the two allows for the time between the readings
         phase = (-mem32[_SYST_CSR + 8] - mem32[_TIMERAWL] * mhz + (1 << 23)) & 0xFFFFFF
         yield Counter("systick", _RP2040 | mhz << 8, phase, source, "cycles")
     yield Counter("systick", _DOWN, _SYST_CSR + 8, source, "cycles", 1, 1, 1 << 24)
@@ -233,7 +237,7 @@ def _rp2040():
 
 
 def info():
-    """Prints the counters that this board may have, what each turns out to be, and the events that it counts."""
+    """Prints the counters that this board may have, the one in use, and the events that the chip counts."""
     from .selftest import show
 
     show((counter, runs(counter)) for counter in _candidates())

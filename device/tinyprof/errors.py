@@ -7,4 +7,4 @@ class ModelError(ValueError):
 
 
 class SensorError(ValueError):
-    """The power sensor does not answer, is another, or cannot do what is asked of it."""
+    """The power sensor does not answer, is of another kind, or cannot do what is asked of it."""

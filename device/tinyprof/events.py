@@ -1,6 +1,6 @@
-"""Events that a core or chip counts by itself: which there are, and counting them in a test.
+"""Hardware events that a core or chip counts: which there are, and their counts in a test.
 
-One event at a time, each in a repetition of its own: what is counted in one has no part in another's."""
+One event is counted at a time, each in a repetition of its own, so that none influences another."""
 
 import sys
 from array import array
@@ -10,11 +10,11 @@ import _tinyprof
 from . import ops
 from .errors import ModelError
 
-_SPACES = (1, 3, 6)  # kinds of counters.h that read registers of each space
+_SPACES = (1, 3, 6)  # kinds of native_modules/counters/counters.h that read registers of each space
 
 
 class Registers:
-    """Memory, registers by number, or clocks of the system."""
+    """Access to registers. space: 0 memory, 1 registers by number, 2 clocks of the system."""
 
     def __init__(self, space):
         self.space = space
@@ -23,11 +23,13 @@ class Registers:
         self._ctl[ops.COUNTER] = _SPACES[space]
 
     def read(self, address):
+        """32 bits of the register at address."""
         self._ctl[ops.ADDRESS] = address
         _tinyprof.stamp(self._ctl, self._stamp, 0)
         return self._stamp[0]
 
     def write(self, address, value):
+        """Writes 32 bits to the register at address."""
         if self.space:
             _tinyprof.register(address, value)
         else:
@@ -37,7 +39,12 @@ class Registers:
 
 
 class Bank:
-    """One row of registers.BANKS on this board."""
+    """The counters of one row of registers.BANKS.
+
+    row: of BANKS; registers: a Registers, None for those of this board.
+
+    events: [(name, number)]; bits: of a counter; saturates: it stops at its maximum, otherwise it wraps; lost: whether
+    events exceeded the range of the counter since start()."""
 
     def __init__(self, row, registers=None):
         self.name, _, self.space, self.base, self.bits, self.saturates = row[:6]
@@ -46,10 +53,10 @@ class Bank:
         self.events = [(events[i], int(events[i + 1], 0)) for i in range(0, len(events), 2)]
         self.registers = registers or Registers(self.space)
         self.chained = self._chain is not None
-        self.lost = False  # more was counted than the counter can hold
+        self.lost = False
 
     def start(self, number):
-        """Counts the event of that number from here on."""
+        """Starts to count the event with this number."""
         write, read = self.registers.write, self.registers.read
         if self._selector is not None:
             write(self.base + self._selector, number)
@@ -65,11 +72,12 @@ class Bank:
         self._last = self._read()
 
     def stop(self):
+        """Stops counting and restores the registers."""
         for address, value in self._undo:
             self.registers.write(address, value)
 
     def take(self):
-        """Events since the last time, or since the start."""
+        """Events since the last call, or since start()."""
         now = self._read()
         if self.saturates:
             self.lost = self.lost or now == (1 << self.bits) - 1
@@ -84,7 +92,7 @@ class Bank:
         if not self._chain:
             return low
         high = self.base + self._chain[2]
-        while True:  # until no overflow came between the two
+        while True:  # until no overflow happened between the two readings
             above = self.registers.read(high) & (1 << self.bits) - 1
             again = self.registers.read(self.address) & (1 << self.bits) - 1
             if again >= low:
@@ -92,13 +100,15 @@ class Bank:
             low = again
 
     def select(self, ctl):
-        """Makes a control block count by this event."""
+        """Makes records that run with ctl, a control block of ops.control, count this event."""
         ctl[ops.COUNTER] = _SPACES[self.space]
         ctl[ops.ADDRESS] = self.address
         ctl[ops.MODULUS] = (1 << self.bits) & 0xFFFFFFFF
 
     def tried(self, turns=5000):
-        """[(event, number, counted in a known loop)]; all 0: it stands still here."""
+        """[(event, number, count in a known loop)]; all counts are 0 where the bank does not run.
+
+        turns: of the loop, of two instructions each."""
         ctl = ops.control()
         found = []
         for name, number in self.events:
@@ -111,14 +121,14 @@ class Bank:
 
 
 def banks():
-    """Those that this board should have, by the table."""
+    """The Banks that this board should have by the table in registers.py."""
     from .registers import BANKS, CORES
 
     return [Bank(row) for row in BANKS if is_here(row[1], *here(CORES))]
 
 
 def here(cores):
-    """(what the machine calls itself, name of the core)"""
+    """(name of the machine, name of the core). cores: registers.CORES."""
     implementation = sys.implementation
     machine = getattr(implementation, "_machine", "")
     if sys.platform in ("linux", "darwin", "win32"):
@@ -136,13 +146,16 @@ def here(cores):
 
 
 def is_here(where, machine, core):
+    """Whether where (words of registers.py) names this machine or core."""
     return any(word == core or word in machine for word in where.split())
 
 
 class Events:
-    """Events of this board that are wanted. names: of events, or empty for all that it counts.
+    """Counts events in tests.
 
-    Raises ModelError where it does not count them."""
+    names: of events, empty for all that the board counts; counter: the counters.Counter in use.
+
+    Raises ModelError where the board does not count them."""
 
     def __init__(self, names, counter):
         emulated = sys.platform == "qemu" or counter.source in ("modelled", "host-clock")
@@ -150,7 +163,7 @@ class Events:
         self.wanted = []
         there = []
         for bank in banks():
-            # what wraps after 256 of them cannot be told in a test
+            # a counter that wraps after 256 events is of no use in a test
             tried = bank.tried() if bank.bits > 8 else ()
             if any(count for _, _, count in tried):
                 there += [name for name, _, _ in tried]
@@ -162,7 +175,10 @@ class Events:
             raise ModelError("this board has no event counters")
 
     def count(self, profile, name, kind, length, depth, longest):
-        """Writes the events of one repetition of a test each. longest: units of its longest record in a call."""
+        """Repeats a test once for each event and writes event records.
+
+        profile: a measure._Profile; name: of the test; kind: pp or tg; length: tokens; depth: position of the first;
+        longest: units of the longest record in one call, which tells whether records may be counted one by one."""
         model, acc = profile.model, profile.acc
         for bank, event, number in self.wanted:
             each = bank.bits >= 24 or 2 * longest < 1 << bank.bits

@@ -1,8 +1,7 @@
-"""Reads GGUF v3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md) where it lies.
+"""Reads GGUF v3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md) in place.
 
-Metadata values are kept as offsets and read when asked for; tensors are offsets into the file.
-Every size is checked against the end of the data before it is used: a file is not to be trusted.
-"""
+Metadata values are kept as offsets and read on demand; tensors are offsets into the file. Every size is checked
+against the end of the data before it is used, since a file may be damaged."""
 
 import struct
 
@@ -20,20 +19,23 @@ _ARRAY = const(9)
 _FORMATS = ("<B", "<b", "<H", "<h", "<I", "<i", "<f", "<B", None, None, "<Q", "<q", "<d")
 _SIZES = (1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8)
 
-# More of either means a damaged file, not a model for a microcontroller.
+# Larger numbers mean a damaged file, not a model for a microcontroller.
 _MAX_KEYS = const(4096)
 _MAX_TENSORS = const(4096)
 _MAX_COUNT = const(0x1000000)
 
 
 class GGUF:
-    """The header of a GGUF file in data (bytes-like). Raises ModelError for what is malformed.
+    """The header of a GGUF file.
 
-    scan: as _tinyprof.scan of a tensor by its offset; size: of the file, where data is its begin only, and read:
-    gives bytes of it by offset and size.
+    data: bytes-like, the file or its beginning; size: bytes of the file, None for those of data; scan: a function of
+    (offset, type, rows, cols) that returns what _tinyprof.scan does, None to scan data; read: a function of (offset,
+    size) that returns bytes of the file, None to read data.
 
-    keys: name -> (type, offset); arrays: name -> (item type, count, offset of the first item).
-    tensors: name -> (type, cols, rows, offset in data)."""
+    keys: name -> (type, offset); arrays: name -> (item type, count, offset of the first item);
+    tensors: name -> (type, cols, rows, offset from data_offset); alignment, end: in bytes, end is that of the file.
+
+    Raises ModelError for a malformed file."""
 
     def __init__(self, data, size=None, scan=None, read=None):
         self.data = data
@@ -43,7 +45,7 @@ class GGUF:
         self.read = read or (lambda at, size: bytes(data[at : at + size]))
         self._at = 0
         if self.end < 24 or bytes(data[:4]) != b"GGUF":
-            raise ModelError("not a GGUF file: it does not begin with 'GGUF'")
+            raise ModelError("not a GGUF file: it does not start with 'GGUF'")
         self._at = 4
         version = self._number("<I")
         if version != 3:
@@ -149,9 +151,12 @@ class GGUF:
         self.tensors[name] = (type_, cols, rows, offset)
 
     def get(self, name, default=None, kind=None):
-        """The value of a key (number, bool or str); default if absent, ModelError without one.
+        """The value of a key: a number, bool or str.
 
-        kind: the type that the value must have, else ModelError; None for any."""
+        name: of the key; default: for a missing key, None if it must be there; kind: the type of the value, None for
+        any.
+
+        Raises ModelError for a missing key without a default, or a value of another type."""
         value = self._value(name, default)
         if kind is not None and type(value) is not kind:
             raise ModelError("key %s is not of type %s" % (name, kind.__name__))
@@ -176,14 +181,14 @@ class GGUF:
         return bool(value) if type_ == _BOOL else value
 
     def count(self, name, default=None):
-        """As get, for a number that counts something: an int from 1 to 2^24."""
+        """The value of a key that must be an int from 1 to 2^24. name, default, Raises: as of get."""
         value = self.get(name, default, int)
         if not 1 <= value <= _MAX_COUNT:
             raise ModelError("key %s is %d: not a usable number" % (name, value))
         return value
 
     def count_of_all(self, name, layers, default=None):
-        """As count, for a key that may also be an array of one number a layer: all must be equal."""
+        """As count, for a key that may also be an array with one number for each of layers: all must be equal."""
         found = self.arrays.get(name)
         if found is None:
             return self.count(name, default)
@@ -200,7 +205,9 @@ class GGUF:
         return value
 
     def float_bits(self, name, default):
-        """The bits of an f32 key, untouched by MicroPython's own float type."""
+        """The 32 bits of an f32 key, exact where MicroPython's floats are not; default: bits for a missing key.
+
+        Raises ModelError for a value of another type."""
         found = self.keys.get(name)
         if found is None and name not in self.arrays:
             return default

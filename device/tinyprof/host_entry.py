@@ -1,4 +1,4 @@
-"""What tinyprof-bridge runs on a board: load, profile, and every failure told as a record."""
+"""The function that tinyprof-bridge calls on a board: load and profile, with each failure in a record."""
 
 import gc
 
@@ -6,10 +6,12 @@ from .records import Records
 
 
 def main(source, run, load, profile):
-    """source, load and profile: as for tinyprof.load and tinyprof.profile, but for a text in base64, 16 bits a token;
-    run: the run's id.
+    """Loads and profiles a model. The last record is an end record in any case.
 
-    Ends with an end record in any case; raises only KeyboardInterrupt."""
+    source: of tinyprof.load; run: id of the run; load, profile: dicts of keywords for tinyprof.load and
+    tinyprof.profile, except that text is base64 of tokens of 16 bits.
+
+    Raises KeyboardInterrupt only."""
     import tinyprof
 
     gc.collect()
@@ -28,4 +30,4 @@ def main(source, run, load, profile):
             profile["text"] = array("H", a2b_base64(profile["text"]))
         tinyprof.profile(model, run=run, **profile)
     except Exception:
-        pass  # told by the end record
+        pass  # the end record has it

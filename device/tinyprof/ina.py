@@ -1,7 +1,7 @@
 """Texas Instruments' INA219, INA226 and INA228: current through a shunt and bus voltage over I2C.
 
-By their datasheets SBOS448G, SBOS547B and SLYS021A. Readings stay the chip's own counts: scaling is for the
-host, so that reading allocates nothing and may run in a timer's interrupt."""
+Sources: datasheets SBOS448G, SBOS547B and SLYS021A. Readings are the chip's raw counts and the host scales them, so
+that reading allocates nothing and may run in a timer's interrupt."""
 
 from micropython import const
 
@@ -9,15 +9,15 @@ from .errors import SensorError
 
 _CONFIG = const(0x00)
 _CALIBRATION = const(0x05)  # INA219, INA226
-# Calibrations with which the current register counts as the shunt's does: nothing is rounded, nothing overflows.
+# Calibrations that make the current register count like the shunt's: nothing is rounded and nothing overflows.
 _AS_SHUNT_219 = const(4096)
 _AS_SHUNT_226 = const(2048)
 _AS_SHUNT_228 = const(4096)
 _POWER = const(0x03)
 _MASK = const(0x06)  # INA226
 _RESET = const(0x8000)
-_SHUNT = const(5)  # over and over
-_BOTH = const(7)
+_SHUNT = const(5)  # continuous conversions of the shunt
+_BOTH = const(7)  # and of shunt and bus
 
 # INA228
 _ADC = const(0x01)
@@ -28,19 +28,21 @@ _DIAG = const(0x0B)
 _RSTACC = const(0x4000)
 _ADCRANGE = const(0x10)
 
-# How the end of a conversion is seen: by asking; the ALERT pin tells.
+# How the end of a conversion is noticed: by polling a flag, or by the ALERT pin.
 POLL = "poll"
 ALERT = "alert"
-# averages of INA226 and INA228, in the order of their codes
+# numbers of averages of INA226 and INA228, in the order of their codes
 _AVERAGES = (1, 4, 16, 64, 128, 256, 512, 1024)
-# The INA228 that adds up by itself: 150 us of the shunt, 50 of the bus
+# ADC setting of an INA228 that accumulates: 150 us for the shunt, 50 us for the bus
 _SUM = const(0xB080)
 _SUM_US = const(200)
 
 
 def plan(period, times, averages):
-    """(code of averages, code of the conversion's time) of conversions of 65 to 107 % of period us, with the fewest
-    averages; else of the longest that are no longer. 107: the INA219 has one of 1060 us for a millisecond."""
+    """(code of averages, code of a conversion's time) for conversions that take 65 to 107 % of period.
+
+    period: in us; times: of a single conversion in us, by code; averages: their numbers, by code. The fewest averages
+    are chosen; if nothing is in the range, the longest that is not above it. 107: the INA219 takes 1060 us for 1 ms."""
     best = (0, 0)
     longest = 0
     for a, n in enumerate(averages):
@@ -53,27 +55,31 @@ def plan(period, times, averages):
 
 
 class Ina:
-    """What the three have in common. i2c: a machine.I2C; shunt_uohm: the shunt in microohms; max_ma: the greatest
-    current to expect.
+    """What the three chips have in common.
 
-    After configure(): conversion_us, of the shunt with all averages; both_us: of shunt and bus together; both: whether
-    these go on, or the shunt alone does; full: the counts at which the shunt's reading ends; shunt_pv: its LSB."""
+    i2c: a machine.I2C; address: of the chip; shunt_uohm: the shunt in microohms; max_ma: the largest current to expect.
+
+    After configure(): conversion_us: time of a conversion of the shunt with all averages; both_us: the same for shunt
+    and bus; both: whether the bus is converted too; full: the largest count of the shunt; shunt_pv: its LSB in
+    picovolts; timing: POLL or ALERT.
+
+    Raises SensorError for a shunt and a current beyond the chip's range, or if another chip or none answers."""
 
     NAME = ""
     MAX_MV = 0  # on the shunt
     SHUNT_PV = 0  # LSBs in picovolts
     BUS_PV = 0
     FULL = 0
-    BUS = 0  # the code of the bus' conversion: a shorter one is coarse
-    ID = ()  # (register, value) that must read so
-    FLAGS = 0  # the register that says that a conversion has ended, by the bit READY, once
+    BUS = 0  # the code of the time for a conversion of the bus: a shorter one is coarse
+    ID = ()  # pairs of a register and the value that it must have
+    FLAGS = 0  # the register whose bit READY says, once, that a conversion has ended
     READY = 0
-    READING_US = 250  # to see that a conversion has ended and to read it, at 400 kHz
-    WHEN_READY = 0  # what in it lets the ALERT pin fall then; 0 without such a pin
+    READING_US = 250  # time to notice that a conversion has ended and to read it, at 400 kHz
+    WHEN_READY = 0  # bits of FLAGS that make the ALERT pin fall then; 0 without such a pin
 
     def __init__(self, i2c, address=0x40, shunt_uohm=100000, max_ma=500):
         if shunt_uohm < 1 or max_ma < 1:
-            raise SensorError("shunt and greatest current must be positive")
+            raise SensorError("shunt and largest current must be positive")
         if shunt_uohm * max_ma > self.MAX_MV * 1000000:
             raise SensorError(
                 "%d mA in %d uohm are %d mV: the %s takes %d"
@@ -97,7 +103,7 @@ class Ina:
                 )
 
     def _get(self, register):
-        """A register of 16 bits. Raises SensorError where nothing answers."""
+        """A register of 16 bits, unsigned. Raises SensorError if nothing answers."""
         try:
             self.i2c.readfrom_mem_into(self.address, register, self._two)
         except OSError as e:
@@ -111,46 +117,46 @@ class Ina:
             raise SensorError("no answer from the %s at 0x%02x: %s" % (self.NAME, self.address, e))
 
     def _word(self, register):
-        """As _get, signed, and with the bus' own OSError."""
+        """A register of 16 bits, signed. Raises OSError if nothing answers."""
         two = self._two
         self.i2c.readfrom_mem_into(self.address, register, two)
         value = two[0] << 8 | two[1]
         return value - 65536 if value & 0x8000 else value
 
     def _tell(self, timing):
-        """Whether and how ends of conversions are told."""
+        """Sets how the end of a conversion is noticed: POLL or ALERT."""
         self.timing = timing
         if timing == ALERT:
             if not self.WHEN_READY:
-                raise SensorError("the %s has no pin that tells of conversions" % self.NAME)
+                raise SensorError("the %s has no ALERT pin for conversions: leave out alert" % self.NAME)
             self._set(self.FLAGS, self.WHEN_READY)
 
     def _modes(self, register, shunt, both):
-        # a write of one piece: where the register is an argument of its own some ports allocate
+        # register and value in one piece: with the register as an argument some ports allocate
         self._watch = tuple(bytes((register, value >> 8, value & 0xFF)) for value in (shunt, both))
 
-    # What follows may run in an interrupt: it allocates nothing, and raises the bus' OSError.
+    # The methods below may run in an interrupt: they allocate nothing, and raise OSError if nothing answers.
 
     def watch(self, both):
-        """From now on conversions of the shunt alone, or of the bus too; what was converted before is forgotten."""
+        """Converts only the shunt from now on, or with both also the bus, and discards earlier conversions."""
         self.i2c.writeto(self.address, self._watch[both])
         self.both = both
         self.fresh()
 
     def fresh(self):
-        """Whether there is a conversion to read, once; lets the ALERT pin rise."""
+        """Whether there is a new conversion to read. Lets the ALERT pin rise."""
         return self._word(self.FLAGS) & self.READY != 0
 
     def shunt(self):
-        """Its counts."""
+        """The voltage of the shunt in counts of shunt_pv."""
         return self._word(1)
 
     def bus(self):
-        """Its counts."""
+        """The voltage of the bus in counts of BUS_PV."""
         return self._word(2)
 
     def about(self):
-        """The fields of a sensor record that the chip decides."""
+        """A dict of the fields of a sensor record that the chip decides."""
         return {
             "name": self.NAME,
             "shunt_uohm": self.shunt_uohm,
@@ -163,13 +169,13 @@ class Ina:
 
 
 class INA219(Ina):
-    """12 bits. It has no register of identity: that of its configuration after a reset stands for one."""
+    """The INA219, 12 bits. It has no identity register; its configuration after a reset is checked instead."""
 
     NAME = "INA219"
     MAX_MV = 320
     SHUNT_PV = 10000000
     BUS_PV = 4000000000
-    # 9 to 12 bits, then 12 bits averaged over 2 to 128; us, and the code of each
+    # times in us and their codes: 9 to 12 bits, then 12 bits averaged over 2 to 128 conversions
     _TIMES = (84, 148, 276, 532, 1060, 2130, 4260, 8510, 17020, 34050, 68100)
     _CODES = b"\x00\x01\x02\x03\x09\x0a\x0b\x0c\x0d\x0e\x0f"
 
@@ -177,7 +183,9 @@ class INA219(Ina):
     READING_US = 370
 
     def configure(self, period, timing=POLL):
-        """Prepares conversions of the shunt that follow one another about every period us."""
+        """Prepares conversions of the shunt about every period us.
+
+        timing: POLL or ALERT. Raises SensorError if nothing answers, or there is no ALERT pin."""
         self._set(_CONFIG, _RESET)
         found = self._get(_CONFIG)
         if found != 0x399F:
@@ -196,20 +204,24 @@ class INA219(Ina):
         self.both_us = self._TIMES[s] + self._TIMES[self.BUS]
 
     def bus(self):
+        """The voltage of the bus in counts of BUS_PV."""
         return (self._word(2) & 0xFFFF) >> 3
 
     def fresh(self):
+        """Whether there is a new conversion to read."""
         if self._word(2) & 2:
             self._word(_POWER)  # which clears the flag
             return True
         return False
 
     def overflow(self):
-        """Whether a current or power was too great for the chip's registers since the last configuration."""
+        """Whether current or power exceeded the chip's registers since the last configuration."""
         return bool(self._get(2) & 1)
 
 
 class INA226(Ina):
+    """The INA226, 16 bits."""
+
     NAME = "INA226"
     MAX_MV = 81
     SHUNT_PV = 2500000
@@ -224,7 +236,9 @@ class INA226(Ina):
     BUS = 1
 
     def configure(self, period, timing=POLL):
-        """Prepares conversions of the shunt that follow one another about every period us."""
+        """Prepares conversions of the shunt about every period us.
+
+        timing: POLL or ALERT. Raises SensorError if nothing answers, or there is no ALERT pin."""
         self._set(_CONFIG, _RESET)
         a, s = plan(period, self._TIMES, _AVERAGES)
         self._set(_CALIBRATION, _AS_SHUNT_226)
@@ -235,12 +249,12 @@ class INA226(Ina):
         self.both_us = _AVERAGES[a] * (self._TIMES[s] + self._TIMES[self.BUS])
 
     def overflow(self):
-        """Whether a current or power was too great for the chip's registers."""
+        """Whether current or power exceeded the chip's registers."""
         return bool(self._get(_MASK) & 0x04)
 
 
 class INA228(Ina):
-    """20 bits, and two accumulators of 40 that go on while nobody talks to it."""
+    """The INA228, 20 bits, with accumulators of 40 bits for energy and charge that need no readings."""
 
     NAME = "INA228"
     MAX_MV = 163
@@ -262,7 +276,7 @@ class INA228(Ina):
     READING_US = 270
 
     def _range(self):
-        """Takes the range of 40.96 mV, whose steps are a quarter, where that is enough."""
+        """Chooses the range of 40.96 mV, whose steps are a quarter, where it is enough."""
         self._set(_CONFIG, _RESET)
         self._fine = _ADCRANGE if self.shunt_uohm * self.max_ma <= 40960000 else 0
         self.shunt_pv = self.SHUNT_PV // 4 if self._fine else self.SHUNT_PV
@@ -270,7 +284,9 @@ class INA228(Ina):
         self._set(_SHUNT_CAL, _AS_SHUNT_228)
 
     def configure(self, period, timing=POLL):
-        """Prepares conversions of the shunt that follow one another about every period us."""
+        """Prepares conversions of the shunt about every period us.
+
+        timing: POLL or ALERT. Raises SensorError if nothing answers, or there is no ALERT pin."""
         self._range()
         a, s = plan(period, self._TIMES, _AVERAGES)
         self._tell(timing)
@@ -286,13 +302,15 @@ class INA228(Ina):
         return value - 0x100000 if value & 0x80000 else value
 
     def shunt(self):
+        """The voltage of the shunt in counts of shunt_pv."""
         return self._twenty(4)
 
     def bus(self):
+        """The voltage of the bus in counts of BUS_PV."""
         return self._twenty(5)
 
     def sum_up(self):
-        """Starts conversions, for the accumulators alone, of shunt and bus by turns."""
+        """Starts alternate conversions of shunt and bus for the accumulators."""
         self._range()
         self._set(_ADC, _SUM)
         self.conversion_us = self.both_us = _SUM_US
@@ -309,7 +327,7 @@ class INA228(Ina):
         return value
 
     def accumulate(self):
-        """Sets the accumulators of energy and charge to zero; they count on from there."""
+        """Sets the accumulators of energy and charge to zero."""
         self._set(_CONFIG, self._fine | _RSTACC)
 
     def accumulated(self):
@@ -319,12 +337,12 @@ class INA228(Ina):
         charge = self._forty(_CHARGE)
         if charge >> 39:
             charge -= 1 << 40
-        # LSBs: of current that of the shunt over its resistance, of energy 16 * 3.2 times that
+        # The LSB of current is that of the shunt over its resistance; that of energy is 16 * 3.2 times as large.
         energy = energy * self.shunt_pv * 256 // (5 * self.shunt_uohm) * 1000
         return energy, charge * self.shunt_pv * 1000 // self.shunt_uohm, bool(flags & 0x0E00)
 
     def overflow(self):
-        """Whether a product was too great for the chip's registers."""
+        """Whether a product exceeded the chip's registers."""
         return bool(self._get(_DIAG) & 0x0200)
 
 

@@ -454,7 +454,7 @@ class Llama:
         together = max(2, ops.together(output[1]))
         step = room // row_bytes // together * together or vocab
         more = 0
-        if self.activations == 16:  # the second product of a part lies where the next part will be
+        if self.activations == 16:  # the second product of a part is where the next part will be
             step = more = min(step, _PART)
         self.logits = plan.buffer(4 * (vocab + more))
         for first in range(0, vocab, step):

@@ -1,7 +1,7 @@
 """Measures a model and streams records. Nothing is allocated or printed inside a measured region.
 
-Tests are named as llama-bench names them: pp64 is prefill of 64 tokens, tg32 @ d64 decode of 32
-tokens behind 64 that are in the KV cache already."""
+Tests have the names of llama-bench: pp64 is prefill of 64 tokens, tg32 @ d64 is decode of 32 tokens after 64 that are
+already in the KV cache."""
 
 import gc
 import sys
@@ -9,7 +9,7 @@ from array import array
 
 try:
     from time import ticks_diff, ticks_ms
-except ImportError:  # without it a counter has no rate
+except ImportError:  # then a counter has no rate
     pass
 
 import _tinyprof
@@ -20,7 +20,7 @@ from .records import Records
 
 _CHECK_PROMPT = 8
 _CHECK_TOKENS = 16
-_ROOF_RAM = 8192  # bytes free, with which ceilings are worth a try
+_ROOF_RAM = 8192  # bytes that must be free for an attempt at the ceilings
 
 
 def profile(
@@ -38,15 +38,16 @@ def profile(
     events=None,
     cold=(),
 ):
-    """Measures prefill of each p tokens and decode of each n, behind each depth d, r times.
+    """A Summary of the model's speed and memory. Prints records, one JSON object per line.
 
-    power: a power.Meter, or the arguments of power.open_meter in a dict: every test runs again under it, apart
-    from the runs that are timed.
+    model: from load; p: numbers of tokens to prefill; n: numbers of tokens to decode; d: depths, numbers of tokens
+    that are in the KV cache before; r: repetitions of each test; warmup: runs before them that do not count; run: id
+    of the run, None for a random one; out: function of a line, default print; meta: a dict for the begin record;
+    power: a power.Meter, or a dict of arguments for power.open_meter, to run every test again under it; text: tokens
+    of a text without BOS, to measure perplexity; events: names of events to count, an empty list for all that the
+    board has; cold: of "cache" and "sleep", see cold_start.
 
-    Prints the records with out (default print) and returns a Summary. meta: a dict that the
-    begin record carries along; text: tokens of a text, without BOS, to judge the model by; events: names of events
-    to count, an empty list for all that the board counts; cold: "cache" and "sleep", see cold_start.py.
-    Raises ModelError if a test does not fit in the context; the records then end with ok false."""
+    Raises ModelError if a test does not fit in the context. The records then end with ok false."""
     records = Records(run or _run_id(), out)
     try:
         if isinstance(power, dict):
@@ -65,7 +66,7 @@ def profile(
         summary = Summary(model, counter)
         _Profile(model, counter, records, summary, events).run(p, n, d, r, warmup, meta or {}, power, text, cold)
     except BaseException as e:
-        # Also on Ctrl-C: what was measured stands, and the reader knows that it is not all.
+        # Also on Ctrl-C: earlier records stay valid, and the reader sees that the run is incomplete.
         records.end(e)
         raise
     records.end()
@@ -73,7 +74,7 @@ def profile(
 
 
 def _run_id():
-    """Eight hexadecimal digits that tell one run from the next on the same board."""
+    """Eight hexadecimal digits that distinguish the runs of a board."""
     try:
         import os
 
@@ -83,7 +84,10 @@ def _run_id():
 
 
 def begin(records, counter, **fields):
-    """The begin and counter records of any run; returns the counter's rate by the board's own clock."""
+    """Writes the begin and counter records of a run. Returns the counter's rate in units per second by the board's own
+    clock, None if it is not known.
+
+    records: a records.Records; counter: a counters.Counter; fields: of the begin record."""
     implementation = sys.implementation
     abi, variant, compiler, flags, path = _tinyprof.build()
     records.write(
@@ -115,9 +119,9 @@ def begin(records, counter, **fields):
 
 
 def check(model):
-    """(CRC-32, prompt length, tokens) of a fixed prompt and what follows it greedily.
+    """(CRC-32, prompt length, tokens) of greedy decoding after a fixed prompt.
 
-    The CRC is over all logits on the way: it tells a right kernel from a wrong one."""
+    The CRC is over all logits, so a wrong kernel changes it. It has eight hexadecimal digits. model: from load."""
     prompt = min(_CHECK_PROMPT, model.arch.context // 2)
     count = min(_CHECK_TOKENS, model.arch.context - prompt)
     model.pos = 0
@@ -150,7 +154,7 @@ class _Profile:
         if r < 1 or warmup < 0 or not (p or n) or min(tuple(p) + tuple(n) + (1,)) < 1 or min(d) < 0:
             raise ModelError("p, n and r must be positive, d and warmup not negative")
         if any(len(set(lengths)) < len(lengths) for lengths in (p, n, d)):
-            raise ModelError("p, n and d must have each number once: r is for repetitions")
+            raise ModelError("p, n and d must not repeat a number: use r for repetitions")
         self._begin(r, warmup, meta)
         self.counter.select(model.ctl)
         self.stamps = array("I", bytes(4 * (max(max(n or (0,)), max(p or (0,)), 8) + 2)))
@@ -216,7 +220,7 @@ class _Profile:
         self.records.write("check", logits_crc32=crc, prompt=prompt, tokens=tokens)
 
     def _cold(self, after):
-        """The first token behind something that may have left the board cold, and two more like it."""
+        """Writes the cost of the first token after a possible cold start, and of two more like it."""
         gc.collect()
         units, *warm = (self._decode(1, 0, None) for _ in range(3))
         self.records.write("cold", after=after, units=units, warm=warm)
@@ -263,17 +267,17 @@ class _Profile:
             self.summary.share = (costs, r * length)
 
     def _whole(self, spent, least):
-        """Raises ModelError where the counter turned within one token, unseen: by the board's clock or its operators it
-        was more, at least so many units."""
+        """Raises ModelError if the counter wrapped within a token: spent is at least half a wrap less than least, the
+        units by the board's clock or by the operators."""
         turn = self.counter.units(self.counter.modulus)
         if spent + turn // 2 < least:
             raise ModelError(
-                "the counter %s wraps after %d %s, and a token or batch takes longer: take a smaller batch or model"
+                "the counter %s wraps after %d %s, and a token or batch takes longer: use a smaller batch or model"
                 % (self.counter.name, turn, self.counter.unit)
             )
 
     def _power(self, meter, p, n, d):
-        """Windows of each test between two of a sleeping board, and markers around all."""
+        """Runs each test in power windows, between two windows of a sleeping board, with markers around all."""
         records = self.records
         meter.about(records)
         meter.marker(records, "begin")
@@ -308,7 +312,7 @@ class _Profile:
         self.records.chunks("samples", values, test=name, rep=rep)
 
     def _prefill(self, tokens, depth, acc):
-        """Stamps before and after; the first new token is chosen by then. Returns units."""
+        """Units of a prefill, up to the choice of the first new token."""
         model, stamps, stamp, mark = self.model, self.stamps, _tinyprof.stamp, _tinyprof.mark
         model.pos = depth
         ctl = model.ctl
@@ -318,13 +322,13 @@ class _Profile:
         model.prefill(tokens, acc, True, stamps)
         mark(ops.MARK_LEAVE)
         self._heap(before)
-        # one stamp a batch: the whole may be longer than the counter's turn
+        # one stamp per batch: the counter may wrap during the whole
         batches = (len(tokens) + model.arch.batch - 1) // model.arch.batch
         self.prefilled = sum(self.counter.between(stamps[i], stamps[i + 1]) for i in range(batches))
         return self.prefilled
 
     def _decode(self, length, depth, acc):
-        """One stamp before each token and one at the end. Returns units of all."""
+        """Units of decoding length tokens. Takes a stamp before each token and one at the end."""
         model, stamps, stamp, step = self.model, self.stamps, _tinyprof.stamp, self.model.step
         mark = _tinyprof.mark
         model.pos = depth
@@ -337,7 +341,8 @@ class _Profile:
             token = step(token, acc)
             stamp(ctl, stamps, i)
         step(token, acc)
-        stamp(ctl, stamps, length)  # no turn of a loop, which may look at the UART, between the last stamp and the mark
+        # outside the loop, which may look at the UART: nothing is to be between the last stamp and the mark
+        stamp(ctl, stamps, length)
         mark(ops.MARK_LEAVE)
         self._heap(before)
         spent = 0
@@ -351,7 +356,7 @@ class _Profile:
         self.allocated = max(self.allocated, after - before)
 
     def _overhead(self, length, r):
-        """The profiler's own cost: decode with operator stamps and without, in turns."""
+        """Writes the profiler's own cost: decode with and without stamps per operator, alternately."""
         length = min(length, 8, self.model.arch.context)
         on, off = [], []
         for _ in range(r):
@@ -361,10 +366,10 @@ class _Profile:
         self.summary.overhead = (sorted(on)[r // 2] - sorted(off)[r // 2], sorted(off)[r // 2])
 
     def _roof(self, lengths):
-        """Ceilings, for explanations; what was measured stands without them."""
+        """Writes the ceilings, which explanations need and tests do not."""
         gc.collect()
         free = gc.mem_free() if hasattr(gc, "mem_free") else _ROOF_RAM
-        if free < _ROOF_RAM:  # else its module would take what the last records need
+        if free < _ROOF_RAM:  # the last records need that RAM more than the ceilings
             self.records.write("roof", what="skipped", reason="all: %d bytes of RAM are free" % free)
             return
         from .ceilings import measure
@@ -401,7 +406,10 @@ def _name(kind, length, depth):
 
 
 class Summary:
-    """What a run found, as text for the REPL: tests by name, the logits' CRC, the overhead."""
+    """The results of a run; the REPL shows them as text.
+
+    tests: [name, tokens of all repetitions, units of all]; logits: CRC-32 of the check; overhead: (units of the
+    profiler, units without it), medians; share: (units of each record, tokens) of the first decode test, or None."""
 
     def __init__(self, model, counter):
         self._model = repr(model)
@@ -413,6 +421,7 @@ class Summary:
         self.tests = []  # [name, tokens of all repetitions, units of all]
 
     def add(self, name, tokens, spent):
+        """Adds a repetition of a test: its tokens and units."""
         if not self.tests or self.tests[-1][0] != name:
             self.tests.append([name, 0, 0])
         self.tests[-1][1] += tokens

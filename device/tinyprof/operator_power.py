@@ -1,4 +1,4 @@
-"""Operators under a power sensor, each over and over in a window of its own: one is too short for the sensor."""
+"""Power of single operators: each is repeated in a window of its own, since one run is too short for a sensor."""
 
 from array import array
 
@@ -8,11 +8,13 @@ from micropython import const
 from . import ops
 from .power import between
 
-_COPIES = const(32)  # of a record, run by one call: the interpreter's share is small then
+_COPIES = const(32)  # of a record in one call, so that the interpreter's share is small
 
 
 class Operator:
-    """One record of a model's plan, many times. What it writes in arena and KV cache is lost."""
+    """Runs one record of a model's plan many times. The content of arena and KV cache is lost.
+
+    model: a session.Model."""
 
     def __init__(self, model):
         self._model = model
@@ -20,22 +22,26 @@ class Operator:
         self._plan = array("I", bytes(4 * ops.WORDS * _COPIES))
 
     def take(self, i):
-        """The record that is run from now on."""
+        """Chooses record i of the plan for the next runs."""
         record = self._model.arch.plan.words[i * ops.WORDS : (i + 1) * ops.WORDS]
         for at in range(0, len(self._plan), ops.WORDS):
             self._plan[at : at + ops.WORDS] = record
 
     def run(self):
+        """Runs the record _COPIES times."""
         m = self._model
         _tinyprof.run(self._plan, 0, _COPIES, m.ctl, m.arena, m.kv, self._weights, None)
 
     def repeat(self, times):
+        """Calls run() times times."""
         for _ in range(times):
             self.run()
 
 
 def measure(model, meter, records, pos):
-    """A window of each operator of decode at position pos: of those that are alike of the first."""
+    """Writes a power window for each operator of decode; of equal operators in several layers only for the first.
+
+    model: a session.Model; meter: a power.Meter; records: a records.Records; pos: position of the token."""
     plan, ctl, board = model.arch.plan, model.ctl, meter.board
     ctl[ops.POS] = pos
     ctl[ops.N] = 1
@@ -44,9 +50,9 @@ def measure(model, meter, records, pos):
     seen = set()
     for i in range(plan.count):
         kind = plan.describe(i)
-        kind = kind[:2] + kind[3:]  # but for the layer
+        kind = kind[:2] + kind[3:]  # without the layer
         streamed = model.stream and plan.words[i * ops.WORDS + 3] >> 30 == ops.WEIGHTS >> 30
-        if kind in seen or streamed:  # streamed weights are not there now
+        if kind in seen or streamed:  # streamed weights are not in RAM now
             continue
         seen.add(kind)
         operator.take(i)

@@ -1,4 +1,4 @@
-"""Operators of a plan, with the numbers of native_modules/executor/operators.h, and calling one alone."""
+"""Numbers that a plan consists of, as in native_modules/executor, and calls of single operators."""
 
 from array import array
 
@@ -62,7 +62,7 @@ MODULUS = const(4)
 NEXT = const(5)
 TOKENS = const(6)
 
-# marks for the counters of an emulated board, as in native_modules/marks/marks.h
+# marks that tell the counters of an emulated board where it is, as in native_modules/marks/marks.h
 MARK_TEST = const(5)
 MARK_DUMP = const(6)
 MARK_CLEAR = const(7)
@@ -97,34 +97,40 @@ TYPES = {
 
 
 def together(type_):
-    """How many rows of a matrix of such a type lie together."""
+    """How many rows of a matrix of a type (a number of TYPES) are stored together."""
     return 4 if type_ == TP3 else 2 if type_ in (TP2, TPT) else 1
 
 
 def check_native():
-    """Raises ImportError if the native module and this package do not belong together."""
+    """Raises ImportError if the native module does not fit this package."""
     abi = _tinyprof.build()[0]
     if abi != ABI:
         raise ImportError("_tinyprof has ABI %d, this package needs %d: deploy again" % (abi, ABI))
 
 
 def activation_bytes(cols, type=F32):
-    """Bytes of one token's activations quantized for weights of that type; F32: with PORTABLE."""
+    """Bytes of one token's cols activations, quantized for weights of a type (a number of TYPES).
+
+    F32: the bytes for products with the flag PORTABLE."""
     return _tinyprof.activation_bytes(type, cols)
 
 
 def control(batch=1):
-    """A control block for runs of up to batch tokens; no counter."""
+    """A control block, an array('I'), for runs of up to batch tokens, without a counter."""
     ctl = array("I", bytes(4 * (TOKENS + batch)))
     ctl[N] = 1
     return ctl
 
 
 def call(op, dst, a, b, rows, cols, type=F32, n=1, pos=0, p=(0, 0, 0, 0), flags=0, tokens=(), p4=0):
-    """Runs one operator on buffers of the caller: dst and a are written and read as laid out in
-    executor.h; b is weights (read only). Further operands (p) may point into b's buffer only.
+    """dst, after one operator has run. For trying a kernel at the REPL, or comparing it with a reference.
 
-    For a kernel at the REPL, or to hold one against a reference."""
+    op: number of the operator; dst: writable buffer of the result; a: buffer of the input; b: buffer of the weights,
+    read only; rows, cols: of the weights; type: number of their type; n: tokens; pos: position of the first; p, p4:
+    parameters, which may point into b (WEIGHTS | offset) only; flags: LAST to INT16; tokens: their ids, for EMBED.
+    executor.h has the layout of the operands and the parameters of each operator.
+
+    Raises ValueError for operands that the operator does not accept."""
     plan = array("I", (op | type << 8 | flags << 16, ARENA, KV, WEIGHTS, rows, cols))
     plan.extend(array("I", p))
     plan.extend(array("I", (0, p4)))

@@ -1,7 +1,7 @@
 """Builds a plan: records for the executor, and the places of their buffers in one arena.
 
-A buffer lives from the first record that names it to the last; buffers whose lives do not meet
-share memory. Placement: greatest first, at the lowest offset that is free over its life."""
+A buffer is in use from the first record that names it to the last. Buffers that are never in use together share
+memory. The largest is placed first, each at the lowest offset that is free while it is in use."""
 
 from array import array
 
@@ -9,26 +9,31 @@ from . import ops
 
 
 class Plan:
-    """Records (32-bit words, see executor.h) under construction; then words and arena_bytes.
+    """A plan under construction. roles: the name of each role number in a record's tag.
 
-    roles: what each role number in a record's tag is called."""
+    words: records of ops.WORDS words of 32 bits, an array('I') (executor.h); count: of records; arena_bytes: size of
+    the arena, after finish()."""
 
     def __init__(self, roles):
         self.roles = roles
         self.words = array("I")
         self.count = 0
         self.arena_bytes = 0
-        self._buffers = []  # until they are placed: [bytes, first record, last record, offset]
+        self._buffers = []  # until finish(): [bytes, first record, last record, offset]
         self._uses = []  # (word, buffer)
 
     def buffer(self, size, always=False):
-        """A new arena buffer of size bytes; with always it keeps its content between runs."""
+        """A new Buffer of size bytes in the arena. always: it keeps its content between runs."""
         life = [size + 15 & ~15, 0 if always else 1 << 24, 1 << 24 if always else -1, 0]
         self._buffers.append(life)
         return Buffer(len(self._buffers) - 1)
 
     def add(self, op, role, layer, dst, a=0, b=0, rows=1, cols=0, p=(), type=0, flags=0, p4=0):
-        """Appends a record. Operands are Buffers, or words: region | byte offset."""
+        """Appends a record.
+
+        op: number of the operator; role: one of roles; layer: from 1, 0 outside the layers; dst, a, b: operands, each a
+        Buffer or a word of region | byte offset; rows, cols: of the weights; p, p4: parameters, at most four and one;
+        type: number of the weights' type; flags: of ops."""
         words = [op | type << 8 | flags << 16, dst, a, b, rows, cols]
         words.extend(p)
         words.extend([0] * (10 - len(words)))
@@ -45,9 +50,9 @@ class Plan:
         self.count += 1
 
     def finish(self):
-        """Places the buffers and writes their offsets into the records."""
+        """Places the buffers in the arena and writes their offsets into the records."""
         placed = []
-        # MicroPython's sort is not stable: of equals the first to be used, so that hosts give the same plan
+        # MicroPython's sort is not stable: equals are ordered by first use, so that the host makes the same plan
         for life in sorted(self._buffers, key=lambda b: (-b[0], b[1], b[2])):
             others = sorted((o for o in placed if o[1] <= life[2] and life[1] <= o[2]), key=lambda b: b[3])
             offset = 0
@@ -64,7 +69,7 @@ class Plan:
         self._uses = self._buffers = None
 
     def offset(self, buffer):
-        """Byte offset of a buffer in the arena, after finish."""
+        """The byte offset of a Buffer in the arena, after finish()."""
         return self.offsets[buffer.index]
 
     def describe(self, i):
@@ -85,7 +90,7 @@ class Plan:
 
 
 class Buffer:
-    """A place in a buffer of a plan: its number, and bytes from its begin."""
+    """A place in a buffer of a plan. index: number of the buffer; at: bytes from its start."""
 
     def __init__(self, index, at=0):
         self.index = index

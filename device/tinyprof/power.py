@@ -1,8 +1,8 @@
-"""Readings of a power sensor while a load runs: by a timer or the sensor's pin, into a ring made beforehand.
+"""Readings of a power sensor while a load runs. A timer or the sensor's pin starts each; a ring buffer keeps them.
 
-A Meter runs windows: a piece of work with readings around it, told as one window record and its power records. A
-window begins with conversions of shunt and bus; then the shunt alone is converted, without a gap. The INA228 can do
-without readings: its accumulators count while the bus is quiet."""
+A Meter runs windows: work with readings around it, which make a window record and power records. A window starts with
+conversions of shunt and bus. Then only the shunt is converted, without gaps. The INA228 needs no readings: its
+accumulators count while the I2C bus is quiet."""
 
 from array import array
 
@@ -12,21 +12,22 @@ from .errors import SensorError
 from .ina import ALERT, POLL
 from .records import CHUNK
 
-_MASK = const(0x3FFFFFFF)  # of the microseconds that 32-bit ports count
+_MASK = const(0x3FFFFFFF)  # of time.ticks_us on 32-bit ports
 _HALF = const(0x20000000)
-_SETTLE = const(4)  # readings before and after the work, so that its edges lie between two
-_VOLTS = const(6)  # readings of the bus too while a window's work runs
-_MOST_VOLTS = const(16)  # of a whole window
-_FAST = const(95)  # a conversion's time, in per cent of the typical, of which none is missed at 1000 readings a second
-_OFTEN = const(85)  # and at fewer
+_SETTLE = const(4)  # readings before and after the work, so that its start and end are between two
+_VOLTS = const(6)  # readings of the bus while the work of a window runs
+_MOST_VOLTS = const(16)  # readings of the bus in a whole window
+# The timer's period in per cent of a conversion's typical time, so that none is missed:
+_FAST = const(95)  # at 1000 readings per second
+_OFTEN = const(85)  # at fewer
 _GIVE_UP = const(50)  # failed readings in a row after which the timer stops asking
-_BARKER = const(0b1110010)  # 7 bits that resemble no shift of themselves
+_BARKER = const(0b1110010)  # Barker code of 7 bits: it correlates little with shifts of itself
 MARKER_BITS = const(7)
 MARKER_US = const(20000)
 
 
 def between(a, b):
-    """Microseconds from a to b, less than nine minutes apart."""
+    """Microseconds from time a to time b, both of Board.now(), less than nine minutes apart."""
     return ((b - a + _HALF) & _MASK) - _HALF
 
 
@@ -40,20 +41,25 @@ class Board:
         self._timer = None
 
     def sleep(self, us):
+        """Sleeps for us microseconds."""
         # only sleep_ms lets the core sleep
         self._time.sleep_ms(us // 1000)
         self._time.sleep_us(us % 1000)
 
     def now(self):
+        """The time in microseconds, which wraps; see between."""
         return self._time.ticks_us() & _MASK
 
     def busy(self, us):
+        """Keeps the core busy for us microseconds."""
         begin = self.now()
         while between(begin, self.now()) < us:
             pass
 
     def timer(self, period, function):
-        """Calls function every period us, from the interrupt itself where the port can; None stops it."""
+        """Calls function every period us, in the interrupt itself where the port can. None stops the timer.
+
+        Raises SensorError if no timer of the board can."""
         from machine import Timer
 
         if self._timer:
@@ -72,7 +78,7 @@ class Board:
 
 
 def listen(pin, function):
-    """Calls function when pin falls, from the interrupt itself where the port can; None: no more."""
+    """Calls function when pin (a machine.Pin) falls, in the interrupt itself where the port can. None stops it."""
     if not function:
         pin.irq(None)
         return
@@ -83,23 +89,30 @@ def listen(pin, function):
 
 
 class Ring:
-    """The latest readings of the shunt, with their times, and the first of the bus. tick() takes one and allocates
-    nothing. volts: how many of the bus there are; until: how many there shall be."""
+    """A ring buffer of the latest readings of the shunt with their times, and the first readings of the bus.
+
+    chip: an ina.Ina; size: readings that are kept; now: a function that returns Board.now().
+
+    count: readings of the shunt so far; volts: readings of the bus so far; until: the number of them to take; errors:
+    failed readings; row: failed readings in succession."""
 
     def __init__(self, chip, size, now):
         self._data = array("i", bytes(8 * size))
         self._bus = array("i", bytes(4 * _MOST_VOLTS))
         self._chip = chip
-        self._tries = _GIVE_UP if chip.timing == ALERT else 1  # a pin that does not rise falls no more
+        # after a failed reading the ALERT pin stays low and does not fall again
+        self._tries = _GIVE_UP if chip.timing == ALERT else 1
         self._now = now
         self.clear()
 
     def clear(self):
+        """Forgets all readings."""
         self._at = self.count = self.volts = self.errors = self.row = self._first = self._last = 0
         self.until = _MOST_VOLTS
         self._begun = False
 
     def tick(self, _=None):
+        """Takes a reading if there is a new conversion. Allocates nothing, for use in an interrupt."""
         now = self._now()
         for _ in range(self._tries):
             if self.row >= _GIVE_UP:
@@ -138,17 +151,18 @@ class Ring:
 
     @property
     def rate(self):
-        """Readings a second that were reached; 0 where there are too few to say."""
+        """Readings per second; 0 if there are too few."""
         us = between(self._first, self._last)
         return ((self.count - 1) * 1000000 + us // 2) // us if us > 0 else 0
 
     @property
     def lost(self):
-        """Readings that later ones have overwritten."""
+        """The number of readings that later ones have overwritten."""
         return max(self.count - len(self._data) // 2, 0)
 
     def chunks(self, begin):
-        """The readings in order, CHUNK at a time: (number of the first, times after begin, shunt, bus of the first)."""
+        """Yields the readings in order, CHUNK at a time, as (number of the first, times, counts of the shunt, counts of
+        the bus). begin: the time that times start from, in us; the bus has counts for the first readings only."""
         data, size = self._data, len(self._data) // 2
         kept = min(self.count, size)
         first = self._at // 2 + size - kept
@@ -164,12 +178,16 @@ class Ring:
 
 
 class Meter:
-    """chip: an Ina, or None where a sensor elsewhere watches and only windows are told; alert: the machine.Pin, an
-    input, at its ALERT pin; pin: an output that is high inside windows, for the inputs of a sensor elsewhere.
+    """Runs work in windows with readings of a power sensor, and writes records of them.
 
-    rate: readings a second; ring: how many are kept; quiet: no readings inside windows, the INA228's accumulators
-    instead; reps, warmup, idle_ms: what a measurement takes at least; operator_ms: how long each operator runs
-    alone, 0 for not."""
+    chip: an ina.Ina, None for a sensor elsewhere, where records have the windows only; rate: readings per second, 1 to
+    1000; ring: readings that are kept, at least 16; quiet: use the accumulators of an INA228, without readings in
+    windows; alert: a machine.Pin, an input, at the sensor's ALERT pin, None to poll; pin: a machine.Pin, an output
+    that is high inside windows, for an input of a sensor elsewhere, or None; reps: windows of each test; warmup: runs
+    before them; idle_ms: length of the windows of the sleeping board; operator_ms: how long each operator runs alone,
+    0 to leave this out; board: a Board, None for this one.
+
+    Raises SensorError for a wrong option, or a sensor that does not answer."""
 
     def __init__(
         self,
@@ -188,9 +206,9 @@ class Meter:
         if not 1 <= rate <= 1000 or ring < 16 or reps < 1 or min(warmup, idle_ms, operator_ms) < 0:
             raise SensorError("rate is 1 to 1000, ring at least 16, reps positive, other numbers not negative")
         if quiet and not hasattr(chip, "accumulate"):
-            raise SensorError("only the INA228 counts by itself")
+            raise SensorError("quiet needs the accumulators of an INA228")
         if alert and (quiet or not chip):
-            raise SensorError("alert is for readings of a sensor on the board")
+            raise SensorError("alert needs a sensor on the board and readings: leave out alert or quiet")
         self.chip = chip
         self.board = board or Board()
         self.rate = rate
@@ -208,11 +226,11 @@ class Meter:
                 chip.sum_up()
             else:
                 chip.configure(1000000 // rate, ALERT if alert else POLL)
-                # a conversion that ended while the one before was being read would take its place
+                # a conversion that ended during the reading of the one before would replace it
                 us = chip.conversion_us
                 self._period = min(us * _OFTEN // 100, us * _FAST // 100 - chip.READING_US)
                 self._ring = Ring(chip, ring, self.board.now)
-                self._tick = self._ring.tick  # a bound method made here is none made in an interrupt
+                self._tick = self._ring.tick  # bound here, since binding in an interrupt would allocate
                 try:
                     from micropython import alloc_emergency_exception_buf
 
@@ -222,11 +240,11 @@ class Meter:
             self._wait(2)
 
     def _wait(self, readings):
-        """So many readings, or conversions if these take longer."""
+        """Waits for a number of readings, or of conversions if these take longer."""
         self.board.sleep(readings * max(1000000 // self.rate, self.chip.both_us if self.chip else 0))
 
     def _readings(self, on):
-        """Begins to read, or ends that."""
+        """Starts or stops readings."""
         if self._alert:
             listen(self._alert, self._tick if on else None)
         else:
@@ -235,7 +253,7 @@ class Meter:
             self._tick()
 
     def _since(self, now):
-        """Microseconds since the first time that was asked for, beyond what the board's counter holds."""
+        """Microseconds from the first call to the time now, of any length though Board.now() wraps."""
         if self._epoch is None:
             self._epoch, self._last = 0, now
         self._epoch += between(self._last, now)
@@ -243,7 +261,7 @@ class Meter:
         return self._epoch
 
     def about(self, records):
-        """Writes the sensor record."""
+        """Writes the sensor record. records: a records.Records."""
         if self.chip:
             fields = self.chip.about()
             mode = "accumulator" if self.quiet else "samples"
@@ -251,7 +269,9 @@ class Meter:
             records.write("sensor", source="sensor", mode=mode, rate_hz=self.rate, poll_us=poll_us, **fields)
 
     def marker(self, records, name):
-        """Idle and busy steps that a sensor elsewhere finds again in what it saw."""
+        """Writes a marker record, after idle and busy steps that the host finds in the data of a sensor elsewhere.
+
+        records: a records.Records; name: of the marker."""
         board = self.board
         board.sleep(MARKER_US)
         begin = self._since(board.now())
@@ -262,12 +282,15 @@ class Meter:
         records.write("marker", name=name, begin=begin, end=end, bits=MARKER_BITS, pattern=_BARKER)
 
     def idle(self, records, rep):
-        """A window of a board that sleeps."""
+        """Runs a window in which the board sleeps. rep: number of the repetition."""
         if self.idle_us:
             self.window(records, "idle", rep, 0, self.board.sleep, self.idle_us)
 
     def window(self, records, test, rep, tokens, work, *args):
-        """Runs work(*args), which returns units of the counter, inside readings; tells what was read."""
+        """Runs work(*args) with readings around it and writes window and power records.
+
+        records: a records.Records; test, rep, tokens: fields of the records; work: returns units of the counter, or
+        None."""
         board, ring = self.board, self._ring
         counted = None
         if ring:
@@ -321,8 +344,13 @@ def open_meter(
     pin=None,
     **options,
 ):
-    """A Meter by the names of things: chip ina219, ina226, ina228 or None; id, scl, sda: of machine.I2C; alert: the
-    number of the input at the sensor's ALERT pin; pin: that of an output that is high inside windows."""
+    """A Meter, opened by names and numbers.
+
+    chip: 'ina219', 'ina226', 'ina228', or None for a sensor elsewhere; id, scl, sda, freq: of machine.I2C; address: of
+    the chip; shunt_uohm: the shunt in microohms; max_ma: the largest current to expect; alert: number of the pin at
+    the sensor's ALERT pin; pin: number of an output that is high inside windows; options: see Meter.
+
+    Raises SensorError for an unknown chip, a wrong option, or a sensor that does not answer."""
     if pin is not None:
         from machine import Pin
 

@@ -1,16 +1,16 @@
-"""Text to the words that byte-level BPE merges within: the pre-tokenizers of GPT-2, Llama 3, Qwen2 and SmolLM.
+"""Splits text into the words within which byte-level BPE merges, as GPT-2, Llama 3, Qwen2 and SmolLM do.
 
-Their regular expressions, by hand: MicroPython's re knows neither classes of Unicode nor look-ahead."""
+Their regular expressions are coded by hand: MicroPython's re has neither Unicode classes nor look-ahead."""
 
 import _tinyprof
 from micropython import const
 
 RULES = ("gpt-2", "llama-bpe", "dbrx", "qwen2", "smollm")
 # gpt-2: 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-# smollm: \p{N} each alone; of what is between them as gpt-2
+# smollm: each \p{N} alone; the text between them as gpt-2
 # llama-bpe, dbrx: (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*
 #     |\s*[\r\n]+|\s+(?!\S)|\s+
-# qwen2: as llama-bpe, but for \p{N} instead of \p{N}{1,3}
+# qwen2: as llama-bpe, with \p{N} instead of \p{N}{1,3}
 
 _OTHER = const(0)
 _LETTER = const(1)
@@ -18,7 +18,7 @@ _NUMBER = const(2)
 _SPACE = const(3)
 _QUOTE = const(39)
 
-# What is a letter, a number, a space (host/tools/unicode_table.py), as _tinyprof.unicode_class reads it.
+# Which characters are letters, numbers and spaces (host/tools/unicode_table.py), for _tinyprof.unicode_class.
 _RUNS = (
     b"\x24\x17\x48\x07\x3c\x2a\x1c\x69\x18\x69\x28\x07\x68\x07\x24\x05\x1c\x0a\x04\x05\x0c\x06\x05\x04\x0e\x04\x5d\x04"
     b"\x7d\x04\x8e\x29\x10\x31\x38\x15\x1c\x05\x04\x05\x84\x04\x15\x04\x21\x04\x15\x08\x05\x04\x83\x39\x04\x84\x2d\x20"
@@ -64,7 +64,7 @@ _RUNS = (
 
 
 def _next(text, at):
-    """Where the next character begins."""
+    """Where the next character starts."""
     at += 1
     while at < len(text) and text[at] & 0xC0 == 0x80:
         at += 1
@@ -72,13 +72,13 @@ def _next(text, at):
 
 
 def words(text, rule):
-    """The words of text (UTF-8), each as bytes. rule: one of RULES."""
+    """Yields the words of text (UTF-8 bytes). rule: one of RULES."""
     kinds = bytearray(text)
     _tinyprof.unicode_class(kinds, _RUNS)
     at = 0
     stop = 0 if rule == "smollm" else len(text)
     while at < len(text):
-        if at >= stop:  # of smollm, at the begin or at a number
+        if at >= stop:  # smollm: at the start or at a number
             stop = at
             while stop < len(text) and kinds[stop] != _NUMBER:
                 stop += 1
@@ -93,7 +93,7 @@ def words(text, rule):
 
 
 def _gpt2(text, kinds, at, stop):
-    """Where the word at `at` ends, of a text that ends at stop."""
+    """Where the word that starts at `at` ends. kinds: class of each byte; stop: end of the text."""
     end = _contraction(text, at, text[at + 1 : min(at + 3, stop)])
     if end:
         return end
@@ -104,6 +104,7 @@ def _gpt2(text, kinds, at, stop):
 
 
 def _llama3(text, kinds, at, digits):
+    """As _gpt2, for llama-bpe and qwen2. digits: of a word of numbers at most."""
     stop = len(text)
     end = _contraction(text, at, text[at + 1 : at + 3].lower())
     if end:
@@ -132,7 +133,7 @@ def _llama3(text, kinds, at, digits):
 
 
 def _contraction(text, at, two):
-    """Where one like 's ends, with the two characters after the apostrophe; 0 if there is none."""
+    """Where a contraction such as 's ends, 0 without one. two: the two bytes after the apostrophe."""
     if text[at] != _QUOTE or not two:
         return 0
     if two[0] in (100, 109, 115, 116):  # d, m, s, t
@@ -145,7 +146,7 @@ def _ends_line(byte):
 
 
 def _run(kinds, at, stop):
-    """Where the run of characters of one kind ends."""
+    """Where the run of characters of one class ends."""
     kind = kinds[at]
     while at < stop and kinds[at] == kind:
         at += 1
@@ -153,7 +154,7 @@ def _run(kinds, at, stop):
 
 
 def _spaces(text, kinds, at, stop):
-    """All of a run at the text's end, else all but the last, which goes with the word behind it."""
+    """Where a run of spaces ends: at the end of the text, otherwise before the last one, which the next word takes."""
     end = _run(kinds, at, stop)
     if end == stop:
         return end

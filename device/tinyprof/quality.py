@@ -1,4 +1,4 @@
-"""How well a model foretells a text: the loss of each token, with the logits that this board computes."""
+"""Perplexity: how well a model predicts a text, from the loss of each token with this board's own logits."""
 
 from array import array
 from math import exp, log
@@ -8,16 +8,18 @@ import _tinyprof
 from . import ops
 from .errors import ModelError
 
-_PART = 256  # bytes of logits that are floats at once
+_PART = 256  # bytes of logits that are converted to floats at a time
 
 
 def judge(model, tokens, records):
-    """Gives the model each token behind those before it, in windows of its context with BOS in front.
+    """The loss of all tokens in millionths of a nat. Writes a perplexity record, and records of each token's loss.
 
-    tokens: of a text, without BOS. Writes a perplexity record, and records of each token's loss; returns the loss of
-    all in millionths of a nat."""
+    The text is cut into windows of the model's context, each after BOS. model: a session.Model; tokens: of a text,
+    without BOS; records: a records.Records.
+
+    Raises ModelError for no tokens, or tokens beyond the vocabulary."""
     if not tokens or max(tokens) >= model.arch.vocab:
-        raise ModelError("no tokens to judge the model by, or not of its vocabulary")
+        raise ModelError("no tokens for perplexity, or tokens beyond the model's vocabulary")
     context = model.arch.context
     losses = []
     total = right = crc = 0
@@ -44,7 +46,7 @@ def _loss(model, wanted):
     top = _floats(logits, 4 * model.ctl[ops.NEXT], 4)[0]
     total = 0.0
     for at in range(0, len(logits), _PART):
-        part = 0.0  # small sums keep their last digits where floats are single
+        part = 0.0  # partial sums stay small, which keeps digits where floats have single precision
         for x in _floats(logits, at, _PART):
             part += exp(x - top)
         total += part

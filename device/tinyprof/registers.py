@@ -1,13 +1,17 @@
-"""Event counters by the manuals: data only, read when somebody asks for events (events.py).
+"""Event counters by the manuals. Pure data, loaded when events are asked for (events.py).
 
 A bank: (name, where, space, base, bits, ends, setup, undo, selector, counter, chain, events, manual).
 
-where: words, of which one is the core's name (CORES) or is in the machine's; space: 0 memory, 1 registers by
-number (RISC-V CSRs, Xtensa's external registers), 2 clocks of the system; bits of a counter; ends: 0 it wraps,
-1 it stays at its most until it is written; setup: (address, value, 1: beside the bits that are set there, 0: alone)
-in their order; undo: (address, value) when done; selector and counter: offsets from base, None where each event has a
-counter of its own, whose offset is then the event's number; chain: (selector, event, counter) of a second
-counter that counts the first one's overflows; events: names with their numbers."""
+where: words, one of which is the name of the core (CORES) or part of the name of the machine
+space: 0 memory, 1 registers by number (RISC-V CSRs, Xtensa's external registers), 2 clocks of the system
+bits: of a counter
+ends: 0: the counter wraps; 1: it stays at its maximum until it is written
+setup: (address, value, how) in their order; how: 1 keeps the bits that are set there, 0 does not
+undo: (address, value) at the end
+selector, counter: offsets from base; None: each event has its own counter, whose offset is the event's number
+chain: (selector, event, counter) of a second counter that counts the overflows of the first, or None
+events: names, each with its number
+manual: the source"""
 
 # part number in CPUID (0xE000ED00), core
 CORES = (0xC20, "m0", 0xC60, "m0+", 0xC23, "m3", 0xC24, "m4", 0xC27, "m7", 0xD21, "m33", 0xD22, "m55", 0xD23, "m85")
@@ -91,7 +95,7 @@ BANKS = (
 )
 # fmt: on
 
-# Caches that are emptied by a write: where, address, value. Arm's are by address of what is in them (cold_start.py).
+# Caches that one write empties: where, address, value. Arm's caches are emptied by address (cold_start.py).
 FLUSHES = (
     ("RP2040", 0x14000004, 1),  # XIP FLUSH
     ("STM32H5 STM32U5 STM32L5", 0x40030400, 2),  # ICACHE_CR: CACHEINV

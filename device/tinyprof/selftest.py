@@ -1,11 +1,11 @@
-"""What a board's counters turn out to be: for the REPL."""
+"""Shows at the REPL which counters and events work on this board."""
 
 import _tinyprof
 
 from . import ops
 from .events import banks
 
-_SHORT = 256  # cycles below which a counter of 8 bits cannot have turned
+_SHORT = 256  # cycles: a counter of 8 bits cannot wrap in fewer
 
 
 def show(candidates):
@@ -16,15 +16,15 @@ def show(candidates):
         if runs:
             _counter(counter)
             break
-        print("%s: stands still" % counter.name)
+        print("%s: does not count" % counter.name)
     else:
         print("no counter runs on this board")
     for bank in banks():
         tried = bank.tried()
         if not any(count for _, _, count in tried):
-            print("%s: stands still (%s)" % (bank.name, bank.manual))
+            print("%s: does not count (%s)" % (bank.name, bank.manual))
             continue
-        end = "stays at its most" if bank.saturates else "wraps"
+        end = "stays at its maximum" if bank.saturates else "wraps"
         bits = 2 * bank.bits if bank.chained else bank.bits
         print("%s: %d events, %d bits, then it %s (%s)" % (bank.name, len(tried), bits, end, bank.manual))
         if bank.bits == 8:
@@ -42,13 +42,14 @@ def _counter(c):
     if rate:
         rate, clock, hz = rate
         by = "%s of %d Hz, in the emulator's time" % (clock, hz) if c.second else clock
-        print("  %d %s a second by %s, wraps after %d ms" % (rate, c.unit, by, turn * 1000 // max(rate, 1)))
+        print("  %d %s per second by %s, wraps after %d ms" % (rate, c.unit, by, turn * 1000 // max(rate, 1)))
     else:
         print("  wraps after %d %s; no second clock" % (turn, c.unit))
 
 
 def _short(bank):
-    """Loops of fewer cycles than such counters hold: a branch taken each two instructions, and loads."""
+    """Prints the events of two loops of fewer cycles than a counter of 8 bits holds: one with branches, one with
+    loads."""
     ctl = ops.control()
     data = bytes(128)
     for what, loop, amount in (("32 turns of a loop", _tinyprof.spin, 32), ("128 bytes read", _tinyprof.sweep, data)):

@@ -16,6 +16,10 @@ _SPACE = "\u2581".encode()
 
 
 class SentencePiece(Tokenizer):
+    """A tokenizer of SentencePiece's kind. gguf: a gguf.GGUF; vocab: number of tokens.
+
+    Raises ModelError for damaged metadata."""
+
     def __init__(self, gguf, vocab):
         bos = gguf.get("tokenizer.ggml.bos_token_id", 1, int)
         eos = gguf.get("tokenizer.ggml.eos_token_id", 2, int)
@@ -26,14 +30,14 @@ class SentencePiece(Tokenizer):
         self.add_space = gguf.get("tokenizer.ggml.add_space_prefix", True, bool)
 
     def rank(self, text, at, i):
-        """The less, the greater the score of both as one."""
+        """The negative score of the token that pieces i and i + 1 make; NONE without one. See Tokenizer.merged."""
         token = self.tokens.find(text[at[i] : at[i + 2]])
         if token < 0:
             return NONE
         return min(NONE - 1, -struct.unpack_from("<f", self.data, self.scores + 4 * token)[0])
 
     def decode(self, token):
-        """The text of a token as bytes; nothing for control tokens."""
+        """The text of a token (an int) as bytes; empty for control tokens."""
         kind = self.type(token)
         if kind == _CONTROL or kind == _UNKNOWN:
             return b""
@@ -43,7 +47,7 @@ class SentencePiece(Tokenizer):
         return piece.replace(_SPACE, b" ")
 
     def encode(self, text):
-        """Token ids of text (str), with BOS in front if the model wants it."""
+        """Token ids of text (a str), with BOS first if the model wants it."""
         ids = [self.bos] if self.add_bos else []
         if not text:
             return ids

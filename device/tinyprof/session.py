@@ -16,6 +16,7 @@ _PLACES = ("/rom/model.gguf", "/model.gguf", "/flash/model.gguf", "/sd/model.ggu
 
 
 def find_model():
+    """The path of the first model file in the usual places. Raises ModelError, which names them, if there is none."""
     for path in _PLACES:
         try:
             open(path, "rb").close()
@@ -26,17 +27,19 @@ def find_model():
 
 
 def load(source, size=0, context=None, batch=8, kv=None, stream=None, activations=8):
-    """A Model from source: a path; an address in mapped memory, with size in bytes; or bytes.
+    """A Model, ready to run.
 
-    A file in ROMFS is used where it lies; from any other filesystem it is read into RAM where it
-    fits, else its weights are read while it runs, a few tensors at a time. stream: True or False asks
-    for that or forbids it.
-    context: positions to make room for (default: the model's own, at most 256); batch: tokens
-    that prefill takes at once; kv: how the KV cache holds its values, "f32", "f16" or "q8" (default
-    "f32", on the fixed-point path "q8", which is all that it has); activations: bits of what meets
-    quantized weights, 8, or 16 for twice the products.
+    source: a path; an address in mapped memory; or bytes. A file in ROMFS is used in place. A file of any other
+    filesystem is read into RAM if it fits; otherwise its weights are read while it runs, a few tensors at a time.
+    size: bytes of the model at an address.
+    context: positions of the KV cache, None for those that the model was trained for, at most 256.
+    batch: tokens that prefill computes at once.
+    kv: how the KV cache holds values: "f32", "f16" or "q8"; None for "f32", or "q8" on the fixed-point path, which has
+    no other.
+    stream: True to read weights while the model runs, False to forbid it, None to decide by the RAM.
+    activations: bits of the activations that meet quantized weights: 8, or 16 for twice the products.
 
-    Raises ModelError if the file or the board does not allow it."""
+    Raises ModelError if the file or the board does not allow it, ImportError if the native module does not fit."""
     ops.check_native()
     if isinstance(source, int):
         import uctypes
@@ -55,7 +58,7 @@ def _open(path, stream):
         raise ModelError("cannot open %s" % path)
     if not stream:
         try:
-            return memoryview(f), "mapped"  # ROMFS files lend their memory
+            return memoryview(f), "mapped"  # files of ROMFS give access to their memory
         except TypeError:
             pass
     size = f.seek(0, 2)
@@ -65,10 +68,10 @@ def _open(path, stream):
         gc.collect()
         try:
             data = _allocate(size, path)
-        except ModelError as e:  # there may be enough, but in pieces
+        except ModelError as e:  # there may be enough RAM, but in pieces
             if stream is False:
                 f.close()
-                raise ModelError("%s: put it into ROMFS, let it be streamed, or use a smaller model" % e)
+                raise ModelError("%s: put it into ROMFS, load it with stream=True, or use a smaller model" % e)
     if data is None:
         return Stream(f, _allocate), "stream"
     with f:
@@ -86,9 +89,11 @@ def _allocate(size, what):
 
 
 class Model:
-    """A loaded model. tokens and positions are ints; logits: memoryview of vocab float32.
+    """A loaded model. See load, which makes it.
 
-    arch: sizes and plan; pos: the next position in the KV cache."""
+    arch: a llama.Llama, sizes and plan; tokenizer: with encode and decode; pos: the next position in the KV cache, 0
+    starts a new text; logits: a memoryview of vocab float32, those of the last token; name, tensor_types: of the file,
+    as text; bytes: size of the file; placement: mapped, ram or stream; arena_bytes: size of the arena."""
 
     def __init__(self, data, placement, context, batch, kv, activations):
         self.placement = placement
@@ -117,7 +122,7 @@ class Model:
         if hasattr(gc, "mem_free") and need > gc.mem_free():
             raise ModelError(
                 "needs %d bytes of RAM (arena %d, KV cache %d for context %d), %d are free:"
-                " take a shorter context, a smaller batch or a smaller model"
+                " use a shorter context, a smaller batch or a smaller model"
                 % (need, self.arena_bytes, arch.kv_bytes, arch.context, gc.mem_free())
             )
         self.kv = _allocate(arch.kv_bytes, "the KV cache for context %d" % arch.context)
@@ -126,11 +131,11 @@ class Model:
         at = arch.plan.offset(arch.logits)
         self.logits = memoryview(self.arena)[at : at + 4 * arch.vocab]
         self.ctl = ops.control(arch.batch)
-        self._count = arch.plan.count  # records that _run takes; here already, as step must not allocate
+        self._count = arch.plan.count  # records that _run runs; made here, since step must not allocate
         self.pos = 0
 
     def _header(self, batch):
-        """The header of a streamed file; makes the buffer for its weights."""
+        """The GGUF header of a streamed file. Makes the buffer for its weights, too."""
         stream = self.stream
         while True:
             try:
@@ -141,7 +146,7 @@ class Model:
                     raise
         room = 0
         for name, (type_, cols, rows, _) in gguf.tensors.items():
-            # rows of these two are read as they are wanted, or some at a time
+            # these two need not be read as a whole: of the embedding single rows are, of the output some at a time
             some = name in ("token_embd.weight", "output.weight")
             if some:
                 rows = min(rows, max(batch, 1) * max(2, ops.together(type_)))
@@ -150,7 +155,7 @@ class Model:
         return gguf
 
     def sha256(self):
-        """Of the model file; None on a board without hashlib."""
+        """The SHA-256 of the model file, 32 bytes; None on a board without hashlib."""
         try:
             import hashlib
 
@@ -164,10 +169,10 @@ class Model:
         return digest.digest()
 
     def _run(self, acc):
-        """The first _count records of the plan.
+        """Runs the first _count records of the plan.
 
-        With one local variable more (a count, say) its frame would come from the heap each time: thousands of
-        instructions where that is full of holes (MicroPython's VM_MAX_STATE_ON_STACK, 11 words)."""
+        One more local variable, such as a count, would put the frame into the heap at each call. That takes thousands
+        of instructions in a fragmented heap (MicroPython's VM_MAX_STATE_ON_STACK, 11 words)."""
         if self.stream:
             self.stream.run(self._count, self.ctl, self.arena, self.kv, acc)
         else:
@@ -181,7 +186,7 @@ class Model:
         except ImportError:
             return
         if address & 3:
-            raise ModelError("the model does not lie on a multiple of 4 bytes: deploy it with tinyprof-bridge")
+            raise ModelError("the model is not at a multiple of 4 bytes: deploy it with tinyprof-bridge")
 
     def __repr__(self):
         a = self.arch
@@ -195,11 +200,13 @@ class Model:
         )
 
     def prefill(self, tokens, acc=None, logits=True, stamps=None):
-        """Runs tokens (a sequence) from pos on; the logits are those of the last one.
+        """Runs tokens from position pos on.
 
-        acc: array('Q') of plan.count entries to which the counts of each record are added, and for a
-        streamed model one more, for the time spent reading; stamps:
-        array('I') that takes a reading of the counter after each batch, from its second entry on."""
+        tokens: a sequence of ints; acc: an array('Q') to which the ticks of each record are added, with plan.count
+        entries, and one more for reading where weights are streamed; logits: whether to compute those of the last
+        token; stamps: an array('I') that takes a reading of the counter after each batch, from its second entry on.
+
+        Raises ModelError if the tokens do not fit in the context."""
         arch, ctl = self.arch, self.ctl
         left = len(tokens)
         if self.pos + left > arch.context:
@@ -221,7 +228,9 @@ class Model:
                 _tinyprof.stamp(ctl, stamps, stamp)
 
     def step(self, token, acc=None):
-        """Decodes one token and returns the most probable next one. Allocates nothing."""
+        """The most probable next token after token at position pos. Allocates nothing.
+
+        token: an int; acc: as for prefill. Raises ModelError if the context is full."""
         ctl, pos, arch = self.ctl, self.pos, self.arch
         if pos >= arch.context:
             raise ModelError("the context is full")
@@ -234,10 +243,12 @@ class Model:
         return ctl[NEXT]
 
     def generate(self, prompt="", n=64, temperature=0, seed=1, write=None):
-        """Writes up to n tokens that follow prompt (write: takes bytes; default the terminal).
+        """The number of tokens written after prompt. Stops at the end of the context or at the model's end token.
 
-        temperature 0 takes the most probable token each time. Stops at the end of the context
-        or at the model's end token. Returns the number of tokens written."""
+        prompt: a str; n: tokens at most; temperature: 0 always chooses the most probable token; seed: of the random
+        choice; write: a function of bytes, None for the terminal.
+
+        Raises ModelError for a negative temperature, or a prompt that is empty or too long."""
         write = write or _to_terminal
         if temperature < 0:
             raise ModelError("the temperature must not be negative")
@@ -249,14 +260,14 @@ class Model:
         write(prompt.encode())
         written = 0
         while written < n:
-            # the high bits of a small seed come only with the first steps
+            # four steps, after which the high bits differ even for small seeds
             for _ in range(4):
                 seed = (seed * 1664525 + 1013904223) & 0xFFFFFFFF
             token = self._choose(temperature, seed)
             if token == self.tokenizer.eos or token == self.tokenizer.bos:
                 break
             text = self.tokenizer.decode(token)
-            # the space that encode puts before the first piece is not part of the text
+            # the space that encode puts before the first word is not part of the text
             added = self.tokenizer.add_space and not prompt and not written
             write(text[1:] if added and text[:1] == b" " else text)
             written += 1
@@ -280,6 +291,6 @@ def _to_terminal(data):
     else:
         try:
             text = str(data, "utf-8")
-        except UnicodeError:  # one byte of a longer character
+        except UnicodeError:  # part of a character
             text = "?"
         print(text, end="")

@@ -1,7 +1,7 @@
 """A model file that is read piece by piece while the model runs, for models larger than RAM.
 
-The records of a plan that read weights are put into groups whose weights lie close together; one
-buffer takes a group's weights, then its records run. Embedding rows are read as tokens ask for them."""
+Records of the plan are put into groups whose weights are close together in the file. A buffer takes the weights of a
+group, then its records run. Of the embedding only the rows of the current tokens are read."""
 
 import gc
 from array import array
@@ -12,13 +12,19 @@ from micropython import const
 from . import ops
 from .errors import ModelError
 
-_B = const(3)  # the word of a record that says where its weights lie
-_HEADER = const(16384)  # bytes of the file that are tried first as its header
+_B = const(3)  # the word of a record that is the place of its weights
+_HEADER = const(16384)  # bytes of the file that are first tried as its header
 
 
 class Stream:
-    """file: open for reading, and seekable. buffer: of the weights; bytes_per_token, reads: what one decoded
-    token reads, and how often; header, size: of the file."""
+    """Runs a plan whose weights are in a file.
+
+    file: open for reading, and seekable; allocate: a function of (size, name) that returns a bytearray.
+
+    header: a memoryview of the beginning of the file; size: bytes of the file; buffer: a memoryview for weights;
+    bytes_per_token, reads: bytes and reads for a decoded token.
+
+    Raises ModelError if the file cannot be read, or RAM is short."""
 
     def __init__(self, file, allocate):
         self.file = file
@@ -36,7 +42,7 @@ class Stream:
         return memoryview(data)
 
     def longer_header(self):
-        """Takes twice as much of the file for its header; False if that was all."""
+        """Whether there was more of the file: doubles header."""
         size = len(self.header)
         self.header = None
         gc.collect()
@@ -46,12 +52,12 @@ class Stream:
         return True
 
     def room(self, size):
-        """Makes the buffer, in which every piece must find room."""
+        """Makes the buffer of size bytes, into which each piece of weights must fit."""
         gc.collect()
         self.buffer = memoryview(self._allocate(size, "the largest tensor of a layer"))
 
     def scan(self, offset, type_, rows, cols):
-        """As _tinyprof.scan of a tensor in the file."""
+        """What _tinyprof.scan returns for a tensor in the file. offset: in bytes; type_: number of the type."""
         row = _tinyprof.row_bytes(type_, cols)
         together = ops.together(type_)
         step = max(len(self.buffer) // row // together * together, 1)
@@ -67,10 +73,12 @@ class Stream:
         return top
 
     def read(self, offset, size):
+        """size bytes of the file from offset."""
         self.file.seek(offset)
         return self.file.read(size)
 
     def sha256(self):
+        """The SHA-256 of the file, 32 bytes."""
         import hashlib
 
         digest = hashlib.sha256()
@@ -82,16 +90,20 @@ class Stream:
         return digest.digest()
 
     def read_first(self, piece):
-        """Fills piece with the begin of the file."""
+        """Fills piece, a memoryview, with the beginning of the file."""
         self.file.seek(0)
         self._read(piece)
 
     def _read(self, piece):
         if self.file.readinto(piece) != len(piece):
-            raise ModelError("cannot read the model file any more")
+            raise ModelError("the model file cannot be read any more: was the card or drive removed?")
 
     def prepare(self, plan, body, batch):
-        """Puts the records of a finished plan into groups and writes offsets in the buffer into them."""
+        """Puts the records of a finished plan into groups and changes their offsets to those in the buffer.
+
+        plan: a plan.Plan; body: number of its records before the output head; batch: tokens of a run at most.
+
+        Raises ModelError if the buffer is too small for the embedding rows of a batch."""
         words = plan.words
         self._plan = words
         self._groups = []  # [first record, records, offset in the file, piece of the buffer or None]
@@ -109,7 +121,7 @@ class Stream:
                 rows = words[at + 4] if op == ops.MATMUL else 1
                 size = rows * _tinyprof.row_bytes(words[at] >> 8 & 0xFF, words[at + 5])
             low, high = (min(start, begin), max(end, begin + size)) if end else (begin, begin + size)
-            # the head runs alone in prefill, and embedding reads in its own way
+            # the head is left out in prefill, and the embedding is read by rows
             if i == plan.count or i == body or embed or (size and high - low > len(self.buffer)):
                 self._close(first, i, start, end)
                 first, start, end = i, begin, begin + size
@@ -137,7 +149,7 @@ class Stream:
         self._rows = ops.together(type_)
         size = self._rows * _tinyprof.row_bytes(type_, words[at + 5])
         if batch * size > len(self.buffer):
-            raise ModelError("a batch of %d does not fit the buffer for streaming: take a smaller one" % batch)
+            raise ModelError("a batch of %d does not fit the buffer for streaming: use a smaller one" % batch)
         self._vocab = words[at + 4]
         self._table = words[at + _B] & 0x3FFFFFFF
         self._pieces = [self.buffer[i * size : (i + 1) * size] for i in range(batch)]
@@ -149,7 +161,10 @@ class Stream:
         self.bytes_per_token += size
 
     def run(self, count, ctl, arena, kv, acc):
-        """The first count records, which end where a group does; the time of reads goes to the last entry of acc."""
+        """Runs the first count records; count is the end of a group.
+
+        ctl: a control block; arena, kv: writable buffers; acc: an array('Q') or None, whose last entry takes the time
+        of reading."""
         for i in range(len(self._groups)):
             group = self._groups[i]
             first = group[0]

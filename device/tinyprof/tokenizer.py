@@ -1,10 +1,12 @@
-"""Text to tokens and back: chooses the tokenizer that the GGUF metadata names."""
+"""Chooses the tokenizer, text to tokens and back, by the GGUF metadata."""
 
 from .errors import ModelError
 
 
 def load(gguf, vocab):
-    """The tokenizer of a model of vocab tokens. Raises ModelError for a kind that is not known, or a damaged one."""
+    """The tokenizer of a model. gguf: a gguf.GGUF; vocab: number of tokens.
+
+    Raises ModelError for an unknown kind, or damaged metadata."""
     kind = gguf.get("tokenizer.ggml.model", None, str)
     if kind == "llama":
         from .sentencepiece import SentencePiece

@@ -1,4 +1,4 @@
-"""Text to tokens and back, from the GGUF metadata, where it lies."""
+"""What all tokenizers share: tokens and merges, read in place from the GGUF metadata."""
 
 import struct
 from array import array
@@ -12,11 +12,13 @@ _U32 = const(4)
 _I32 = const(5)
 _STRING = const(8)
 _STEP = const(256)
-NONE = const(0x3FFFFFFF)  # more than any rank
+NONE = const(0x3FFFFFFF)  # larger than any rank
 
 
 def array_at(gguf, name, item):
-    """How many items of that type an array has, and where they lie."""
+    """(number of items, offset of the first) of an array. gguf: a gguf.GGUF; name: of the key; item: type of an item.
+
+    Raises ModelError if the array is missing or holds another type."""
     found = gguf.arrays.get(name)
     if found is None:
         raise ModelError("array %s is missing" % name)
@@ -26,7 +28,7 @@ def array_at(gguf, name, item):
 
 
 def array_of(count, gguf, name, item):
-    """Where an array of so many items lies."""
+    """The offset of an array of count items. gguf, name, item, Raises: as of array_at."""
     have, at = array_at(gguf, name, item)
     if have != count:
         raise ModelError("array %s does not hold %d items" % (name, count))
@@ -34,9 +36,11 @@ def array_of(count, gguf, name, item):
 
 
 class Strings:
-    """Tokens or merges, found by their index where the file has one, else by walking them all.
+    """The strings of an array: tokens or merges. find uses the file's index if it has one, otherwise a linear search.
 
-    steps: where each 256th begins."""
+    gguf: a gguf.GGUF; name: 'tokens' or 'merges'.
+
+    count: of strings; steps: the offset of every 256th string; index: the offset of the index, 0 without one."""
 
     def __init__(self, gguf, name):
         self.data = gguf.data
@@ -50,20 +54,23 @@ class Strings:
         self.index = array_of(self.count, gguf, index, _U32) if index in gguf.arrays else 0
 
     def find(self, text):
-        """The number of a string, -1 for none."""
+        """The number of a string (bytes), -1 if there is none."""
         if self.index:
             return _tinyprof.strings(self.data, 0, self.count, text, self.steps, self.index)
         return _tinyprof.strings(self.data, self.steps[0], self.count, text)
 
     def get(self, i):
-        """The bytes of a string, where they lie."""
+        """The bytes of string i, in place."""
         at = _tinyprof.strings(self.data, self.steps[i // _STEP], i % _STEP, None)
         size = struct.unpack_from("<I", self.data, at)[0]
         return self.data[at + 8 : at + 8 + size]
 
 
 class Tokenizer:
-    """What all kinds share. add_bos, add_space: whether encode puts BOS, and a space, before a text."""
+    """The base of tokenizers. bos, eos: special tokens.
+
+    tokens: a Strings; add_bos, add_space: whether encode puts BOS, and a space, before a text. Kinds have encode,
+    decode and rank."""
 
     def __init__(self, gguf, vocab, bos, eos):
         self.data = gguf.data
@@ -81,11 +88,14 @@ class Tokenizer:
         return token
 
     def type(self, token):
+        """The type of a token: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte."""
         return struct.unpack_from("<i", self.data, self.types + 4 * token)[0]
 
     def merged(self, text):
-        """Pieces of a text (UTF-8): of neighbours, at first characters, those of the least rank are joined, the first
-        of equals, as long as any have one. rank(text, at, i): that of pieces i and i + 1, by where they begin."""
+        """The pieces of a text (UTF-8 bytes) after merging.
+
+        At first each character is a piece. As long as two neighbours have a rank, those of the lowest rank, the first
+        of equals, become one. self.rank(text, at, i) is the rank of pieces i and i + 1; at has the starts of pieces."""
         at = [i for i, byte in enumerate(text) if byte & 0xC0 != 0x80]
         at.append(len(text))
         ranks = [self.rank(text, at, i) for i in range(len(at) - 2)]

@@ -123,7 +123,7 @@ try:
 except ValueError as e:
     print(e)
 """
-        assert "does not lie on a multiple of 4 bytes: deploy it with tinyprof-bridge" in b.run(code)
+        assert "is not at a multiple of 4 bytes: deploy it with tinyprof-bridge" in b.run(code)
 
 
 def test_installed_package_alone_has_all_it_needs(tmp_path):

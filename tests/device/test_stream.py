@@ -123,4 +123,4 @@ def test_a_file_that_does_not_fit_in_one_piece_is_streamed_from_a_filesystem(tmp
         refused, said = b.run(FILES.format(address=spec.rom + spec.rom_bytes)).splitlines()
         assert said == "stream True stream True True"
         assert refused.startswith(f"/flash/model.gguf needs {model.stat().st_size} bytes of RAM in one piece, ")
-        assert refused.endswith(" free: put it into ROMFS, let it be streamed, or use a smaller model")
+        assert refused.endswith(" free: put it into ROMFS, load it with stream=True, or use a smaller model")

@@ -126,7 +126,8 @@ power.listen(Pin(), len)
 power.listen(Pin(), None)
 """
         lines = b.run(code).splitlines()
-    assert lines == ["alert is for readings of a sensor on the board", "<function> 2 True", "None 0 False"]
+    refusal = "alert needs a sensor on the board and readings: leave out alert or quiet"
+    assert lines == [refusal, "<function> 2 True", "None 0 False"]
 
 
 LIES = {

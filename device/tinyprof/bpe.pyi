@@ -1,0 +1,19 @@
+from collections.abc import Sequence
+
+from .gguf import GGUF
+from .vocabulary import Strings, Tokenizer
+
+def character(byte: int) -> bytes: ...
+
+class ByteLevel(Tokenizer):
+    add_space: bool
+    pre: str
+    whole_words: bool
+    add_bos: bool
+    merges: Strings
+    user_defined: range
+    def __init__(self, gguf: GGUF, vocab: int) -> None: ...
+    def rank(self, text: bytes, at: Sequence[int], i: int) -> float: ...
+    def decode(self, token: int) -> bytes: ...
+    def encode(self, text: str) -> list[int]: ...
+    def word(self, word: bytes) -> list[int]: ...

@@ -1,0 +1,4 @@
+class ModelError(ValueError):
+    truncated: bool
+
+class SensorError(ValueError): ...

@@ -1,0 +1,3 @@
+from typing import Any
+
+def main(source: str | int, run: str, load: dict[str, Any], profile: dict[str, Any]) -> None: ...

@@ -1,0 +1,4 @@
+from .gguf import GGUF
+from .vocabulary import Tokenizer
+
+def load(gguf: GGUF, vocab: int) -> Tokenizer: ...

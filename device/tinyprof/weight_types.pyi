@@ -1,0 +1,3 @@
+LAYOUTS: str
+
+def layout(name: str) -> list[int]: ...
