@@ -1,12 +1,12 @@
-"""Errors that a user of the command line sees as one line, and text that is safe to print."""
+"""Errors that a user sees as one line, and text that is safe to print."""
 
 
-class BadInput(Exception):
-    """What the user gave cannot be used: exit code 2."""
+class BadInput(ValueError):
+    """What the user gave cannot be used. The command line exits with code 2."""
 
 
-class RunFailed(Exception):
-    """The input was good but the run did not succeed: exit code 1."""
+class RunFailed(RuntimeError):
+    """The input was good but the run did not succeed. The command line exits with code 1."""
 
 
 def plain(text: str) -> str:

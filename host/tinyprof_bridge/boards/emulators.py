@@ -193,9 +193,13 @@ class Emulator:
             start_new_session=True,  # Ctrl-C is for us: we tell the board, and stop it afterwards
         )
         self._said = b""  # until the port was known
-        self.device = self._wait_for_device()
-        if options:
-            self._check_alive(0.3)  # QEMU loads plugins after it has opened the port
+        try:
+            self.device = self._wait_for_device()
+            if options:
+                self._check_alive(0.3)  # QEMU loads plugins after it has opened the port
+        except BaseException:  # an interrupt too must leave no process
+            self.close()
+            raise
 
     def _wait_for_device(self) -> str:
         stdout = self._process.stdout
@@ -209,7 +213,6 @@ class Emulator:
                     return device
                 if not chunk:
                     break
-        self.close()
         raise RunFailed(f"the emulator did not start: {output.decode(errors='replace').strip()[-300:]}")
 
     def _check_alive(self, seconds: float) -> None:

@@ -211,8 +211,9 @@ def read_limited(path: Path, limit: int) -> bytes:
 
 def read_json(path: Path, limit: int) -> dict[str, Any]:
     """An object in JSON."""
+    data = read_limited(path, limit)
     try:
-        value = json.loads(read_limited(path, limit))
+        value = json.loads(data)
     except (ValueError, RecursionError):
         raise BadInput(f"{path}: is no JSON; copy it again") from None
     if not isinstance(value, dict):

@@ -36,6 +36,8 @@ def load(path: Path, parts: dict[str, Bytes]) -> tuple[dict[str, Tensor], dict[s
         if len(models) != 1:
             raise BadInput(f"{path}: holds {len(models)} programs, not one")
         settings = _settings(_parse(path, parts[models[0]])["graph_module"]) | _of_tables(weights | constants)
+    except BadInput:
+        raise
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: damaged, or no program of torch.export: {plain(repr(error))[:100]}") from None
     return weights, settings
