@@ -104,7 +104,14 @@ def compare(files: Sequence[Path], by: str, allow: bool) -> Comparison:
 
     Raises BadInput for runs that cannot be compared, with the reason; allow lets those pass whose
     figures can at least be set against each other, with a note."""
-    runs = [_load_whole(file) for file in files]
+    return compare_runs([load(file) for file in files], by, allow)
+
+
+def compare_runs(runs: Sequence[Run], by: str, allow: bool) -> Comparison:
+    """As compare, of runs that are loaded already."""
+    for run in runs:
+        _check_whole(run)
+    runs = list(runs)
     names = [name.strip() for name in by.split(",") if name.strip()]
     groups = _groups(runs, names)
     if len(groups) < 2:
@@ -129,13 +136,11 @@ def compare(files: Sequence[Path], by: str, allow: bool) -> Comparison:
     return result
 
 
-def _load_whole(file: Path) -> Run:
-    run = load(file)
+def _check_whole(run: Run) -> None:
     if not run.complete:
-        raise BadInput(f"{file} is incomplete and takes no part in comparisons: measure again")
+        raise BadInput(f"{run.path} is incomplete and takes no part in comparisons: measure again")
     if run.correctness == "WRONG":
-        raise BadInput(f"{file} has wrong logits: figures of a wrong kernel take no part in comparisons")
-    return run
+        raise BadInput(f"{run.path} has wrong logits: figures of a wrong kernel take no part in comparisons")
 
 
 def _recorded(run: Run) -> dict[str, object]:

@@ -16,6 +16,7 @@ from rich.text import Text
 from ..boards import emulators
 from ..errors import BadInput, plain
 from ..measure.collect import Request, collect, read_model
+from ..models.demo import DEMO_MODEL, model_path
 from ..models.requantize import requantize
 from ..progress import Progress
 from ..records.runs import Run
@@ -38,6 +39,14 @@ def measure(run: Run, change: Change, model: Path, progress: Progress) -> Run:
             progress.step(f"making the model's matrices {change.value}")
             requantize(model, request.model, change.value)
         return collect(request, Path(scratch) / "run.jsonl", progress)[0]
+
+
+def model_of(run: Run, model: str | None) -> Path:
+    """The file of a run's model: the one given, else the demo model if the run is of that. Raises BadInput."""
+    name = run.host.model_file if run.host else ""
+    if model is None and name != DEMO_MODEL.name:
+        raise BadInput(f"verify needs the model of the run: give {name or 'it'} as model")
+    return model_path(model or "demo")
 
 
 def _request(run: Run, change: Change, model: Path) -> Request:
@@ -99,20 +108,15 @@ def _error(value: float) -> str:
     return "–" if math.isnan(value) else f"{100 * value:+.2f} %"
 
 
-def show(run: Run, predicted: Prediction, measured: Run | None, form: str) -> None:
+def notes_of(predicted: Prediction, measured: Run | None) -> list[str]:
+    """What to know of the estimates, and whether what was measured is wrong."""
+    wrong = measured is not None and measured.correctness == "WRONG"
+    return [*predicted.notes, *(["NOT the bits of the unix port: what was measured is wrong"] if wrong else [])]
+
+
+def printed(run: Run, predicted: Prediction, measured: Run | None) -> tuple[str, pd.DataFrame, list[Column]]:
+    """(title, rows, columns) of the estimates for people."""
     frame = table(predicted, measured)
-    change = f"{predicted.change.what}={predicted.change.value}"
-    notes = [*predicted.notes]
-    if measured is not None and measured.correctness == "WRONG":
-        notes.append("NOT the bits of the unix port: what was measured is wrong")
-    if form == "json":
-        rows = json.loads(frame.to_json(orient="records"))
-        print(
-            json.dumps(
-                {"change": change, "unit": run.unit, "source": run.source, "rows": rows, "notes": notes}, indent=1
-            )
-        )
-        return
     frame["what"] = frame["name"] + ", " + frame["unit"] + frame["unit"].map(lambda u: "" if u == "bytes" else "/token")
     columns = [
         Column("", "what", plain),
@@ -123,7 +127,23 @@ def show(run: Run, predicted: Prediction, measured: Run | None, form: str) -> No
     ]
     if measured is not None:
         columns += [Column("measured", "measured", _value), Column("error", "error", _error)]
-    title = f"what if {change}: computed from the run's own numbers ({run.source})"
+    change = f"{predicted.change.what}={predicted.change.value}"
+    return f"what if {change}: computed from the run's own numbers ({run.source})", frame, columns
+
+
+def show(run: Run, predicted: Prediction, measured: Run | None, form: str) -> None:
+    notes = notes_of(predicted, measured)
+    if form == "json":
+        change = f"{predicted.change.what}={predicted.change.value}"
+        frame = table(predicted, measured)
+        rows = json.loads(frame.to_json(orient="records"))
+        print(
+            json.dumps(
+                {"change": change, "unit": run.unit, "source": run.source, "rows": rows, "notes": notes}, indent=1
+            )
+        )
+        return
+    title, frame, columns = printed(run, predicted, measured)
     if form == "md":
         print(f"# {plain(title)}\n\n{markdown_table(frame, columns)}\n\n" + "".join(f"{n}.  \n" for n in notes), end="")
         return

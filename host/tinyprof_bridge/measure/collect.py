@@ -211,8 +211,10 @@ def _reference_logits(request: Request, model: bytes, progress: Progress) -> dic
     return found
 
 
-def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]:
+def collect(request: Request, out: Path, progress: Progress, command: str | None = None) -> tuple[Run, Path]:
     """Measures and writes out (JSON lines); returns the run and the file that holds it.
+
+    command: what the records name as the command, None: that of this process.
 
     While it runs, and for good if it does not end well, the file is named *.partial.jsonl.
     Raises BadInput for what the board cannot do, RunFailed (naming the partial file) if the
@@ -237,7 +239,7 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
         file = stack.enter_context(_claimed(partial))
         checked = request.board not in emulators.REFERENCES.values()  # these would be held against themselves
         reference = _reference_logits(request, model, progress) if checked else {}
-        header = _host_line(id_, request, model, place, reference)
+        header = _host_line(id_, request, model, place, reference, command)
         keep = _Keeper(run, file, place.dumps, progress)
         keep.own(header)
         if place.dumps:
@@ -441,7 +443,9 @@ def _code(request: Request, place: Place, run: str, text: bytes | None) -> str:
     )
 
 
-def _host_line(run: str, request: Request, model: bytes, place: Place, reference: dict[str, str]) -> bytes:
+def _host_line(
+    run: str, request: Request, model: bytes, place: Place, reference: dict[str, str], command: str | None
+) -> bytes:
     package, module = deploy.hashes(place.package)
     fields: dict[str, object] = {
         "tp": SCHEMA,
@@ -451,7 +455,7 @@ def _host_line(run: str, request: Request, model: bytes, place: Place, reference
         "tinyprof": __version__,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "board": request.board,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "model_file": request.model.name,
         "model_sha256": hashlib.sha256(model).hexdigest(),
         "reference_logits": reference,
