@@ -118,8 +118,8 @@ class Explanation:
 
     @property
     def operators(self) -> pd.DataFrame:
-        """One row an operator: units a token, their share of the whole, and the parts that add up to them: profiler, calls,
-        storage, compute, memory, unknown."""
+        """One row an operator: units a token, their share, and the parts that add up to them (profiler, calls, storage,
+        compute, memory, unknown)."""
         run = self.record.run
         return attribution.frame(self.record.found).assign(unit=run.unit, source=run.source)
 
@@ -149,8 +149,8 @@ class Explanation:
             for f in why.findings
         ]
         parts = [notebook.numbered(items) if items else notebook.notes(["Nothing stands out."])]
-        for i, (title, frame, columns) in enumerate(explaining.tables(why)):
-            parts.append(notebook.section(title, notebook.table(frame, columns), opened=i == 0))
+        for i, (title, frame, columns) in enumerate(explaining.tables(why)):  # the last row of the first is the whole
+            parts.append(notebook.section(title, notebook.table(frame, columns, len(frame)), opened=i == 0))
         parts.append(notebook.notes(self.notes))
         name = f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}"
         return notebook.page(f"why {self.test} of {name} takes its time", _badges(run), parts)

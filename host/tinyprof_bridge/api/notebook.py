@@ -8,7 +8,7 @@ import pandas as pd
 from ..errors import plain
 from ..tables import Column
 
-ROWS = 30  # of a table that are shown; the DataFrame has all
+ROWS = 12  # of a table that are shown, if not told otherwise; the DataFrame has all
 RANK = 2  # of the least important column that is shown
 
 # Colours are transparent greys and blues, which suit any background: notebooks have themes of their own.
@@ -47,13 +47,13 @@ def page(title: str, badges: Iterable[tuple[str, str]], parts: Iterable[str]) ->
     return f'<div class="tinyprof">{_STYLE}\n{head}\n{body}\n</div>'
 
 
-def table(frame: pd.DataFrame, columns: Sequence[Column]) -> str:
-    """The rows of a frame. Where it has shares, a bar in the first column shows them."""
+def table(frame: pd.DataFrame, columns: Sequence[Column], most: int = ROWS) -> str:
+    """The rows of a frame. Where it has shares, a bar in the first column shows them. most: rows that are shown."""
     chosen = [c for c in columns if c.rank <= RANK]
     kinds = ["tp-text" if c.show is plain else "tp-number" for c in chosen]
     head = "".join(f'<th class="{kind}">{_text(c.heading)}</th>' for c, kind in zip(chosen, kinds, strict=True))
     lines = [f"<tr>{head}</tr>"]
-    for _, row in frame.head(ROWS).iterrows():
+    for _, row in frame.head(most).iterrows():
         cells = [
             f'<td class="{kind}">{_text(c.show(row[c.field]))}</td>' for c, kind in zip(chosen, kinds, strict=True)
         ]
@@ -62,7 +62,7 @@ def table(frame: pd.DataFrame, columns: Sequence[Column]) -> str:
             bar = f"linear-gradient(90deg,rgba(86,180,233,.35) {end},transparent {end})"
             cells[0] = cells[0].replace("<td ", f'<td style="background:{bar}" ', 1)
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    left = len(frame) - ROWS
+    left = len(frame) - most
     more = f'<p class="tp-soft">{left:,} more rows</p>' if left > 0 else ""
     return f'<div class="tp-scroll"><table class="tp-table">{"".join(lines)}</table></div>{more}'
 

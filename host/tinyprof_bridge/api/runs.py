@@ -93,8 +93,8 @@ class Run:
         """One row a test.
 
         Units a token: per_token (mean), stddev over repetitions, p50, p95, p99, cold (the first run). first_token:
-        units of a whole prefill. per_mac: units a multiplication. tok_s: tokens a second, NaN where the counter knows no
-        seconds. interpreter: share of the units outside operators."""
+        units of a whole prefill. per_mac: units a multiplication. tok_s: tokens a second, NaN where the counter knows
+        no seconds. interpreter: share of the units outside operators."""
         return self._with_source(metrics.tests(self.record))
 
     def operators(self, test: str | None = None) -> pd.DataFrame:
