@@ -209,8 +209,8 @@ def compare(runs: Iterable[Run | FilePath], by: str = "", allow: bool = False) -
     Raises:
         BadInput: there are fewer than two groups, or a run is incomplete, wrong, or cannot be compared.
 
-    >>> before, after = (collect("m4", p=(), n=4, r=1, batch=batch) for batch in (8, 4))
-    >>> compare([before, after]).slower(5)
+    >>> before, after = (tp.collect("m4", p=(), n=4, r=1, batch=batch) for batch in (8, 4))
+    >>> tp.compare([before, after]).slower(5)
     []
     """
     given = [runs] if isinstance(runs, Run | str) else runs
@@ -227,7 +227,7 @@ def explain(run: Run | FilePath, test: str | None = None) -> Explanation:
     Raises:
         BadInput: the run has no such test, or lacks records.
 
-    >>> explain(collect("m4", p=(), n=4, r=1)).operators["share"].iloc[-1]
+    >>> tp.explain(tp.collect("m4", p=(), n=4, r=1)).operators["share"].iloc[-1]
     1.0
     """
     return Explanation(explaining.explain(as_run(run).record, test))
@@ -253,7 +253,7 @@ def what_if(
         BadInput: the change is unknown, or the run lacks what a prediction is made from.
         RunFailed: the measurement failed.
 
-    >>> what_if(collect("m4", p=(), n=4, r=1), "type=Q8_0")
+    >>> tp.what_if(tp.collect("m4", p=(), n=4, r=1), "type=Q8_0")
     <Prediction of type=Q8_0: predicted from instr by emulated-icount>
     """
     return _what_if(as_run(run).record, change, verify, model, progress)

@@ -23,7 +23,7 @@ def boards() -> pd.DataFrame:
 
     Clocks in MHz, sizes in KiB, NaN where not known; evidence: how it is known that tinyprof works there.
 
-    >>> boards().query("here")["board"].tolist()[:4]
+    >>> tp.boards().query("here")["board"].tolist()[:4]
     ['m0', 'm3', 'm4', 'm7']
     """
     frame = pd.DataFrame([vars(board) for board in catalog.boards()])

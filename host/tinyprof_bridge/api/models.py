@@ -239,7 +239,7 @@ def convert(
 
     >>> from tempfile import gettempdir
     >>> from pathlib import Path
-    >>> convert("demo", Path(gettempdir()) / "tinyprof-doctest.gguf", "Q8_0").tensors
+    >>> tp.convert("demo", Path(gettempdir()) / "tinyprof-doctest.gguf", "Q8_0").tensors
     {'Q8_0': 29, 'F32': 9}
     """
     written = converting.convert_calibrated(
@@ -275,7 +275,7 @@ def inspect(
     Raises:
         BadInput: the file is not GGUF or is damaged, or no board can use the settings.
 
-    >>> inspect("demo").tensors["type"].value_counts().to_dict()
+    >>> tp.inspect("demo").tensors["type"].value_counts().to_dict()
     {'Q4_0': 29, 'F32': 9}
     """
     bits = inspection.activation_bits(activations)

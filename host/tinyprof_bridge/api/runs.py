@@ -271,7 +271,7 @@ def collect(
             records, which `load` reads.
         KeyboardInterrupt: as the user asked; the board is back at its REPL, and no emulator is left.
 
-    >>> run = collect("m4", p=4, n=4, r=1)
+    >>> run = tp.collect("m4", p=4, n=4, r=1)
     >>> run
     <Run of tinyprof-demo on m4: pp4, tg4; instr by emulated-icount; valid>
     >>> list(run.operators("tg4").columns[:4])

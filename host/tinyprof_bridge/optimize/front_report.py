@@ -85,7 +85,7 @@ def _plan_columns(found: Found) -> list[Column]:
 def _contexts(found: Found) -> Section:
     rows = [row(p) if p else {"what": "nothing within the bounds", "context": c} for c, p in found.contexts]
     frame = pd.DataFrame(rows, columns=["what", "context", "units", "flash", "ram", "loss", "joules", "types"])
-    frame["types"] = frame["types"].fillna("")
+    frame["types"] = frame["types"].astype(object).fillna("")
     return "contexts: the best within the bounds, predicted", frame, _plan_columns(found)
 
 
