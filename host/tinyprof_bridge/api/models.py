@@ -237,9 +237,7 @@ def convert(
         BadInput: an argument or the source cannot be used.
         RunFailed: the file cannot be written; it is then as it was before.
 
-    >>> from tempfile import gettempdir
-    >>> from pathlib import Path
-    >>> tp.convert("demo", Path(gettempdir()) / "tinyprof-doctest.gguf", "Q8_0").tensors
+    >>> tp.convert("demo", "demo-q8_0.gguf", "Q8_0").tensors
     {'Q8_0': 29, 'F32': 9}
     """
     written = converting.convert_calibrated(
