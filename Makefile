@@ -1,13 +1,12 @@
 # tinyprof: what to type. Everything made here goes to build/ and .venv/.
 
 PYTHON ?= python3
-BUILD_PY = $(PYTHON) firmware_builds/build.py
+BUILDER = $(PYTHON) firmware_builds/build
 VENV = .venv/bin
 VENV_STAMP = .venv/stamp
 OLDER = 1.25.0
 # two tests a core: they wait for boards and for time to pass
 WORKERS = $$((2 * $$(getconf _NPROCESSORS_ONLN)))
-STOCK = m0-stock m3-stock m4-stock m7-stock rv32-stock unix-stock
 
 .PHONY: help demo test lint versions setup tools firmware rp2040 families modules wheel clean
 
@@ -30,15 +29,15 @@ demo: setup
 	$(VENV)/tinyprof-bridge demo
 
 test: setup modules
-	@$(BUILD_PY) boards $(STOCK)
-	-@$(BUILD_PY) tools xtensa
+	@$(BUILDER) boards stock
+	-@$(BUILDER) tools xtensa
 	-@$(MAKE) --no-print-directory rp2040
-	@SANITIZE=1 $(BUILD_PY) boards unix unix-fixed
+	@SANITIZE=1 $(BUILDER) boards unix unix-fixed
 	OPENBLAS_NUM_THREADS=1 $(VENV)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # The release before the current one, built beside it, must give the same logits.
 versions: setup modules
-	@TINYPROF_BUILD=build/$(OLDER) MICROPY_VERSION=$(OLDER) $(BUILD_PY) boards m3 m4 m4-stock rv32
+	@TINYPROF_BUILD=build/$(OLDER) MICROPY_VERSION=$(OLDER) $(BUILDER) boards m3 m4 m4-stock rv32
 	$(VENV)/python -m pytest tests/firmware/test_versions.py
 
 lint: $(VENV_STAMP)
@@ -49,23 +48,23 @@ lint: $(VENV_STAMP)
 setup: firmware $(VENV_STAMP)
 
 tools:
-	@$(BUILD_PY) tools
+	@$(BUILDER) tools
 
 modules: tools $(VENV_STAMP)
-	@$(VENV)/python firmware_builds/build.py modules $(ARCHS)
+	@$(VENV)/python firmware_builds/build modules $(ARCHS)
 
 wheel: tools
-	@$(BUILD_PY) tools xtensa
+	@$(BUILDER) tools xtensa
 	@$(MAKE) --no-print-directory modules
 	@$(VENV)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
 
 firmware: tools
-	@$(BUILD_PY) boards $(BOARDS)
+	@$(BUILDER) boards $(BOARDS)
 
 # A Pico's firmware, and what runs it here: takes Node.js, CMake and the Pico SDK.
 rp2040: tools
-	@$(BUILD_PY) tools rp2040
-	@$(BUILD_PY) boards rp2040 rp2040-stock
+	@$(BUILDER) tools rp2040
+	@$(BUILDER) boards rp2040 rp2040-stock
 
 families: setup rp2040
 	TINYPROF_FAMILIES=1 $(VENV)/python -m pytest tests/firmware/test_families.py

@@ -4,7 +4,7 @@ set(TINYPROF_CORE
     ${CMAKE_CURRENT_LIST_DIR}/counters/counters.c
     ${CMAKE_CURRENT_LIST_DIR}/executor/executor.c
     ${CMAKE_CURRENT_LIST_DIR}/gguf/strings.c
-    ${CMAKE_CURRENT_LIST_DIR}/text/kinds.c
+    ${CMAKE_CURRENT_LIST_DIR}/text/unicode_class.c
 )
 # All variants: kernels/isa.h chooses, the files of the others compile to nothing.
 file(GLOB_RECURSE TINYPROF_KERNELS ${CMAKE_CURRENT_LIST_DIR}/kernels/*.c)

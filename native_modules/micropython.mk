@@ -3,7 +3,7 @@ TINYPROF_DIR := $(USERMOD_DIR)
 
 SRC_USERMOD_C += $(TINYPROF_DIR)/module.c
 SRC_USERMOD_LIB_C += $(addprefix $(TINYPROF_DIR)/, \
-	counters/counters.c executor/executor.c gguf/strings.c text/kinds.c)
+	counters/counters.c executor/executor.c gguf/strings.c text/unicode_class.c)
 # All variants: kernels/isa.h chooses, the files of the others compile to nothing.
 SRC_USERMOD_LIB_C += $(sort $(wildcard $(TINYPROF_DIR)/kernels/*.c $(TINYPROF_DIR)/kernels/*/*.c))
 

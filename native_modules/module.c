@@ -1,5 +1,5 @@
-// The MicroPython face of the native code: module _tinyprof. One source for both packagings, a
-// native .mpy for stock firmware (MICROPY_ENABLE_DYNRUNTIME) and a user C module.
+// The MicroPython module _tinyprof, which gives Python the native code. One source for both packagings: a native .mpy
+// for stock firmware (MICROPY_ENABLE_DYNRUNTIME), and a user C module.
 #if defined(MICROPY_ENABLE_DYNRUNTIME)
 #include "py/dynruntime.h"
 #else
@@ -12,11 +12,12 @@
 #include "kernels/kernels.h"
 #include "kernels/tp_math.h"
 #include "marks/marks.h"
-#include "text/kinds.h"
+#include "text/unicode_class.h"
 
-// Raised whenever the Python package and this module could misunderstand each other.
-#define TP_ABI (8)
+// Increased with each change of this interface: the Python package refuses a module with another number.
+#define TP_ABI (9)
 
+// The buffer of obj, at least min_len bytes long.
 static void *get_buffer(mp_obj_t obj, size_t min_len, int flags) {
     mp_buffer_info_t info;
     mp_get_buffer_raise(obj, &info, flags);
@@ -26,8 +27,8 @@ static void *get_buffer(mp_obj_t obj, size_t min_len, int flags) {
     return info.buf;
 }
 
-// run(plan, first, count, ctl, arena, kv, weights, acc or None): runs records of a plan. acc has an entry
-// for each record of the plan.
+// run(plan, first, count, ctl, arena, kv, weights, acc or None): runs count records of a plan, from first on. acc has
+// an entry for each record of the plan.
 static mp_obj_t tinyprof_run(size_t n_args, const mp_obj_t *args) {
     (void)n_args;
     size_t first = mp_obj_get_int(args[1]);
@@ -48,7 +49,7 @@ static mp_obj_t tinyprof_run(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_run_obj, 8, 8, tinyprof_run);
 
-// stamp(ctl, buffer, i): buffer[i] = the counter now. Allocates nothing.
+// stamp(ctl, buffer, i): sets buffer[i] to the counter. Allocates nothing.
 static mp_obj_t tinyprof_stamp(mp_obj_t ctl_in, mp_obj_t buffer, mp_obj_t index) {
     const uint32_t *ctl = get_buffer(ctl_in, TP_CTL_TOKENS * 4, MP_BUFFER_READ);
     size_t i = mp_obj_get_int(index);
@@ -58,8 +59,7 @@ static mp_obj_t tinyprof_stamp(mp_obj_t ctl_in, mp_obj_t buffer, mp_obj_t index)
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(tinyprof_stamp_obj, tinyprof_stamp);
 
-// lap(ctl, buffer, acc, i): adds to acc[i] what the counter has counted since stamp(ctl, buffer, 0).
-// Allocates nothing.
+// lap(ctl, buffer, acc, i): adds the counts since stamp(ctl, buffer, 0) to acc[i]. Allocates nothing.
 static mp_obj_t tinyprof_lap(size_t n_args, const mp_obj_t *args) {
     (void)n_args;
     const uint32_t *ctl = get_buffer(args[0], TP_CTL_TOKENS * 4, MP_BUFFER_READ);
@@ -72,7 +72,7 @@ static mp_obj_t tinyprof_lap(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_lap_obj, 4, 4, tinyprof_lap);
 
-// spin(ctl, turns): counts spent in a loop of two instructions a turn (Arm, RISC-V); with turns 0
+// spin(ctl, turns): returns the counts of a loop with two instructions a turn (Arm, RISC-V), or with turns 0 those
 // between two reads of the counter.
 static mp_obj_t tinyprof_spin(mp_obj_t ctl_in, mp_obj_t turns) {
     const uint32_t *ctl = get_buffer(ctl_in, TP_CTL_TOKENS * 4, MP_BUFFER_READ);
@@ -87,7 +87,7 @@ static mp_obj_t tinyprof_spin(mp_obj_t ctl_in, mp_obj_t turns) {
 static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_spin_obj, tinyprof_spin);
 
 #if defined(TP_REGISTERS)
-// register(number, value): writes a register that is not in memory; stamp reads one.
+// register(number, value): writes a register that is not in memory. stamp can read one.
 static mp_obj_t tinyprof_register(mp_obj_t number, mp_obj_t value) {
     tp_register_write(mp_obj_get_int(number), mp_obj_get_int_truncated(value));
     return mp_const_none;
@@ -95,7 +95,7 @@ static mp_obj_t tinyprof_register(mp_obj_t number, mp_obj_t value) {
 static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_register_obj, tinyprof_register);
 #endif
 
-// sweep(ctl, data): counts spent reading all of data, but for the last bytes that do not fill TP_SWEEP.
+// sweep(ctl, data): returns the counts of reading all of data, except for a rest of less than TP_SWEEP bytes.
 static mp_obj_t tinyprof_sweep(mp_obj_t ctl_in, mp_obj_t data) {
     const uint32_t *ctl = get_buffer(ctl_in, TP_CTL_TOKENS * 4, MP_BUFFER_READ);
     mp_buffer_info_t info;
@@ -108,7 +108,7 @@ static mp_obj_t tinyprof_sweep(mp_obj_t ctl_in, mp_obj_t data) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_sweep_obj, tinyprof_sweep);
 
-// mark(id): a mark for the counters of an emulated board: 1 to 4, TP_MARK_TEST, _DUMP, _CLEAR or _LEAVE.
+// mark(id): sets a mark for the counters of an emulated board: 1 to 4, TP_MARK_TEST, _DUMP, _CLEAR or _LEAVE.
 static mp_obj_t tinyprof_mark(mp_obj_t id) {
     switch (mp_obj_get_int(id)) {
         case 1:
@@ -140,7 +140,7 @@ static mp_obj_t tinyprof_mark(mp_obj_t id) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(tinyprof_mark_obj, tinyprof_mark);
 
-// mark_ranges(weights, arena, kv, plan): tells those counters where they are, and the stack.
+// mark_ranges(weights, arena, kv, plan): tells these counters where the four buffers and the stack are.
 static mp_obj_t tinyprof_mark_ranges(size_t n_args, const mp_obj_t *args) {
     for (size_t i = 0; i < n_args; ++i) {
         mp_buffer_info_t info;
@@ -156,17 +156,17 @@ static mp_obj_t tinyprof_mark_ranges(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_mark_ranges_obj, 4, 4, tinyprof_mark_ranges);
 
-// row_bytes(type, cols): bytes of a row of weights, 0 where type and cols do not fit.
+// row_bytes(type, cols): see tp_row_bytes.
 static mp_obj_t tinyprof_row_bytes(mp_obj_t type, mp_obj_t cols) {
     return mp_obj_new_int_from_uint(tp_row_bytes(mp_obj_get_int(type), mp_obj_get_int(cols)));
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_row_bytes_obj, tinyprof_row_bytes);
 
-// q8_bytes(type, cols): bytes of one token's activations for weights of that type.
-static mp_obj_t tinyprof_q8_bytes(mp_obj_t type, mp_obj_t cols) {
-    return mp_obj_new_int_from_uint(tp_x_bytes(mp_obj_get_int(type), mp_obj_get_int(cols)));
+// activation_bytes(type, cols): see tp_activation_bytes.
+static mp_obj_t tinyprof_activation_bytes(mp_obj_t type, mp_obj_t cols) {
+    return mp_obj_new_int_from_uint(tp_activation_bytes(mp_obj_get_int(type), mp_obj_get_int(cols)));
 }
-static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_q8_bytes_obj, tinyprof_q8_bytes);
+static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_activation_bytes_obj, tinyprof_activation_bytes);
 
 // scan(data, offset, type, rows, cols): see tp_scan.
 static mp_obj_t tinyprof_scan(size_t n_args, const mp_obj_t *args) {
@@ -184,8 +184,8 @@ static mp_obj_t tinyprof_kv_bytes(mp_obj_t type, mp_obj_t head_dim) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_kv_bytes_obj, tinyprof_kv_bytes);
 
-// rope_freqs(buffer, dims, base, scale, factors or None): fills dims / 2 floats; base and scale as float bits, so
-// that no arithmetic of MicroPython's own float type comes between.
+// rope_freqs(buffer, dims, base, scale, factors or None): see tp_rope_freqs. base and scale are bits of floats, because
+// MicroPython's float type may have another precision.
 static mp_obj_t tinyprof_rope_freqs(size_t n_args, const mp_obj_t *args) {
     (void)n_args;
     uint32_t dims = mp_obj_get_int(args[1]);
@@ -198,7 +198,7 @@ static mp_obj_t tinyprof_rope_freqs(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_rope_freqs_obj, 5, 5, tinyprof_rope_freqs);
 
-// sample(logits, temperature in 1/1000, coin in 0..2^24-1): overwrites the logits.
+// sample(logits, temperature in 1/1000, coin from 0 to 2^24 - 1): see tp_sample; overwrites the logits.
 static mp_obj_t tinyprof_sample(mp_obj_t logits, mp_obj_t milli, mp_obj_t coin) {
     mp_buffer_info_t info;
     mp_get_buffer_raise(logits, &info, MP_BUFFER_RW);
@@ -208,7 +208,7 @@ static mp_obj_t tinyprof_sample(mp_obj_t logits, mp_obj_t milli, mp_obj_t coin) 
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(tinyprof_sample_obj, tinyprof_sample);
 
-// crc32(data, crc so far)
+// crc32(data, crc so far): see tp_crc32.
 static mp_obj_t tinyprof_crc32(mp_obj_t data, mp_obj_t crc) {
     mp_buffer_info_t info;
     mp_get_buffer_raise(data, &info, MP_BUFFER_READ);
@@ -216,9 +216,8 @@ static mp_obj_t tinyprof_crc32(mp_obj_t data, mp_obj_t crc) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_crc32_obj, tinyprof_crc32);
 
-// crc32_hex(data): the CRC as eight digits. Text always takes the same room on the heap; a number
-// would be a small int or a long one by chance, and the heap's state shows in the last digits of
-// what is measured.
+// crc32_hex(data): returns the CRC as eight hexadecimal digits. Text always takes the same space on the heap. A number
+// would be a small int or a long one by chance, and the state of the heap shows in the last digits of a measurement.
 static mp_obj_t tinyprof_crc32_hex(mp_obj_t data) {
     mp_buffer_info_t info;
     mp_get_buffer_raise(data, &info, MP_BUFFER_READ);
@@ -231,8 +230,9 @@ static mp_obj_t tinyprof_crc32_hex(mp_obj_t data) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(tinyprof_crc32_hex_obj, tinyprof_crc32_hex);
 
-// strings(data, offset, count, text, steps, index): which of an array of strings is text, -1 if none is; instead of None
-// the offset behind them, -1 if they leave the data. steps, index: see tp_strings_find; without them they are walked.
+// strings(data, offset, count, text[, steps, index]): returns the number of the string equal to text, or -1. With None
+// for text: returns the offset after the strings, or -1 if they leave the data. See tp_strings_walk, and with steps and
+// index tp_strings_find.
 static mp_obj_t tinyprof_strings(size_t n_args, const mp_obj_t *args) {
     mp_buffer_info_t info, text = { NULL, TP_OUTSIDE, 0 };
     mp_get_buffer_raise(args[0], &info, MP_BUFFER_READ);
@@ -252,21 +252,21 @@ static mp_obj_t tinyprof_strings(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(tinyprof_strings_obj, 4, 6, tinyprof_strings);
 
-// kinds(text, table): see tp_kinds.
-static mp_obj_t tinyprof_kinds(mp_obj_t text, mp_obj_t table) {
+// unicode_class(text, table): see tp_unicode_class.
+static mp_obj_t tinyprof_unicode_class(mp_obj_t text, mp_obj_t table) {
     mp_buffer_info_t info, runs;
     mp_get_buffer_raise(text, &info, MP_BUFFER_RW);
     mp_get_buffer_raise(table, &runs, MP_BUFFER_READ);
-    tp_kinds(info.buf, info.len, runs.buf, runs.len);
+    tp_unicode_class(info.buf, info.len, runs.buf, runs.len);
     return mp_const_none;
 }
-static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_kinds_obj, tinyprof_kinds);
+static MP_DEFINE_CONST_FUN_OBJ_2(tinyprof_unicode_class_obj, tinyprof_unicode_class);
 
 #if !defined(TP_CFLAGS)
 #define TP_CFLAGS "unknown"
 #endif
 
-// build(): (ABI, kernel variant, compiler, flags of the kernels, path)
+// build(): returns (ABI, variant of the kernels, compiler, flags of the kernels, path).
 static mp_obj_t tinyprof_build(void) {
     #if defined(__GNUC__) && !defined(__clang__)
     static const char compiler[] = "gcc " __VERSION__;
@@ -292,7 +292,7 @@ static MP_DEFINE_CONST_FUN_OBJ_0(tinyprof_build_obj, tinyprof_build);
 #if defined(MICROPY_ENABLE_DYNRUNTIME)
 
 #if defined(__XTENSA__)
-// mpy_ld.py cannot link what an optimized load of a string's number refers to.
+// mpy_ld.py cannot link the relocation of an optimized load of a qstr.
 __attribute__((optimize("O0")))
 #endif
 mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *args) {
@@ -308,7 +308,7 @@ mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *a
     mp_store_global(MP_QSTR_mark, MP_OBJ_FROM_PTR(&tinyprof_mark_obj));
     mp_store_global(MP_QSTR_mark_ranges, MP_OBJ_FROM_PTR(&tinyprof_mark_ranges_obj));
     mp_store_global(MP_QSTR_row_bytes, MP_OBJ_FROM_PTR(&tinyprof_row_bytes_obj));
-    mp_store_global(MP_QSTR_q8_bytes, MP_OBJ_FROM_PTR(&tinyprof_q8_bytes_obj));
+    mp_store_global(MP_QSTR_activation_bytes, MP_OBJ_FROM_PTR(&tinyprof_activation_bytes_obj));
     mp_store_global(MP_QSTR_scan, MP_OBJ_FROM_PTR(&tinyprof_scan_obj));
     mp_store_global(MP_QSTR_kv_bytes, MP_OBJ_FROM_PTR(&tinyprof_kv_bytes_obj));
     mp_store_global(MP_QSTR_rope_freqs, MP_OBJ_FROM_PTR(&tinyprof_rope_freqs_obj));
@@ -316,7 +316,7 @@ mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *a
     mp_store_global(MP_QSTR_crc32, MP_OBJ_FROM_PTR(&tinyprof_crc32_obj));
     mp_store_global(MP_QSTR_crc32_hex, MP_OBJ_FROM_PTR(&tinyprof_crc32_hex_obj));
     mp_store_global(MP_QSTR_strings, MP_OBJ_FROM_PTR(&tinyprof_strings_obj));
-    mp_store_global(MP_QSTR_kinds, MP_OBJ_FROM_PTR(&tinyprof_kinds_obj));
+    mp_store_global(MP_QSTR_unicode_class, MP_OBJ_FROM_PTR(&tinyprof_unicode_class_obj));
     mp_store_global(MP_QSTR_build, MP_OBJ_FROM_PTR(&tinyprof_build_obj));
     MP_DYNRUNTIME_INIT_EXIT
 }
@@ -336,7 +336,7 @@ static const mp_rom_map_elem_t tinyprof_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_mark), MP_ROM_PTR(&tinyprof_mark_obj) },
     { MP_ROM_QSTR(MP_QSTR_mark_ranges), MP_ROM_PTR(&tinyprof_mark_ranges_obj) },
     { MP_ROM_QSTR(MP_QSTR_row_bytes), MP_ROM_PTR(&tinyprof_row_bytes_obj) },
-    { MP_ROM_QSTR(MP_QSTR_q8_bytes), MP_ROM_PTR(&tinyprof_q8_bytes_obj) },
+    { MP_ROM_QSTR(MP_QSTR_activation_bytes), MP_ROM_PTR(&tinyprof_activation_bytes_obj) },
     { MP_ROM_QSTR(MP_QSTR_scan), MP_ROM_PTR(&tinyprof_scan_obj) },
     { MP_ROM_QSTR(MP_QSTR_kv_bytes), MP_ROM_PTR(&tinyprof_kv_bytes_obj) },
     { MP_ROM_QSTR(MP_QSTR_rope_freqs), MP_ROM_PTR(&tinyprof_rope_freqs_obj) },
@@ -344,7 +344,7 @@ static const mp_rom_map_elem_t tinyprof_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_crc32), MP_ROM_PTR(&tinyprof_crc32_obj) },
     { MP_ROM_QSTR(MP_QSTR_crc32_hex), MP_ROM_PTR(&tinyprof_crc32_hex_obj) },
     { MP_ROM_QSTR(MP_QSTR_strings), MP_ROM_PTR(&tinyprof_strings_obj) },
-    { MP_ROM_QSTR(MP_QSTR_kinds), MP_ROM_PTR(&tinyprof_kinds_obj) },
+    { MP_ROM_QSTR(MP_QSTR_unicode_class), MP_ROM_PTR(&tinyprof_unicode_class_obj) },
     { MP_ROM_QSTR(MP_QSTR_build), MP_ROM_PTR(&tinyprof_build_obj) },
 };
 static MP_DEFINE_CONST_DICT(tinyprof_globals, tinyprof_globals_table);

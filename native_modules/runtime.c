@@ -1,4 +1,5 @@
-// What the compiler calls for floats, smaller than in its library: native modules for rv32imc (small.h).
+// Float functions that the compiler calls, smaller than those of its library, for native modules of rv32imc (see
+// small.h).
 #include "kernels/fixed/fixed.h"
 
 int __gtsf2(float a, float b);
@@ -10,12 +11,13 @@ float tp_floatsisf(int32_t v);
 #define SIGN (1u << 31)
 #define INFINITE (0x7f800000u)
 
-// Less than 0 where a < b.
+// Less than 0 if a < b.
 int tp_ltsf2(float a, float b) {
     return -__gtsf2(b, a);
 }
 
-// The float nearest m * 2^(e - 157), ties to even; m is not 0, its lowest bit also stands for all that was below.
+// The float nearest to m * 2^(e - 157), ties to even. m is not 0; its lowest bit also stands for all bits that were
+// below.
 static float pack(uint32_t sign, int32_t e, uint32_t m) {
     if (m >> 31 != 0) {
         m = m >> 1 | (m & 1);
@@ -26,7 +28,7 @@ static float pack(uint32_t sign, int32_t e, uint32_t m) {
         m <<= left;
         e -= left;
     }
-    // the leading bit adds one to the exponent
+    // the leading bit adds 1 to the exponent
     uint32_t bits = ((uint32_t)(e - 1) << 23) + (m >> 7);
     bits += ((m & 127) + (bits & 1)) > 64;
     return tp_from_bits(sign | (bits < INFINITE ? bits : INFINITE));
@@ -37,7 +39,7 @@ float tp_floatsisf(int32_t v) {
     return v == 0 ? 0.0f : pack(sign, 157, sign ? 0u - bits : bits);
 }
 
-// The mantissa of a float from bit 30 on; *e is its exponent, and becomes 1 where it is subnormal.
+// The mantissa of a float, with its leading bit at bit 30. *e: its exponent field, 1 if it is subnormal.
 static inline __attribute__((always_inline)) uint32_t unpack(uint32_t bits, int32_t *e) {
     uint32_t m = bits << 9 >> 2;
     *e = (int32_t)(bits << 1 >> 24);

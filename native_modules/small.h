@@ -1,6 +1,8 @@
-// Before all files of a native module for rv32imc: mpy_ld.py does not shorten calls, and one instruction
-// reaches all of a module. One function of the library's compares floats: 0 where they are equal. Those of
-// runtime.c have names of their own, for mpy_ld.py links the library's too where the name is the same.
+// Included before each file of a native module for rv32imc, to make it smaller. mpy_ld.py does not shorten calls, so
+// calls are written as one instruction, which reaches all of a module. One library function, __gtsf2, serves for all
+// comparisons of floats: it returns 0 if they are equal. The functions of runtime.c have names of their own, because
+// mpy_ld.py would link those of the library as well if the names were the same.
+// clang-format off
 __asm (
     ".macro call target, more\n .ifb \\more\n jal \\target\n .else\n jal \\target, \\more\n .endif\n .endm\n"
     ".macro tail target\n j \\target\n .endm\n"
@@ -10,10 +12,11 @@ __asm (
     ".set __ltsf2, tp_ltsf2\n"
     ".set __nesf2, __gtsf2\n"
     );
+// clang-format on
 #pragma GCC visibility push(hidden)
 #include "counters/counters.h"
 #include "executor/executor.h"
 #include "gguf/strings.h"
 #include "kernels/kernels.h"
-#include "text/kinds.h"
+#include "text/unicode_class.h"
 #pragma GCC visibility pop

@@ -118,8 +118,8 @@ class Product:
         quantized = type_ not in (ops.F32, ops.F16)
         at = (len(x) + 15) & ~15
         times = 2 * n if int16 else n
-        own = at + times * ops.q8_bytes(cols, type_) if quantized else at
-        reference = own + times * ops.q8_bytes(cols) if quantized else at
+        own = at + times * ops.activation_bytes(cols, type_) if quantized else at
+        reference = own + times * ops.activation_bytes(cols) if quantized else at
         size = times * rows * 4
         self.arena = memoryview(bytearray(reference + 2 * size))
         self.arena[: len(x)] = x

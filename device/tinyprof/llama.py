@@ -280,7 +280,7 @@ class Llama:
         """(bytes of a token's activations for weights of that type, flag)"""
         if type_ in (ops.F32, ops.F16):
             return 4 * cols, 0
-        size = ops.q8_bytes(cols, type_)
+        size = ops.activation_bytes(cols, type_)
         return (2 * size, ops.INT16) if self.activations == 16 else (size, 0)
 
     def _matmul(self, role, layer, dst, inputs, tensor, rows, cols, flags=0):

@@ -1,11 +1,11 @@
-"""Operators of a plan, as native_modules/executor/executor.h numbers them, and calling one alone."""
+"""Operators of a plan, with the numbers of native_modules/executor/operators.h, and calling one alone."""
 
 from array import array
 
 import _tinyprof
 from micropython import const
 
-ABI = const(8)
+ABI = const(9)
 WORDS = const(12)
 
 EMBED = const(1)
@@ -108,9 +108,9 @@ def check_native():
         raise ImportError("_tinyprof has ABI %d, this package needs %d: deploy again" % (abi, ABI))
 
 
-def q8_bytes(cols, type=F32):
+def activation_bytes(cols, type=F32):
     """Bytes of one token's activations quantized for weights of that type; F32: with PORTABLE."""
-    return _tinyprof.q8_bytes(type, cols)
+    return _tinyprof.activation_bytes(type, cols)
 
 
 def control(batch=1):

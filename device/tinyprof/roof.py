@@ -210,12 +210,12 @@ class _Roof:
         scan = _tinyprof.scan(weights, 0, type_, rows, cols)
         quantized = type_ not in (ops.F32, ops.F16)
         # the inputs as floats, for the kernel, and for the portable one; then the results
-        size = ops.q8_bytes(cols, type_) if quantized else 0
+        size = ops.activation_bytes(cols, type_) if quantized else 0
         int16 = ops.INT16 if quantized and self.model.arch.activations == 16 else 0
         times = 2 * n if int16 else n
         own = n * cols * 4 + 15 & ~15
         other = own + times * size + 15 & ~15
-        y = other + (times * ops.q8_bytes(cols) if quantized else 0) + 15 & ~15
+        y = other + (times * ops.activation_bytes(cols) if quantized else 0) + 15 & ~15
         arena = bytearray(y + times * rows * 4)
         arena[: n * cols * 4] = (self.inputs * (cols // 64 + 1))[: cols * 4] * n
         a, b = (own, other) if quantized else (0, 0)

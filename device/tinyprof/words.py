@@ -18,7 +18,7 @@ _NUMBER = const(2)
 _SPACE = const(3)
 _QUOTE = const(39)
 
-# What is a letter, a number, a space (host/tools/unicode_table.py), as _tinyprof.kinds reads it.
+# What is a letter, a number, a space (host/tools/unicode_table.py), as _tinyprof.unicode_class reads it.
 _RUNS = (
     b"\x24\x17\x48\x07\x3c\x2a\x1c\x69\x18\x69\x28\x07\x68\x07\x24\x05\x1c\x0a\x04\x05\x0c\x06\x05\x04\x0e\x04\x5d\x04"
     b"\x7d\x04\x8e\x29\x10\x31\x38\x15\x1c\x05\x04\x05\x84\x04\x15\x04\x21\x04\x15\x08\x05\x04\x83\x39\x04\x84\x2d\x20"
@@ -74,7 +74,7 @@ def _next(text, at):
 def words(text, rule):
     """The words of text (UTF-8), each as bytes. rule: one of RULES."""
     kinds = bytearray(text)
-    _tinyprof.kinds(kinds, _RUNS)
+    _tinyprof.unicode_class(kinds, _RUNS)
     at = 0
     stop = 0 if rule == "smollm" else len(text)
     while at < len(text):

@@ -8,7 +8,9 @@
 
 // The order is that of the host's names (counters.py).
 enum {
+    // clang-format off
     TP_ALU, TP_MUL, TP_LOAD, TP_STORE, TP_BRANCH, TP_FLOAT, TP_SIMD, TP_OTHER,
+    // clang-format on
     TP_CLASSES,
 };
 

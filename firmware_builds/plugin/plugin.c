@@ -60,7 +60,9 @@ EXPORT int qemu_plugin_version = 1;
 static tp_core_t core;
 static FILE *out;
 static tp_cache_t icache, dcache;
-static struct { uint32_t first, size; } ranges[RANGES];
+static struct {
+    uint32_t first, size;
+} ranges[RANGES];
 
 static counts_t *slots; // of (operator + 1) * USERS + user
 static size_t slots_count;
@@ -369,8 +371,8 @@ static void on_translation(uint64_t id, struct qemu_plugin_tb *tb) {
         } else {
             qemu_plugin_register_vcpu_insn_exec_cb(first, on_block, QEMU_PLUGIN_CB_NO_REGS, b);
         }
-        qemu_plugin_register_vcpu_insn_exec_inline(qemu_plugin_tb_get_insn(tb, end - 1),
-            QEMU_PLUGIN_INLINE_ADD_U64, &finished, 1);
+        qemu_plugin_register_vcpu_insn_exec_inline(qemu_plugin_tb_get_insn(tb, end - 1), QEMU_PLUGIN_INLINE_ADD_U64,
+            &finished, 1);
     }
     free(insns);
 }

@@ -57,7 +57,7 @@ static void start_cpu(void) {
     #if defined(__ARM_FP)
     // Full access to the FPU; without it the first float is a HardFault.
     CPACR |= 0xf << 20;
-    __asm volatile ("dsb\nisb" ::: "memory");
+    __asm volatile("dsb\nisb" ::: "memory");
     #elif defined(__ARM_ARCH_6M__)
     // The core is an M3: so that it does not read words where an M0 cannot.
     CCR |= CCR_UNALIGN_TRP;
@@ -84,17 +84,17 @@ void __wrap_uart_tx_strn(const char *buf, size_t len) {
 // Sleeps until the UART has a character. A pending interrupt wakes the CPU even while
 // PRIMASK holds it back, so no handler is needed.
 static void wait_for_input(void) {
-    __asm volatile ("cpsid i" ::: "memory");
+    __asm volatile("cpsid i" ::: "memory");
     UART->ctrl |= UART_RX_INT_ENABLE;
     NVIC_ISER = UART_RX_IRQ;
     if (!(UART->state & UART_RX_FULL)) {
-        __asm volatile ("wfi" ::: "memory");
+        __asm volatile("wfi" ::: "memory");
     }
     UART->ctrl &= ~UART_RX_INT_ENABLE;
     UART->intstatus = UART_RX_INT;
     NVIC_ICER = UART_RX_IRQ;
     NVIC_ICPR = UART_RX_IRQ;
-    __asm volatile ("cpsie i" ::: "memory");
+    __asm volatile("cpsie i" ::: "memory");
 }
 
 #elif defined(QEMU_SOC_VIRT)
@@ -121,14 +121,14 @@ static void start_cpu(void) {
 // Sleeps until the UART has a character. With interrupts held back in mstatus a pending
 // one still ends wfi.
 static void wait_for_input(void) {
-    __asm volatile ("csrci mstatus, 8\ncsrs mie, %0" :: "r" (MIE_MEIE) : "memory");
+    __asm volatile("csrci mstatus, 8\ncsrs mie, %0" ::"r"(MIE_MEIE) : "memory");
     UART_IER = 1;
     if (!(UART_LSR & UART_DATA_READY)) {
-        __asm volatile ("wfi" ::: "memory");
+        __asm volatile("wfi" ::: "memory");
     }
     UART_IER = 0;
     PLIC_CLAIM = PLIC_CLAIM;
-    __asm volatile ("csrc mie, %0\ncsrsi mstatus, 8" :: "r" (MIE_MEIE) : "memory");
+    __asm volatile("csrc mie, %0\ncsrsi mstatus, 8" ::"r"(MIE_MEIE) : "memory");
 }
 
 #else

@@ -15,7 +15,9 @@ extern int tp_polls_left;
 void tp_poll_uart(void);
 
 #define TP_HOOKS_PER_POLL (64)
+// clang-format off
 #define MICROPY_VM_HOOK_LOOP { if (--tp_polls_left <= 0) { tp_poll_uart(); } }
+// clang-format on
 
 // For C modules: mp_event_handle_nowait() in a long loop sees Ctrl-C as well.
 #define MICROPY_INTERNAL_EVENT_HOOK tp_poll_uart()

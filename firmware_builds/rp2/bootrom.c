@@ -14,7 +14,7 @@
 
 __attribute__((noreturn)) void reset(void) {
     VTOR = (uint32_t)(uintptr_t)VECTORS;
-    __asm volatile ("msr msp, %0\n bx %1" : : "r" (VECTORS[0]), "r" (VECTORS[1]));
+    __asm volatile("msr msp, %0\n bx %1" : : "r"(VECTORS[0]), "r"(VECTORS[1]));
     __builtin_unreachable();
 }
 
@@ -149,6 +149,7 @@ float from_unsigned_fixed(uint32_t x, int n) {
     return scaled((float)x, -n);
 }
 
+// clang-format off
 __asm (
     ".section .rom, \"a\"\n"
     ".word 0x20042000, reset + 1, trap + 1, trap + 1\n"
@@ -180,3 +181,4 @@ __asm (
     ".thumb_func\n"
     "trap: bkpt 0\n"
     "b trap\n");
+// clang-format on

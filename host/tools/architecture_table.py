@@ -11,25 +11,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tinyprof_bridge.boards import deploy, emulators
+from tinyprof_bridge.boards.emulators import EMULATED
 from tinyprof_bridge.boards.transport import UnixBoard
-from tinyprof_bridge.cli.app import DEMO_MODEL
 from tinyprof_bridge.measure.collect import Request, collect
+from tinyprof_bridge.models.demo import DEMO_MODEL
 from tinyprof_bridge.progress import Progress
 from tinyprof_bridge.records.metrics import tests
 
-# Cores, and the boards that load the module.
+# Cores that a module is for.
 MODULES = {
-    "armv6m": ("Cortex-M0, M0+ (RP2040, SAMD21, nRF51)", ("m0-stock", "rp2040-stock")),
-    "armv7m": ("Cortex-M3, M4 without FPU", ("m3-stock",)),
-    "armv7emsp": (
-        "Cortex-M4F, M7 and M33 with single precision (STM32F4, nRF52840, RP2350)",
-        ("m4-stock", "m7-stock"),
-    ),
-    "armv7emdp": ("Cortex-M7 with double precision (STM32H7, i.MX RT)", ()),
-    "rv32imc": ("RV32 (ESP32-C3, C6, RP2350)", ("rv32-stock",)),
-    "x64": ("unix port", ("unix-stock",)),
-    "xtensa": ("ESP8266", ()),
-    "xtensawin": ("ESP32, S2, S3", ()),
+    "armv6m": "Cortex-M0, M0+ (RP2040, SAMD21, nRF51)",
+    "armv7m": "Cortex-M3, M4 without FPU",
+    "armv7emsp": "Cortex-M4F, M7 and M33 with single precision (STM32F4, nRF52840, RP2350)",
+    "armv7emdp": "Cortex-M7 with double precision (STM32H7, i.MX RT)",
+    "rv32imc": "RV32 (ESP32-C3, C6, RP2350)",
+    "x64": "unix port",
+    "xtensa": "ESP8266",
+    "xtensawin": "ESP32, S2, S3",
 }
 CHECK = f"""
 import tinyprof
@@ -63,11 +61,18 @@ def run(board: str) -> tuple[str, str]:
     return got.check.logits_crc32, f"{per_token:,.0f}{unit}{streamed}"
 
 
+def loaded_on(arch: str) -> list[str]:
+    """The boards whose stock firmware loads the modules of an architecture."""
+    if arch == "x64":
+        return ["unix-stock"]
+    return [name for name, spec in EMULATED.items() if spec.stock and spec.arch == arch]
+
+
 def rows(wanted: list[str]) -> Iterator[str]:
-    for arch, (cores, loaded_on) in MODULES.items():
+    for arch, cores in MODULES.items():
         path = deploy.package_folder() / "modules" / f"{arch}.mpy"
         head = f"| `{arch}` | {cores} | {f'{path.stat().st_size:,}' if path.is_file() else 'not built'} |"
-        there = [board for board in loaded_on if board in wanted and path.is_file()]
+        there = [board for board in loaded_on(arch) if board in wanted and path.is_file()]
         for board in there:
             logits, cost = run(board)
             yield f"{head} `{board}` | {logits} | {cost} |"
@@ -77,7 +82,7 @@ def rows(wanted: list[str]) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    every = [board for _, loaded_on in MODULES.values() for board in loaded_on]
+    every = [board for arch in MODULES for board in loaded_on(arch)]
     parser.add_argument("--boards", default=",".join(every), help="those to run (default: all)")
     wanted = parser.parse_args().boards.split(",")
     if unknown := [board for board in wanted if board not in every]:

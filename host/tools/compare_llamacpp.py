@@ -8,7 +8,7 @@ For each file, or for a random llama of 15 million parameters in Q8_0 and in Q4_
 the rounds, and their ratio. With --callgrind: instructions of both for one token, counted by valgrind. It knows no
 AVX-512, so both must be built without:
 
-    python3 firmware_builds/build.py boards unix-avx2
+    python3 firmware_builds/build boards unix-avx2
     CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON" \\
         pip install --no-cache-dir llama-cpp-python
 """

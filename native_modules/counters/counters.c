@@ -10,8 +10,10 @@
 #endif
 
 #if defined(__riscv)
-// An instruction names its CSR. Counters: minstret, mcycle, mhpmcounter3, Espressif's mpccr; what sets them up:
-// mcountinhibit, mhpmevent3, Espressif's mpcer. Their low bytes tell them apart in less code.
+// clang-format off
+
+// A CSR's number is part of the instruction. Counters: minstret, mcycle, mhpmcounter3, Espressif's mpccr. Their setup:
+// mcountinhibit, mhpmevent3, Espressif's mpcer. Comparing only the low bytes of the numbers takes less code.
 uint32_t tp_register_read(uint32_t number) {
     uint32_t value = 0;
     #define READ(n) if ((number & 0xff) == (n & 0xff)) { \
@@ -27,15 +29,17 @@ void tp_register_write(uint32_t number, uint32_t value) {
     }
     WRITE(0x320) else WRITE(0x323) else WRITE(0x7e0)
 }
+
+// clang-format on
 #elif defined(TP_REGISTERS)
 uint32_t tp_register_read(uint32_t number) {
     uint32_t value;
-    __asm volatile ("rer %0, %1" : "=r" (value) : "r" (number));
+    __asm volatile("rer %0, %1" : "=r"(value) : "r"(number));
     return value;
 }
 
 void tp_register_write(uint32_t number, uint32_t value) {
-    __asm volatile ("wer %0, %1" : : "r" (value), "r" (number));
+    __asm volatile("wer %0, %1" : : "r"(value), "r"(number));
 }
 #endif
 
@@ -63,12 +67,12 @@ uint32_t tp_counter_read(uint32_t kind, uintptr_t address) {
     #if defined(__x86_64__)
     } else if ((kind & 0xff) == TP_COUNTER_TSC) {
         uint32_t low, high;
-        __asm volatile ("rdtsc" : "=a" (low), "=d" (high));
+        __asm volatile("rdtsc" : "=a"(low), "=d"(high));
         value = (uint32_t)(((uint64_t)high << 32 | low) >> (kind >> 8 & 31));
     #endif
     #if defined(__XTENSA__)
     } else if (kind == TP_COUNTER_CCOUNT) {
-        __asm volatile ("rsr.ccount %0" : "=r" (value));
+        __asm volatile("rsr.ccount %0" : "=r"(value));
     #elif defined(TP_HAVE_CLOCK)
     } else if (kind == TP_COUNTER_CLOCK) {
         struct timespec t;
@@ -81,9 +85,9 @@ uint32_t tp_counter_read(uint32_t kind, uintptr_t address) {
 
 void tp_counter_spin(uint32_t turns) {
     #if defined(__arm__)
-    __asm volatile (".syntax unified\n1: subs %0, #1\nbne 1b" : "+l" (turns) : : "cc");
+    __asm volatile(".syntax unified\n1: subs %0, #1\nbne 1b" : "+l"(turns) : : "cc");
     #elif defined(__riscv)
-    __asm volatile ("1: addi %0, %0, -1\nbnez %0, 1b" : "+r" (turns));
+    __asm volatile("1: addi %0, %0, -1\nbnez %0, 1b" : "+r"(turns));
     #else
     for (volatile uint32_t i = turns; i != 0; --i) {
     }
@@ -93,12 +97,14 @@ void tp_counter_spin(uint32_t turns) {
 #if defined(__arm__) && !(defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE)
 void tp_sweep(const uint8_t *from, uint32_t steps) {
     if (steps != 0) {
+        // clang-format off
         __asm volatile (
             ".syntax unified\n1:\n"
             "ldmia %0!, {r3, r4, r5, r6}\nldmia %0!, {r3, r4, r5, r6}\n"
             "ldmia %0!, {r3, r4, r5, r6}\nldmia %0!, {r3, r4, r5, r6}\n"
             "subs %1, #1\nbne 1b"
             : "+l" (from), "+l" (steps) : : "r3", "r4", "r5", "r6", "cc", "memory");
+        // clang-format on
     }
 }
 #else

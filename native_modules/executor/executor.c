@@ -6,10 +6,12 @@
 #include "../kernels/tp_math.h"
 #include "../marks/marks.h"
 
+// The address of an operand.
 static inline void *operand(uint8_t *const *regions, uint32_t word) {
     return regions[word >> 30] + (word & 0x3fffffffu);
 }
 
+// Runs one record. Returns 0 if its operator is unknown or a token is outside the embeddings.
 static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
     uint32_t type = op[TP_W_OP] >> 8 & 0xff;
     uint32_t flags = op[TP_W_OP] >> 16;
@@ -20,13 +22,14 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
     float *dst = operand(regions, op[TP_W_DST]);
     uint8_t *a = operand(regions, op[TP_W_A]);
     uint8_t *b = operand(regions, op[TP_W_B]);
-    uint32_t width = (op[TP_W_OP] & 0xff) == TP_OP_MATMUL ? rows : rows * cols; // values of a token of dst
+    // values of one token of dst
+    uint32_t width = (op[TP_W_OP] & 0xff) == TP_OP_MATMUL ? rows : rows * cols;
     tp_product_t product;
 
     if (flags & TP_FLAG_AT_POS) {
         dst += (size_t)pos * width;
     }
-    switch (op[TP_W_OP] & 0xff) {
+    switch ((enum tp_operator)(op[TP_W_OP] & 0xff)) { // without a default: the compiler names a missing operator
         case TP_OP_EMBED:
             for (uint32_t t = 0; t < n; ++t) {
                 if (ctl[TP_CTL_TOKENS + t] >= rows) {
@@ -51,7 +54,7 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
             tp_quantize(type, (uint8_t *)dst, (float *)a, cols, n, flags);
             return 1;
         case TP_OP_MATMUL:
-            product = (tp_product_t) { type, rows, cols, flags & TP_FLAG_INT16 ? 2 * n : n, op[TP_W_P3], dst, b, a };
+            product = (tp_product_t){ type, rows, cols, flags & TP_FLAG_INT16 ? 2 * n : n, op[TP_W_P3], dst, b, a };
             if (flags & TP_FLAG_PORTABLE) {
                 tp_matmul_portable(&product);
             } else {
@@ -68,21 +71,22 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
             return 1;
         case TP_OP_ROPE:
             for (uint32_t t = 0; t < n; ++t) {
-                tp_rope(dst + (size_t)t * width, (float *)a + (size_t)t * op[TP_W_P0], rows, cols,
-                    op[TP_W_P0], flags & TP_FLAG_HALVES ? op[TP_W_P0] / 2 : 1);
+                tp_rope(dst + (size_t)t * width, (float *)a + (size_t)t * op[TP_W_P0], rows, cols, op[TP_W_P0],
+                    flags & TP_FLAG_HALVES ? op[TP_W_P0] / 2 : 1);
             }
             return 1;
         case TP_OP_ATTENTION:
             for (uint32_t t = 0; t < n; ++t) {
-                size_t at = (size_t)t * width, before = 0; // bytes of a cache before the window
+                size_t at = (size_t)t * width;
+                size_t before = 0; // bytes of a cache before the window
                 uint32_t length = pos + t + 1, window = op[TP_W_P3];
                 if (window != 0 && length > window) {
                     before = (length - window) * op[TP_W_P2] * tp_kv_bytes(type, cols);
                     length = window;
                 }
                 tp_attention(type, dst + at, (float *)a + at, b + before,
-                    (uint8_t *)operand(regions, op[TP_W_P0]) + before, operand(regions, op[TP_W_P1]), rows,
-                    op[TP_W_P2], cols, length, tp_from_bits(op[TP_W_P4]));
+                    (uint8_t *)operand(regions, op[TP_W_P0]) + before, operand(regions, op[TP_W_P1]), rows, op[TP_W_P2],
+                    cols, length, tp_from_bits(op[TP_W_P4]));
             }
             return 1;
         case TP_OP_ADD:
@@ -114,13 +118,11 @@ static int run_one(const uint32_t *op, uint32_t *ctl, uint8_t *const *regions) {
                     (float *)a + (size_t)t * width, rows, cols);
             }
             return 1;
-        default:
-            return 0;
     }
+    return 0;
 }
 
-uint32_t tp_run(const uint32_t *plan, uint32_t count, uint32_t *ctl,
-    uint8_t *const *regions, uint64_t *acc) {
+uint32_t tp_run(const uint32_t *plan, uint32_t count, uint32_t *ctl, uint8_t *const *regions, uint64_t *acc) {
     uint32_t kind = ctl[TP_CTL_COUNTER];
     uintptr_t address = ctl[TP_CTL_ADDRESS];
     uint32_t modulus = ctl[TP_CTL_MODULUS];

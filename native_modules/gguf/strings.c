@@ -3,17 +3,18 @@
 #include "../kernels/kernels.h"
 
 #if defined(__ARM_FEATURE_UNALIGNED) || defined(__x86_64__)
-#define U32 inline __attribute__((always_inline)) // one instruction, which is not taken for small
+#define U32 inline __attribute__((always_inline)) // one instruction, but the compiler does not count it as small
 #else
 #define U32 __attribute__((noinline))
 #endif
 
+// A little-endian number of 32 bits at any address.
 static U32 uint32_t u32(const uint8_t *p) {
     return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-int32_t tp_strings_walk(const uint8_t *data, size_t len, size_t *offset, uint32_t count,
-    const uint8_t *text, size_t text_len) {
+int32_t tp_strings_walk(const uint8_t *data, size_t len, size_t *offset, uint32_t count, const uint8_t *text,
+    size_t text_len) {
     size_t left = *offset > len ? 0 : len - *offset;
     const uint8_t *p = data + len - left;
     *offset = TP_OUTSIDE;

@@ -1,11 +1,12 @@
-// Which kernels this build has: a path, and on it a variant for the instruction set.
+// Which kernels this build has: a path, and on that path a variant for the instruction set.
 //
-// On the float path a product sums, block after block, (dw * da) * (float)dot, rounded after each
-// step. On the fixed-point path, for cores whose float arithmetic is a library, it sums integers
-// (fixed/portable.c). Each path gives the same bits on all cores.
+// On the float path a product sums (dw * da) * (float)dot block after block, rounded after each step: dw and da are the
+// scales of weights and activations, dot is the integer dot product. On the fixed-point path, for cores whose float
+// arithmetic is a library, it sums integers (fixed/portable.c). Each path gives the same bits on all cores.
 //
-// A variant is one file that defines the three functions below and tp_kernels_variant, and one line
-// here. Its results equal those of the path's portable kernels bit for bit.
+// A variant is a file that defines the three functions tp_isa_* below and tp_kernels_variant, and a line here. The
+// build lists take all files of this folder, and those of other variants compile to nothing. Its results must have the
+// bits of the path's portable kernels (tests/native/test_variants.py). Types that it does not know are left to these.
 #ifndef TP_ISA_H
 #define TP_ISA_H
 
@@ -21,7 +22,7 @@
 #endif
 
 #if defined(TP_PATH_FIXED)
-typedef int32_t tp_scale_t; // how often the token's scale is halved
+typedef int32_t tp_scale_t; // of a group of activations: how often the token's scale is halved
 
 #if defined(TP_ONLY_PORTABLE)
 #define TP_ISA_PORTABLE (1)
@@ -36,12 +37,13 @@ typedef int32_t tp_scale_t; // how often the token's scale is halved
 #endif
 
 #else
-typedef float tp_scale_t;
+typedef float tp_scale_t; // of a group of activations
 
 #if defined(TP_ONLY_PORTABLE)
 #define TP_ISA_PORTABLE (1)
 #elif defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
 #define TP_ISA_MVE (1)
+#define TP_OWN_OPERATORS (1) // float/mve_ops.c
 #elif defined(__ARM_FEATURE_DSP) && defined(__ARM_FP) && defined(__thumb2__)
 #define TP_ISA_ARMV7EM (1)
 #elif defined(__AVX2__) && defined(__F16C__)
@@ -52,20 +54,20 @@ typedef float tp_scale_t;
 
 #endif
 
-// Bytes of one token's activations for this type of weights; 0 if the variant has no kernel for it
-// and leaves it to the portable one.
-size_t tp_isa_x_bytes(uint32_t type, uint32_t cols);
+// Returns the bytes of one token's activations, cols values, for weights of this type; 0 if the variant has no kernel
+// for the type and leaves it to the portable one.
+size_t tp_isa_activation_bytes(uint32_t type, uint32_t cols);
 
-// Puts 32 quantized values and the scale of their group where the products look for them: block b
-// of token t of n, cols values each.
-void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
-    const int8_t *values, tp_scale_t scale);
+// Stores 32 quantized activations and the scale of their group where tp_isa_matmul reads them: block b of token t. x
+// holds n tokens of cols values.
+void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b, const int8_t *values,
+    tp_scale_t scale);
 
-// As tp_matmul, for types that tp_isa_x_bytes knows.
+// As tp_matmul, for the types that tp_isa_activation_bytes knows.
 void tp_isa_matmul(const tp_product_t *p);
 
-// As tp_isa_x_bytes and tp_isa_put for the portable kernels, which are always there.
-size_t tp_portable_x_bytes(uint32_t cols);
+// The same as tp_isa_activation_bytes and tp_isa_put for the portable kernels, which are in every build.
+size_t tp_portable_activation_bytes(uint32_t cols);
 void tp_portable_put(void *x, uint32_t cols, uint32_t t, uint32_t b, const int8_t *values, tp_scale_t scale);
 
 #endif

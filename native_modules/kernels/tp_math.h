@@ -1,23 +1,26 @@
-// Scalar functions whose results are the same bits on every target: only IEEE single-precision
-// add, subtract, multiply, divide and integer work, in a fixed order. Compile with
-// -ffp-contract=off and without -ffast-math.
+// Scalar functions with the same bits on every target: they use only IEEE single-precision add, subtract, multiply and
+// divide, and integers, in a fixed order. Compile with -ffp-contract=off and without -ffast-math.
 #ifndef TP_MATH_H
 #define TP_MATH_H
 
 #include <stdint.h>
 
 #if defined(__ARM_FEATURE_MVE) && defined(__GNUC__)
-// MVE takes subnormal floats for 0: the compiler must not make vectors by itself.
-#pragma GCC optimize ("no-tree-loop-vectorize", "no-tree-slp-vectorize")
+// MVE treats subnormal floats as 0: the compiler must not vectorize by itself.
+#pragma GCC optimize("no-tree-loop-vectorize", "no-tree-slp-vectorize")
 #endif
 
 static inline float tp_from_bits(uint32_t bits) {
+    // clang-format off
     union { uint32_t u; float f; } v = { .u = bits };
+    // clang-format on
     return v.f;
 }
 
 static inline uint32_t tp_to_bits(float x) {
+    // clang-format off
     union { float f; uint32_t u; } v = { .f = x };
+    // clang-format on
     return v.u;
 }
 
@@ -25,7 +28,7 @@ static inline uint32_t tp_to_bits(float x) {
 static inline float tp_from_f16(uint32_t h) {
     #if defined(__ARM_FP) && defined(__ARM_FEATURE_DSP)
     float f = tp_from_bits(h);
-    __asm ("vcvtb.f32.f16 %0, %0" : "+t" (f));
+    __asm("vcvtb.f32.f16 %0, %0" : "+t"(f));
     return f;
     #else
     uint32_t sign = (h & 0x8000u) << 16;
@@ -42,7 +45,7 @@ static inline float tp_from_f16(uint32_t h) {
     #endif
 }
 
-// IEEE binary32 to binary16, rounded to the nearest, ties to even; too great becomes infinite.
+// IEEE binary32 to binary16, rounded to nearest, ties to even. Too great numbers become infinite.
 static inline uint16_t tp_to_f16(float x) {
     uint32_t bits = tp_to_bits(x), sign = bits >> 16 & 0x8000u, size = bits & 0x7fffffffu;
     if (size > 0x7f800000u) {
@@ -52,7 +55,7 @@ static inline uint16_t tp_to_f16(float x) {
         return (uint16_t)(sign | 0x7c00u);
     }
     int32_t drop = 13;
-    uint32_t m = size - 0x38000000u; // exponents of 16 bits
+    uint32_t m = size - 0x38000000u; // with the exponent of binary16
     if (size < 0x38800000u) { // subnormal
         drop = 126 - (int32_t)(size >> 23);
         if (drop > 24) {
@@ -64,7 +67,7 @@ static inline uint16_t tp_to_f16(float x) {
     return (uint16_t)(sign | m >> drop);
 }
 
-// As tp_exp, of x that is not above 88.
+// As tp_exp, for x not above 88.
 static inline float tp_exp_to_88(float x) {
     if (!(x > -87.0f)) {
         return x != x ? x : 0.0f;
@@ -83,12 +86,12 @@ static inline float tp_exp_to_88(float x) {
     return p * tp_from_bits((uint32_t)(k + 127) << 23);
 }
 
-// e^x, relative error below 3e-7 for -87 < x <= 88; 0 below, e^88 above, NaN stays.
+// e^x with a relative error below 3e-7 for -87 < x <= 88. Below that range 0, above it e^88; NaN stays NaN.
 static inline float tp_exp(float x) {
     return tp_exp_to_88(x > 88.0f ? 88.0f : x);
 }
 
-// ln x for normal x > 0, absolute error below 2e-7 near 1, relative elsewhere.
+// ln x for normal x > 0. The error is below 2e-7, absolute near 1 and relative elsewhere.
 static inline float tp_log(float x) {
     uint32_t bits = tp_to_bits(x);
     int32_t e = (int32_t)(bits >> 23) - 127;
@@ -106,7 +109,7 @@ static inline float tp_log(float x) {
     return 2.0f * s * p + (float)e * 0.69314718f;
 }
 
-// 1/sqrt(x) for x >= 0 by Newton's method, relative error below 3e-7; finite at 0.
+// 1 / sqrt(x) for x >= 0 by Newton's method, with a relative error below 3e-7. Finite at 0.
 static inline float tp_rsqrt(float x) {
     float half = 0.5f * x;
     float y = tp_from_bits(0x5f3759dfu - (tp_to_bits(x) >> 1));
@@ -116,8 +119,8 @@ static inline float tp_rsqrt(float x) {
     return y;
 }
 
-// cos x and sin x, absolute error below 2e-6 for 0 <= x <= 8192. Reduction by pi/2 in three
-// parts; the polynomials are those of Cephes' sinf and cosf (S. Moshier).
+// cos x and sin x with an absolute error below 2e-6 for 0 <= x <= 8192. pi/2 is subtracted in three parts; the
+// polynomials are those of sinf and cosf in Cephes (S. Moshier).
 static inline void tp_cos_sin(float x, float *cos_out, float *sin_out) {
     if (!(x < 65536.0f)) {
         x = 0.0f; // beyond any context; the conversion below must stay defined
@@ -127,8 +130,8 @@ static inline void tp_cos_sin(float x, float *cos_out, float *sin_out) {
     float r = ((x - kf * 1.5703125f) - kf * 4.837512969970703125e-4f) - kf * 7.549789954891e-8f;
     float z = r * r;
     float s = ((-1.9515295891e-4f * z + 8.3321608736e-3f) * z - 1.6666654611e-1f) * z * r + r;
-    float c = ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z + 4.166664568298827e-2f) * z * z
-        - 0.5f * z + 1.0f;
+    float c =
+        ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z + 4.166664568298827e-2f) * z * z - 0.5f * z + 1.0f;
     switch (k & 3) {
         case 0:
             *cos_out = c;

@@ -2,30 +2,11 @@
 
 #include "tp_math.h"
 
+// A type that the build leaves out repeats the number of the first one, so it is never found.
 static const tp_format_t formats[] = {
-    { TP_Q4_0, 1, 18, 0, TP_NONE, 0 },
-    { TP_Q8_0, 1, 34, 0, TP_NONE, 0 },
-    #if TP_HAS_LEGACY
-    { TP_Q4_1, 1, 20, 0, 2, 0 },
-    { TP_Q5_0, 1, 22, 0, TP_NONE, 0 },
-    { TP_Q5_1, 1, 24, 0, 2, 0 },
-    #endif
-    #if TP_HAS_K
-    { TP_Q2_K, 8, 84, 80, 82, 1 },
-    { TP_Q3_K, 8, 110, 108, TP_NONE, 2 },
-    { TP_Q4_K, 8, 144, 0, 2, TP_Q4_K_OVER },
-    { TP_Q5_K, 8, 176, 0, 2, 6 },
-    { TP_Q6_K, 8, 210, 208, TP_NONE, TP_Q6_K_OVER },
-    #endif
-    #if TP_HAS_TQ
-    { TP_TQ1_0, 8, 54, 52, TP_NONE, 0 },
-    { TP_TQ2_0, 8, 66, 64, TP_NONE, 0 },
-    #endif
-    #if TP_HAS_OWN
-    { TP_TP2, 8, 0, TP_NONE, TP_NONE, 0 },
-    { TP_TP3, 8, 0, TP_NONE, TP_NONE, 0 },
-    { TP_TPT, 8, 0, TP_NONE, TP_NONE, 0 },
-    #endif
+    #define WEIGHT_TYPE(name, number, group, ...) { TP_HAS_##group ? TP_##name : TP_Q4_0, __VA_ARGS__ },
+    #include "weight_types.h"
+    #undef WEIGHT_TYPE
 };
 
 const tp_format_t *tp_format(uint32_t type) {
@@ -69,12 +50,12 @@ uint32_t tp_group(uint32_t type) {
     return format == NULL ? TP_BLOCK : TP_BLOCK * format->parts;
 }
 
-// Two low bits of values of the K-quants and TQ2_0: 32 bytes hold four parts.
+// Two bits of value j of a part, for K-quants and TQ2_0: 32 bytes hold four parts.
 static inline int32_t two_bits(const uint8_t *qs, uint32_t part, uint32_t j) {
     return qs[part / 4 * 32 + j] >> 2 * (part % 4) & 3;
 }
 
-// A trit of a byte of TQ1_0: digits of a fraction of 256 to the base 3.
+// A ternary digit of a byte of TQ1_0, -1 to 1. The byte is a fraction of 256 to the base 3.
 static inline int32_t trit(uint32_t byte, uint32_t digit) {
     static const uint8_t powers[5] = { 1, 3, 9, 27, 81 };
     return (int32_t)((byte * powers[digit] & 0xff) * 3 >> 8) - 1;
@@ -93,7 +74,7 @@ static void decode_tq1_0(const uint8_t *block, uint32_t part, int8_t *q) {
     }
 }
 
-// The 6-bit scales and mins of Q4_K and Q5_K: twelve bytes for eight parts.
+// The 6-bit scale and minimum of a part of Q4_K and Q5_K. s: twelve bytes for eight parts.
 static void scale_and_min(const uint8_t *s, uint32_t part, tp_part_t *out) {
     uint32_t scale, min;
     if (part < 4) {
@@ -107,7 +88,7 @@ static void scale_and_min(const uint8_t *s, uint32_t part, tp_part_t *out) {
     out->min[0] = out->min[1] = (int16_t)-(int32_t)min;
 }
 
-// Part number part of a block of 256 values.
+// Decodes a part, 0 to 7, of a block of 256 values.
 static void decode_256(uint32_t type, const uint8_t *block, uint32_t part, tp_part_t *out) {
     for (uint32_t half = 0; TP_HAS_K && half < 2; ++half) {
         uint32_t i = 2 * part + half;
@@ -156,6 +137,7 @@ static void decode_256(uint32_t type, const uint8_t *block, uint32_t part, tp_pa
     }
 }
 
+// Decodes a block of 32 values.
 static void decode_32(uint32_t type, const uint8_t *block, tp_part_t *out) {
     if (type == TP_Q8_0) {
         for (uint32_t j = 0; j < TP_BLOCK; ++j) {
@@ -163,7 +145,8 @@ static void decode_32(uint32_t type, const uint8_t *block, tp_part_t *out) {
         }
         return;
     }
-    int five = TP_HAS_LEGACY && (type == TP_Q5_0 || type == TP_Q5_1), offset = type == TP_Q4_0 ? 8 : type == TP_Q5_0 ? 16 : 0;
+    int five = TP_HAS_LEGACY && (type == TP_Q5_0 || type == TP_Q5_1);
+    int offset = type == TP_Q4_0 ? 8 : type == TP_Q5_0 ? 16 : 0;
     if (TP_HAS_LEGACY && (type == TP_Q4_1 || type == TP_Q5_1)) {
         out->min[0] = out->min[1] = 1;
         block += 2;
@@ -176,7 +159,7 @@ static void decode_32(uint32_t type, const uint8_t *block, tp_part_t *out) {
     }
 }
 
-// See docs/kernels.md for the orders.
+// Decodes 32 values of our own types. docs/kernels.md draws their order.
 static void decode_own(uint32_t type, const uint8_t *w, uint32_t row, uint32_t cols, uint32_t index, tp_part_t *out) {
     tp_own_t own = tp_own(type, cols);
     const uint8_t *at = w + (row >> tp_together(type)) * own.size;
@@ -186,9 +169,9 @@ static void decode_own(uint32_t type, const uint8_t *w, uint32_t row, uint32_t c
         out->scale[0] = out->scale[1] = (int8_t)block[b];
         block += 4;
         for (uint32_t j = 0; j < 16; ++j) {
-            // two digits; those of the fourth row are the top bits of the other three's bytes
-            uint32_t two = b < 3 ? block[16 * b + j]
-                : (uint32_t)block[j] >> 6 | block[16 + j] >> 6 << 2 | block[32 + j] >> 6 << 4;
+            // two codes; those of the fourth row are the top bits of the bytes of the other three
+            uint32_t two =
+                b < 3 ? block[16 * b + j] : (uint32_t)block[j] >> 6 | block[16 + j] >> 6 << 2 | block[32 + j] >> 6 << 4;
             out->q[j] = (int8_t)((int32_t)(two & 7) - 4);
             out->q[j + 16] = (int8_t)((int32_t)(two >> 3 & 7) - 4);
         }
@@ -265,14 +248,14 @@ void tp_dequantize_row(uint32_t type, float *y, const uint8_t *w, uint32_t row, 
     }
 }
 
-// Whether an fp16 is infinite or no number; *top: the greatest exponent so far, as stored, from 1 on.
+// Whether an fp16 is infinite or NaN. *top: the greatest exponent field so far, raised to that of h.
 static int is_bad(uint32_t h, uint32_t *top) {
     uint32_t e = h >> 10 & 31;
     *top = e > *top ? e : *top;
     return e == 31;
 }
 
-// Whether a float is, of which w holds the upper half.
+// Whether a float is infinite or NaN. w: its upper half.
 static int is_bad_float(const uint8_t *w) {
     return (tp_load_u16(w) & 0x7f80u) == 0x7f80u;
 }

@@ -138,12 +138,12 @@ def test_installed_package_alone_has_all_it_needs(tmp_path):
     wanted = (
         "device/tinyprof/measure.py",
         "demo/demo-q4_0.gguf",
-        "cli.py",
+        "cli/__init__.py",
         "py.typed",
-        "known_boards.csv",
-        "base.html.j2",
-        "page.html.j2",
-        "comparison.html.j2",
+        "boards/known_boards.csv",
+        "report/templates/base.html.j2",
+        "report/templates/page.html.j2",
+        "report/templates/comparison.html.j2",
     )
     for name in (*wanted, "modules/armv6m.mpy", "modules/armv7emsp.mpy", "modules/rv32imc.mpy"):
         assert f"tinyprof_bridge/{name}" in names

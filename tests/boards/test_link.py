@@ -4,7 +4,6 @@ Each trial is a whole `collect` on a real emulated board; a seed chooses what ha
 their way and when; half of them run the command line. TINYPROF_FAULTS=1000 runs as many trials, and prints a
 table of them."""
 
-import contextlib
 import fcntl
 import os
 import random
@@ -21,14 +20,18 @@ import tty
 from collections import Counter
 
 import pytest
+from links import a_board, usable, whole_lines
 from models import make_model
-from tinyprof_bridge.boards import deploy
-from tinyprof_bridge.boards.emulators import Emulator
-from tinyprof_bridge.boards.transport import SerialBoard
 from tinyprof_bridge.errors import BadInput, RunFailed
 from tinyprof_bridge.measure.collect import Request, collect, partial_of
 from tinyprof_bridge.progress import Progress
 from tinyprof_bridge.records import runs, wire
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("link") / "m.gguf", type_="Q8_0", context=32)
+
 
 TRIALS = int(os.environ.get("TINYPROF_FAULTS", "28"))
 KINDS = (
@@ -179,55 +182,6 @@ class Middle:
             os.close(self.host)
             os.close(self._slave)
         return b""
-
-
-def whole_lines(data):
-    """The records in these bytes, as the board wrote them."""
-    return [
-        line[line.find(b'{"tp":') :] for line in bytes(data).replace(b"\r", b"").split(b"\n") if line.endswith(b'"}')
-    ]
-
-
-def usable(board):
-    link = SerialBoard(board.device)
-    try:
-        return link.evaluate("6 * 7") == 42
-    finally:
-        link.close()
-
-
-class Board:
-    """An emulated board that can be restarted as by its button: from another port."""
-
-    def __init__(self, image):
-        self.image = image
-        self.emulator = Emulator("m4", image)
-
-    @property
-    def device(self):
-        return self.emulator.device
-
-    def restart(self):
-        self.emulator.close()
-        self.emulator = Emulator("m4", self.image)
-
-
-@contextlib.contextmanager
-def a_board(model, folder):
-    """An emulated board that has package and model in its flash already."""
-    image = folder / "image.romfs"
-    image.write_bytes(deploy.romfs_image(deploy.compiled_package(), model.read_bytes()))
-    board = Board(image)
-    try:
-        SerialBoard(board.device).close()
-        yield board
-    finally:
-        board.emulator.close()
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return make_model(tmp_path_factory.mktemp("link") / "m.gguf", type_="Q8_0", context=32)
 
 
 def collected(middle, kind, device, model, out, by_command):

@@ -10,9 +10,9 @@ import threading
 
 import pytest
 import serial
+from links import a_board, usable, whole_lines
 from models import make_model
 from serial import rfc2217
-from test_link import a_board, usable, whole_lines
 from tinyprof_bridge.records import runs
 
 BRIDGE = [sys.executable, "-m", "tinyprof_bridge"]

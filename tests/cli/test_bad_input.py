@@ -9,6 +9,7 @@ import time
 import pytest
 import serial
 from bridge import bridge
+from interrupts import heed_interrupts
 from models import make_model
 from on_board import board
 from tinyprof_bridge.boards.emulators import Emulator
@@ -182,11 +183,6 @@ def test_early_interrupt(delay, tmp_path):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=20)
     assert "Traceback" not in error and process.returncode in (-signal.SIGINT, 0, 1), error
-
-
-def heed_interrupts():
-    """Where the tests run in the background of a shell, SIGINT is ignored and that is inherited."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def emulate(tmp_path, *arguments):

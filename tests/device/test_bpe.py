@@ -1,7 +1,6 @@
 """Byte-level BPE: words and tokens as the tokenizers package and llama.cpp have them, on host and boards; imports of
 such models; and what is refused."""
 
-import copy
 import json
 import random
 import re
@@ -13,20 +12,19 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import unicode_table
+from byte_level_json import BY_NAME, VOCAB, tokenizer_json
+from device_code import LOAD
 from gguf import GGUFReader, GGUFValueType, TokenType
+from hf_folders import GREEDY, OTHERS, make_folder, state
 from models import CHARACTERS, END, LEARNT, byte_level, make_model, merged
 from on_board import DATA, ON_BOARDS, board
 from reference import Reference, metadata
-from test_gguf_reader import LOAD
-from test_import_huggingface import GREEDY, OTHERS, make_folder, state
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.models import planner, tokenize
 from tinyprof_bridge.models.convert import convert
 from tinyprof_bridge.models.formats import tokenizers
-from tinyprof_bridge.models.formats.byte_level import SPLITS
 
 words = sys.modules[planner.device("portable").bpe.words.__module__]
-VOCAB = 384
 TEXTS = (
     "The software's 12345 copies, IT'S \"as is\"\n\n  and they'll\tdo!  \r\n x ",
     "Größe naïve Ελλάδα Москвы 日本語、　日本 ½ ²3 한국어 हिन्दी 🙂👍🏽 e\u0301\u00a0\u2003 ",
@@ -47,8 +45,6 @@ def encoder(path):
     return tokenize.vocabulary(tokenize.open_gguf(path))
 
 
-# By rule, the regular expressions that a text is split by, one after another, as tokenizer.json has them.
-BY_NAME = {name: regex for regex, name in SPLITS.items()}
 REGEXES = {name: [BY_NAME[name]] for name in ("gpt-2", "qwen2", "llama-bpe")} | {
     "dbrx": [BY_NAME["llama-bpe"]],
     "smollm": [r"\p{N}", BY_NAME["gpt-2"]],
@@ -131,7 +127,7 @@ import _tinyprof
 from tinyprof.words import _RUNS
 for text in {texts!r}:
     kinds = bytearray(text.encode())
-    _tinyprof.kinds(kinds, _RUNS)
+    _tinyprof.unicode_class(kinds, _RUNS)
     print(list(kinds))
 """
 
@@ -149,7 +145,7 @@ def test_kinds_of_characters(runs, name):
     for text, kinds in zip(texts, found, strict=True):
         assert kinds == [unicode_table.kind(character) for character in text for _ in character.encode()]
         ours = bytearray(text.encode())
-        planner.native("portable").kinds(ours, words._RUNS)
+        planner.native("portable").unicode_class(ours, words._RUNS)
         assert list(ours) == kinds
 
 
@@ -334,56 +330,6 @@ print(sum(t.merges.find(bytes(t.merges.get(i))) != i for i in range(t.merges.cou
 
 
 # --- imports
-
-PRE_TOKENIZERS = {
-    "gpt-2": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
-    "smollm": {
-        "type": "Sequence",
-        "pretokenizers": [
-            {"type": "Digits", "individual_digits": True},
-            {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
-        ],
-    },
-} | {
-    name: {
-        "type": "Sequence",
-        "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": BY_NAME[name]}, "behavior": "Isolated", "invert": False},
-            {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
-        ],
-    }
-    for name in ("qwen2", "llama-bpe")
-}
-PRE_TOKENIZERS["dbrx"] = PRE_TOKENIZERS["llama-bpe"]
-ADDED = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-
-
-def tokenizer_json(pre="qwen2"):
-    pieces, merges = byte_level()
-    first = {"SpecialToken": {"id": END, "type_id": 0}}
-    return {
-        "version": "1.0",
-        "added_tokens": [
-            {"id": 0, "content": END, "special": True} | ADDED,
-            {"id": len(pieces), "content": "<think>", "special": False} | ADDED,
-        ],
-        "normalizer": {"type": "NFC"} if pre == "qwen2" else None,
-        "pre_tokenizer": copy.deepcopy(PRE_TOKENIZERS[pre]),
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [*([first] if pre == "llama-bpe" else []), {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
-            "special_tokens": {END: {"id": END, "ids": [0], "tokens": [END]}},
-        },
-        "decoder": copy.deepcopy(PRE_TOKENIZERS["gpt-2"]),
-        "model": {
-            "type": "BPE",
-            "byte_fallback": False,
-            "ignore_merges": pre == "llama-bpe",
-            "vocab": {piece: i for i, piece in enumerate(pieces)},
-            "merges": list(merges) if pre == "gpt-2" else [merge.split(" ") for merge in merges],
-        },
-    }
 
 
 def folder_of(path, tokenizer, kind="llama", source=None, **changes):

@@ -22,7 +22,7 @@ from tinyprof_bridge.records import runs
 from tinyprof_bridge.report import files, qemu_table, run_report
 
 PLUGIN = ROOT / "firmware_builds/plugin"
-BOARDS = (*qemu_counters.CORES, "m4-stock", "m0-stock", "rv32-stock")
+BOARDS = (*qemu_counters.BOARDS, "m4-stock", "m0-stock", "rv32-stock")
 
 
 @pytest.fixture(scope="module")

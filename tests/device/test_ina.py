@@ -5,7 +5,7 @@ import ast
 import pytest
 from on_board import ON_BOARDS, ROOT, board
 
-MODEL = (ROOT / "tests" / "ina_model.py").read_text()
+MODEL = (ROOT / "tests/support/ina_model.py").read_text()
 NAMES = ("ina219", "ina226", "ina228")
 
 DRIVER = (

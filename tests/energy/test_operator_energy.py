@@ -5,11 +5,11 @@ import re
 
 import numpy as np
 import pytest
+from captures import staircase
 from ina_model import CHIPS  # noqa: F401  (the model is sent to boards)
 from models import make_model
 from on_board import ON_BOARDS, board
-from test_power import MODEL, PROFILE
-from test_sync_markers import staircase
+from sensor_runs import MODEL, PROFILE
 from tinyprof_bridge.energy import operator_energy, run_energy
 from tinyprof_bridge.records import runs
 from tinyprof_bridge.report import run_report, trace

@@ -7,43 +7,12 @@ import pytest
 from bridge import bridge
 from ina_model import CHIPS
 from models import make_model
-from on_board import ON_BOARDS, ROOT, board
+from on_board import ON_BOARDS, board
+from sensor_runs import MODEL, PROFILE
 from tinyprof_bridge.energy import regression, run_energy
 from tinyprof_bridge.measure import clock_sweep
 from tinyprof_bridge.records import runs
 from tinyprof_bridge.report import run_report
-
-MODEL = (ROOT / "tests" / "ina_model.py").read_text()
-
-# A model whose tokens take time and current of the virtual clock: 20 mA asleep, 60 mA in decode, 80 in prefill.
-PROFILE = """
-import tinyprof
-from tinyprof import ina, power
-clock = Clock()
-activity = Activity(clock, 20000)
-bus = Bus(clock)
-bus.chips[0x40] = chip = CHIPS[{chip!r}](Load(activity, 3300, {mohm}), 100000, {noise})
-def work(on, level=60000):
-    activity.set(level if on else 20000)
-clock.work = work
-m = tinyprof.load({source!r}, context=32)
-step, prefill = m.step, m.prefill
-def slow_step(token, acc=None):
-    {fault}
-    work(True)
-    clock.sleep(25000)
-    work(False)
-    return step(token, acc)
-def slow_prefill(tokens, *args):
-    work(True, 80000)
-    clock.sleep(5000 * len(tokens))
-    work(False)
-    return prefill(tokens, *args)
-m.step, m.prefill = slow_step, slow_prefill
-driver = ina.CHIPS[{chip!r}](bus, 0x40, 100000, {max_ma})
-meter = power.Meter(driver, board=clock, **{options!r})
-m2 = tinyprof.profile(m, p=(8,), n=(8,), r=1, power=meter)
-"""
 
 
 @pytest.fixture(scope="module")

@@ -7,40 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from captures import BITS, PATTERN, STEP, marker, staircase
 from ina_model import CHIPS  # noqa: F401  (the model is sent to boards)
 from models import make_model
 from on_board import ON_BOARDS, board
-from test_power import MODEL, PROFILE
+from sensor_runs import MODEL, PROFILE
 from tinyprof_bridge.energy import logger_csv, run_energy, sync_markers
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.records import power_trace, runs
-from tinyprof_bridge.records.schema import Marker
 from tinyprof_bridge.report import files, run_report
-
-BITS, PATTERN, STEP = 7, 0b1110010, 0.02
-
-
-def marker(name, begin):
-    end = begin + round(BITS * STEP * 1e6)
-    return Marker(tp=1, run="x", seq=0, kind="marker", name=name, begin=begin, end=end, bits=BITS, pattern=PATTERN)
-
-
-def staircase(steps, rate, seconds, offset=0.0, scale=1.0, noise=0.0, seed=1):
-    """Mean current of a load between readings, on a clock that runs by scale and began at offset.
-
-    steps: (seconds, amperes from then on), of the load's clock."""
-    at = np.array([s for s, _ in steps]) * scale + offset
-    level = np.array([a for _, a in steps])
-    charge = np.concatenate(([0.0], np.cumsum(np.diff(at) * level[:-1])))
-    edges = np.arange(round(seconds * rate) + 1) / rate
-    whole = (
-        np.interp(edges, at, charge)
-        + np.maximum(edges - at[-1], 0) * level[-1]
-        - np.maximum(at[0] - edges, 0) * level[0]
-    )
-    current = np.diff(whole) * rate + np.random.default_rng(seed).normal(0, noise, len(edges) - 1)
-    t = (edges[1:] + edges[:-1]) / 2
-    return power_trace.Trace(t, current, np.full(len(t), 3.3), name="logger")
 
 
 def marked(begins, length):

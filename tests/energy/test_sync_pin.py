@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from captures import PATTERN, STEP, marker, staircase
 from on_board import board
-from test_sync_markers import PATTERN, STEP, marker, staircase
 from tinyprof_bridge.energy import logger_csv, run_energy, sensors, sync_pin
 from tinyprof_bridge.energy.sync_markers import NotFound
 from tinyprof_bridge.records import power_trace, runs

@@ -23,7 +23,7 @@ pytestmark = [
 
 
 def build(board):
-    command = [sys.executable, str(ROOT / "firmware_builds/build.py"), "family", "rp2", board]
+    command = [sys.executable, str(ROOT / "firmware_builds/build"), "family", "rp2", board]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return emulators.build_folder() / "family" / f"rp2-{board}"

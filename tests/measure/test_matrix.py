@@ -9,8 +9,8 @@ import sys
 
 import pytest
 from bridge import bridge
+from interrupts import heed_interrupts
 from models import make_model
-from test_bad_input import heed_interrupts
 from tinyprof_bridge import __version__
 from tinyprof_bridge.boards import deploy, emulators
 from tinyprof_bridge.boards.emulators import Emulator
@@ -31,11 +31,11 @@ def collect(boards, models, folder, *more):
 def test_each_board_with_each_model_once(models, tmp_path):
     first = collect("m4,rv32", models, tmp_path, "--jobs", "2")
     assert first.returncode == 0 and "4 runs in all" in first.stdout, first.stderr
-    runs = json.loads((tmp_path / "all/manifest.json").read_text())["runs"]
-    assert {(r["cell"]["board"], r["cell"]["model"]) for r in runs} == {
+    entries = json.loads((tmp_path / "all/manifest.json").read_text())["runs"]
+    assert {(r["cell"]["board"], r["cell"]["model"]) for r in entries} == {
         (b, str(m)) for b in ("m4", "rv32") for m in models
     }
-    for r in runs:
+    for r in entries:
         data = (tmp_path / "all" / r["file"]).read_bytes()
         assert hashlib.sha256(data).hexdigest() == r["sha256"] and r["error"] == "" and len(r["firmware_sha256"]) == 64
         assert runs.load(tmp_path / "all" / r["file"]).complete
@@ -51,7 +51,7 @@ def test_the_manifest_names_inputs_and_outputs(models, tmp_path):
         boards_ = f"m3,m4-stock,unix,{emulator.device}"
         done = collect(boards_, models[:1], tmp_path)
     assert done.returncode == 0, done.stderr
-    runs = {r["cell"]["board"]: r for r in json.loads((tmp_path / "all/manifest.json").read_text())["runs"]}
+    entries = {r["cell"]["board"]: r for r in json.loads((tmp_path / "all/manifest.json").read_text())["runs"]}
 
     def sha256(data):
         return hashlib.sha256(data).hexdigest()
@@ -68,7 +68,7 @@ def test_the_manifest_names_inputs_and_outputs(models, tmp_path):
         ("unix", None, sources),
         (emulator.device, module, compiled),
     ):
-        run = runs[board]
+        run = entries[board]
         assert run["tinyprof"] == __version__ and run["cell"]["model_sha256"] == sha256(models[0].read_bytes())
         assert run["sha256"] == sha256((tmp_path / "all" / run["file"]).read_bytes())
         assert (run["module_sha256"], run["package_sha256"]) == (expected_module, package), board
@@ -79,8 +79,8 @@ def test_the_manifest_names_inputs_and_outputs(models, tmp_path):
 def test_a_run_that_fails_leaves_the_others(models, tmp_path):
     result = collect("m4,/dev/nothing", models[:1], tmp_path)
     assert result.returncode == 1 and "1 of 2 runs failed" in result.stderr and "Traceback" not in result.stderr
-    runs = {r["cell"]["board"]: r for r in json.loads((tmp_path / "all/manifest.json").read_text())["runs"]}
-    assert runs["m4"]["error"] == "" and "no such port: /dev/nothing" in runs["/dev/nothing"]["error"]
+    entries = {r["cell"]["board"]: r for r in json.loads((tmp_path / "all/manifest.json").read_text())["runs"]}
+    assert entries["m4"]["error"] == "" and "no such port: /dev/nothing" in entries["/dev/nothing"]["error"]
 
 
 def test_ten_boards_at_once(models, tmp_path):
@@ -106,5 +106,5 @@ def test_ctrl_c_keeps_what_is_done(models, tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 1 and "goes on from here" in said and "Traceback" not in said, said
-    runs = json.loads((tmp_path / "all/manifest.json").read_text())["runs"]
-    assert runs[0]["error"] == "" and len(runs) < 6
+    entries = json.loads((tmp_path / "all/manifest.json").read_text())["runs"]
+    assert entries[0]["error"] == "" and len(entries) < 6

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bridge import bridge
+from checkpoints import SIZES, make_source
 from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize, quantize
 from hypothesis import HealthCheck, example, given, settings
@@ -22,84 +23,40 @@ from reference import Reference, decode, encode, metadata
 from tinyprof_bridge.errors import BadInput, RunFailed
 from tinyprof_bridge.models.convert import convert
 
-TYPES = ("F32", "F16", "Q8_0", "Q4_0")
-SIZES = {"dim": 64, "hidden": 80, "layers": 2, "heads": 4, "kv_heads": 2, "vocab": 288, "seq": 16}
-
-needs_stories = pytest.mark.skipif(not (DATA / "stories260K.bin").exists(), reason=NO_DATA)
-
-
-@dataclasses.dataclass
-class Source:
-    checkpoint: Path
-    tokenizer: Path
-    out: Path
-    weights: dict[str, np.ndarray]  # by name in GGUF
-
-    def convert(self, type_="F32", **options):
-        return convert(self.checkpoint, self.tokenizer, self.out, type_, **options)
-
-
-def make_source(folder, shared=True, **changes):
-    """A random llama2.c checkpoint and its tokenizer, written as llama2.c's export does."""
-    s = SIZES | changes
-    head_dim = s["dim"] // s["heads"]
-    kv_dim = s["kv_heads"] * head_dim
-    rng = np.random.default_rng(7)
-    weights, stored = {}, []
-
-    def add(name, *shape):
-        weights[name] = rng.normal(0, 0.2, shape).astype("<f4")
-        stored.append(weights[name])
-
-    def add_layers(kind, *shape):
-        for i in range(s["layers"]):
-            add(f"blk.{i}.{kind}.weight", *shape)
-
-    add("token_embd.weight", s["vocab"], s["dim"])
-    add_layers("attn_norm", s["dim"])
-    add_layers("attn_q", s["dim"], s["dim"])
-    add_layers("attn_k", kv_dim, s["dim"])
-    add_layers("attn_v", kv_dim, s["dim"])
-    add_layers("attn_output", s["dim"], s["dim"])
-    add_layers("ffn_norm", s["dim"])
-    add_layers("ffn_gate", s["hidden"], s["dim"])
-    add_layers("ffn_down", s["dim"], s["hidden"])
-    add_layers("ffn_up", s["hidden"], s["dim"])
-    add("output_norm.weight", s["dim"])
-    stored.append(np.full(s["seq"] * head_dim, np.nan, "<f4"))  # RoPE tables must not be read
-    if not shared:
-        add("output.weight", s["vocab"], s["dim"])
-
-    source = Source(folder / "small.bin", folder / "tok.bin", folder / "small.gguf", weights)
-    header = struct.pack(
-        "<7i",
-        s["dim"],
-        s["hidden"],
-        s["layers"],
-        s["heads"],
-        s["kv_heads"],
-        s["vocab"] if shared else -s["vocab"],
-        s["seq"],
-    )
-    source.checkpoint.write_bytes(header + b"".join(w.tobytes() for w in stored))
-    source.tokenizer.write_bytes(tokenizer_bytes(s["vocab"]))
-    return source
-
-
-def tokenizer_bytes(vocab):
-    pieces = []
-    for token in tokenizer(vocab)[0]:
-        token = f"\n{token}\n" if token in ("<s>", "</s>") else token.replace("▁", " ")
-        pieces.append(token.encode())
-    out = struct.pack("<i", max(map(len, pieces)))
-    for score, piece in zip(tokenizer(vocab)[1], pieces, strict=True):
-        out += struct.pack("<fi", score, len(piece)) + piece
-    return out
-
 
 @pytest.fixture
 def source(tmp_path):
     return make_source(tmp_path)
+
+
+def header(**changes):
+    """Replaces fields of the header."""
+
+    def edit(data):
+        names = ("dim", "hidden", "layers", "heads", "kv_heads", "vocab", "seq")
+        values = dict(zip(names, struct.unpack("<7i", data[:28]), strict=True)) | changes
+        return struct.pack("<7i", *values.values()) + data[28:]
+
+    return edit
+
+
+def token(i, piece, score=0.0, length=None):
+    """Replaces token i of tokenizer.bin."""
+
+    def edit(data):
+        at = 4
+        for _ in range(i):
+            at += 8 + struct.unpack_from("<i", data, at + 4)[0]
+        end = at + 8 + struct.unpack_from("<i", data, at + 4)[0]
+        size = len(piece) if length is None else length
+        return data[:at] + struct.pack("<fi", score, size) + piece + data[end:]
+
+    return edit
+
+
+TYPES = ("F32", "F16", "Q8_0", "Q4_0")
+
+needs_stories = pytest.mark.skipif(not (DATA / "stories260K.bin").exists(), reason=NO_DATA)
 
 
 def pad(name, weights, hidden):
@@ -204,31 +161,6 @@ def test_f32_computes_what_the_source_does(source):
     logits = model.logits(tokens)
     model.weights = {name: w.astype(np.float64) for name, w in source.weights.items()}
     np.testing.assert_array_equal(logits, model.logits(tokens))
-
-
-def header(**changes):
-    """Replaces fields of the header."""
-
-    def edit(data):
-        names = ("dim", "hidden", "layers", "heads", "kv_heads", "vocab", "seq")
-        values = dict(zip(names, struct.unpack("<7i", data[:28]), strict=True)) | changes
-        return struct.pack("<7i", *values.values()) + data[28:]
-
-    return edit
-
-
-def token(i, piece, score=0.0, length=None):
-    """Replaces token i of tokenizer.bin."""
-
-    def edit(data):
-        at = 4
-        for _ in range(i):
-            at += 8 + struct.unpack_from("<i", data, at + 4)[0]
-        end = at + 8 + struct.unpack_from("<i", data, at + 4)[0]
-        size = len(piece) if length is None else length
-        return data[:at] + struct.pack("<fi", score, size) + piece + data[end:]
-
-    return edit
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from checkpoints import SIZES, later, make_source, tokenizer_bytes
+from fuzzing import INTERESTING, Fields, mutated, patches
+from hf_folders import make_folder
 from models import make_model
 from on_board import board
-from test_convert import SIZES, make_source, tokenizer_bytes
-from test_fuzz import INTERESTING, Fields, mutated, patches
-from test_import_huggingface import make_folder
-from test_import_llama2c import later
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.models import planner
 from tinyprof_bridge.models.convert import convert
@@ -111,7 +110,7 @@ class Archive(Format):
 class PyTorch(Archive):
     def __init__(self, folder):
         pytest.importorskip("torch", reason="torch is not installed")
-        from test_import_pytorch import ARGS, meta_state, save, weights_of
+        from torch_files import ARGS, meta_state, save, weights_of
 
         weights = weights_of(make_model(folder / "source.gguf", layers=1))
         path = save(folder, {"model": meta_state(weights), "model_args": ARGS})
@@ -121,7 +120,7 @@ class PyTorch(Archive):
 class TorchExport(Archive):
     def __init__(self, folder):
         pytest.importorskip("torch", reason="torch is not installed")
-        from test_import_torch_export import exported
+        from torch_files import exported
 
         path, _ = exported(folder, make_model(folder / "source.gguf", layers=1), layers=1)
         super().__init__(path, folder / "tok.bin", [path])

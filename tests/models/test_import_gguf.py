@@ -4,6 +4,7 @@ import struct
 
 import numpy as np
 import pytest
+from fuzzing import CASES, Fields, fuzz, patches, refused_or_read
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
 from gguf.quants import dequantize, quantize
 from hypothesis import given
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 from models import SMALLEST_VOCAB, add_tokenizer, make_model
 from on_board import DATA, NO_DATA
 from reference import Reference, metadata
-from test_fuzz import CASES, Fields, fuzz, patches, refused_or_read
 from tinyprof_bridge.cli import app
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.models import convert

@@ -5,50 +5,18 @@ import struct
 
 import numpy as np
 import pytest
+from checkpoints import SIZES, later, make_source
+from fuzzing import fuzz, mutated, refused_or_read
 from gguf import GGUFReader
 from hypothesis import given
 from hypothesis import strategies as st
 from on_board import DATA, NO_DATA
 from reference import Reference
-from test_convert import SIZES, make_source
-from test_fuzz import fuzz, mutated, refused_or_read
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.models.convert import convert
 from tinyprof_bridge.models.formats import llama2c
 
 TOKENS = [1, 270, 40, 280, 3, 259]
-ORDER = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_down", "ffn_up")
-
-
-def quantized(weights, group):
-    """As quantize_q80 of llama2.c's export.py: int8 and a float32 scale for each group."""
-    groups = weights.reshape(-1, group)
-    scale = (np.abs(groups).max(axis=1) / 127).astype("<f4")
-    return np.rint(groups / scale[:, None]).astype(np.int8), scale
-
-
-def later(weights, sizes, version, group=16):
-    """The checkpoint as version1_export or version2_export writes it, and the weights that are in it."""
-    s, layers, stored = sizes, range(sizes["layers"]), dict(weights)
-    shared = "output.weight" not in weights
-    out = struct.pack(
-        "<4si7iB", b"24ka", version, s["dim"], s["hidden"], s["layers"], s["heads"], s["kv_heads"], s["vocab"],
-        s["seq"], shared,
-    )  # fmt: skip
-    if version == 2:
-        out += struct.pack("<i", group)
-    out = out.ljust(256, b"\0")
-    for name in (*(f"blk.{i}.{kind}_norm.weight" for kind in ("attn", "ffn") for i in layers), "output_norm.weight"):
-        out += weights[name].astype("<f4").tobytes()
-    names = ["token_embd.weight", *(f"blk.{i}.{kind}.weight" for kind in ORDER for i in layers)]
-    for name in names + ([] if shared else ["output.weight"]):
-        if version == 1:
-            out += weights[name].astype("<f4").tobytes()
-            continue
-        q, scale = quantized(weights[name], group)
-        out += q.tobytes() + scale.tobytes()
-        stored[name] = (q * scale[:, None]).astype(np.float32).reshape(weights[name].shape)
-    return out, stored
 
 
 @pytest.mark.parametrize("shared", [True, False])

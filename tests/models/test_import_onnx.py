@@ -6,11 +6,11 @@ import warnings
 
 import numpy as np
 import pytest
+from checkpoints import tokenizer_bytes
+from hf_folders import CONFIG, state, tokenizer_json
 from models import make_model
 from on_board import DATA, NO_DATA
 from reference import Reference
-from test_convert import tokenizer_bytes
-from test_import_huggingface import CONFIG, state, tokenizer_json
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.models.convert import convert
 from tinyprof_bridge.models.formats import rope

@@ -6,63 +6,28 @@ import random
 import struct
 import zipfile
 
+import byte_level_json
 import numpy as np
 import pytest
-import test_bpe as byte_level
+from fuzzing import fuzz, mutated, refused_or_read
 from gguf import GGUFReader
+from hf_folders import CONFIG, state, tokenizer_json
 from hypothesis import given
 from hypothesis import strategies as st
 from models import END, make_model
 from on_board import DATA, NO_DATA
 from reference import Reference, metadata
-from test_convert import tokenizer_bytes
-from test_fuzz import fuzz, mutated, refused_or_read
-from test_import_huggingface import CONFIG, state, tokenizer_json
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.models.convert import convert
 from tinyprof_bridge.models.formats import llama2c
-
-torch = pytest.importorskip("torch", reason="torch is not installed")
+from torch_files import ARGS, meta_state, save, torch, weights_of
 
 TOKENS = [1, 270, 40, 280, 3, 259]
-META = {
-    "attn_norm": "attention_norm",
-    "attn_q": "attention.wq",
-    "attn_k": "attention.wk",
-    "attn_v": "attention.wv",
-    "attn_output": "attention.wo",
-    "ffn_norm": "ffn_norm",
-    "ffn_gate": "feed_forward.w1",
-    "ffn_down": "feed_forward.w2",
-    "ffn_up": "feed_forward.w3",
-}
-ARGS = {"dim": 64, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "vocab_size": 288, "max_seq_len": 64}
-
-
-def meta_state(weights, prefix=""):
-    """The tensors with Meta's and llama2.c's names."""
-    ends = {"token_embd": "tok_embeddings", "output_norm": "norm", "output": "output"}
-    found = {}
-    for name, data in weights.items():
-        first, *rest = name.split(".")
-        name = f"layers.{rest[0]}.{META[rest[1]]}.weight" if first == "blk" else f"{ends[first]}.weight"
-        found[prefix + name] = torch.tensor(np.array(data))
-    return found
-
-
-def weights_of(path):
-    return {t.name: t.data for t in GGUFReader(path).tensors}
 
 
 @pytest.fixture
 def source(tmp_path):
     return make_model(tmp_path / "source.gguf", tied=False)
-
-
-def save(folder, loaded, **options):
-    (folder / "tok.bin").write_bytes(tokenizer_bytes(288))
-    torch.save(loaded, folder / "ckpt.pt", **options)
-    return folder / "ckpt.pt"
 
 
 def convert_to(path, type_="F32"):
@@ -122,11 +87,11 @@ def test_hugging_face_s_names(tmp_path, source):
 
 def test_config_json_says_what_ends_a_text(tmp_path):
     """Of a tokenizer that names none, in the folder or given."""
-    tokens = json.dumps(byte_level.tokenizer_json()).replace(END, "<|end|>")
+    tokens = json.dumps(byte_level_json.tokenizer_json()).replace(END, "<|end|>")
     (tmp_path / "tokenizer.json").write_text(tokens)
-    source = make_model(tmp_path / "source.gguf", vocab=byte_level.VOCAB)
+    source = make_model(tmp_path / "source.gguf", vocab=byte_level_json.VOCAB)
     path = save(tmp_path, {name: torch.tensor(data) for name, data in state(source).items()})
-    config = CONFIG | {"vocab_size": byte_level.VOCAB, "bos_token_id": None, "eos_token_id": 7}
+    config = CONFIG | {"vocab_size": byte_level_json.VOCAB, "bos_token_id": None, "eos_token_id": 7}
     (tmp_path / "config.json").write_text(json.dumps(config))
     for tokenizer in (None, tmp_path / "tokenizer.json"):
         convert(path, tokenizer, tmp_path / "out.gguf", "F32")

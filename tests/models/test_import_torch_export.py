@@ -7,28 +7,14 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch_llama
+from checkpoints import tokenizer_bytes
+from hf_folders import CONFIG, LLAMA3, llama3_source, state
 from models import make_model
 from reference import Reference
-from test_convert import tokenizer_bytes
-from test_import_huggingface import CONFIG, LLAMA3, llama3_source, state
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.models.convert import convert
-
-torch = pytest.importorskip("torch", reason="torch is not installed")
-import torch_llama  # noqa: E402
-
-TOKENS = [1, 270, 40, 280, 3, 259]
-
-
-def exported(folder, source, factors=1, **options):
-    """A program, as torch.export.save writes it. factors: by which frequencies of RoPE are divided."""
-    (folder / "tok.bin").write_bytes(tokenizer_bytes(288))
-    model = torch_llama.load(torch_llama.Llama(**options), state(source))
-    model.inv_freq /= factors
-    length = torch.export.Dim("n", min=2, max=64)
-    program = torch.export.export(model, (torch.tensor([TOKENS]),), dynamic_shapes=({1: length},))
-    torch.export.save(program, folder / "m.pt2")
-    return folder / "m.pt2", program
+from torch_files import TOKENS, exported, torch
 
 
 @pytest.mark.parametrize(

@@ -5,21 +5,21 @@ import re
 
 import pytest
 from bridge import bridge
+from fuzzing import CASES, Fields, fuzz, patches, refused_or_read
 from gguf import GGUFReader, GGUFValueType
 from hypothesis import given
 from models import make_model
 from on_board import ALL, KERNELS, board
 from rich.console import Console
-from test_fuzz import CASES, Fields, fuzz, patches, refused_or_read
 from tinyprof_bridge.boards import catalog, deploy
-from tinyprof_bridge.boards.emulators import EMULATED
+from tinyprof_bridge.boards.emulators import EMULATED, TABLE
 from tinyprof_bridge.measure.collect import Request, collect
 from tinyprof_bridge.models import board_fit, inspection, planner
 from tinyprof_bridge.progress import Progress
 from tinyprof_bridge.quantize import weight_types
 from tinyprof_bridge.report import model_report
 
-VARIANTS = KERNELS | {"unix": "avx2", "unix-fixed": "scalar"}
+VARIANTS = {name: TABLE[name]["kernels"] for name in ALL}
 LOADS = ((None, 8, None, 8), (20, 3, "q8", 8), (30, 4, None, 16))
 SIZES = """
 import tinyprof, _tinyprof
@@ -28,7 +28,7 @@ for context, batch, kv, activations in {loads!r}:
     print(m.arena_bytes, m.arch.kv_bytes, 4 * len(m.arch.plan.words))
     m = None
 for type, cols in {rows!r}:
-    print(_tinyprof.q8_bytes(type, cols), _tinyprof.row_bytes(type, cols))
+    print(_tinyprof.activation_bytes(type, cols), _tinyprof.row_bytes(type, cols))
 """
 
 
@@ -43,7 +43,7 @@ def test_sizes_are_those_of_the_board(tmp_path, name):
     needs = [inspection.inspect(model, *load).mapped[variant] for load in LOADS]
     assert said[:3] == [[n.arena, n.kv, n.plan] for n in needs]
     native = planner.native(variant)
-    assert said[3:] == [[native.q8_bytes(*row), native.row_bytes(*row)] for row in rows]
+    assert said[3:] == [[native.activation_bytes(*row), native.row_bytes(*row)] for row in rows]
 
 
 @pytest.mark.parametrize("name", ["m4", "m3"])

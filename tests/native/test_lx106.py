@@ -28,7 +28,7 @@ def test_an_esp8266_gives_the_bits_of_the_host(tmp_path):
     cross = "xtensa-lx106-elf-gcc"
     for program in (cross, "qemu-system-xtensa"):
         if not shutil.which(program):
-            pytest.skip(f"{program} is not installed: python3 firmware_builds/build.py tools xtensa")
+            pytest.skip(f"{program} is not installed: run `python3 firmware_builds/build tools xtensa`")
     subprocess.run(["gcc", "-std=c99", "-O2", *COMMON, *SOURCES, "-o", tmp_path / "host"], check=True)
     bare = ["-std=gnu99", "-O3", "-ffreestanding", "-nostdlib", "-mlongcalls", "-fno-tree-loop-distribute-patterns"]
     bare += [

@@ -59,7 +59,7 @@ def test_stock_unix_gives_the_golden_logits(golden, tmp_path):
 @pytest.mark.parametrize("arch", ["x64", "armv6m", "armv7m", "armv7emsp", "armv7emdp", "rv32imc", "xtensa"])
 def test_size(arch):
     if arch == "xtensa" and not (deploy.package_folder() / "modules/xtensa.mpy").exists():
-        pytest.skip("the native module for xtensa is not built: build.py tools xtensa, then make modules")
+        pytest.skip("no native module for xtensa: run `firmware_builds/build tools xtensa`, then `make modules`")
     assert len(deploy.native_module(arch)["_tinyprof.mpy"]) <= CODE_LIMIT
 
 

@@ -49,7 +49,7 @@ def floats(n, kind):
     return raw
 
 def product(type_, w, x, rows, cols, n, as_type, flags):
-    q = bytearray(n * ops.q8_bytes(cols, as_type))
+    q = bytearray(n * ops.activation_bytes(cols, as_type))
     ops.call(ops.QUANTIZE, q, x, w, 1, cols, type_, n, flags=flags)
     y = bytearray(4 * n * rows)
     scan = _tinyprof.scan(w, 0, type_, rows, cols)

@@ -20,10 +20,9 @@ from on_board import DATA, ROOT
 from reference import Reference, metadata
 
 sys.path.insert(0, str(ROOT / "host"))
-from test_bpe import VOCAB, tokenizer_json
-from test_convert import tokenizer_bytes
-from test_import_huggingface import CONFIG, make_folder, state
-from test_import_llama2c import later
+from byte_level_json import VOCAB, tokenizer_json
+from checkpoints import later, tokenizer_bytes
+from hf_folders import CONFIG, make_folder, state
 from tinyprof_bridge.cli import app
 from tinyprof_bridge.models.convert import convert
 from tinyprof_bridge.models.formats import llama2c

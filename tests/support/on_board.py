@@ -5,7 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from tinyprof_bridge.boards import deploy, emulators
+from tinyprof_bridge.boards import deploy, emulators, kernel_variants
 from tinyprof_bridge.boards.emulators import EMULATED, Emulator
 from tinyprof_bridge.boards.transport import SerialBoard, UnixBoard
 
@@ -14,18 +14,15 @@ ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("TINYPROF_TEST_DATA") or ROOT.parent / "shared" / "data")
 NO_DATA = f"stories260K.bin is not in {DATA}: set TINYPROF_TEST_DATA to a folder that has it"
 # The RP2040 has tests of its own: it runs fewer instructions a second, and is not always built.
-QEMU = tuple(n for n in EMULATED if not n.startswith("rp2040"))
+QEMU = tuple(n for n, spec in EMULATED.items() if spec.program != "node")
 ALL = (*(n for n in QEMU if not EMULATED[n].stock), *emulators.REFERENCES.values())
-FIXED = ("m0", "m3", "rv32", "unix-fixed", "rp2040")  # boards of the fixed-point path
-KERNELS = {
-    "m0": "armv6m",
-    "m3": "armv7m",
-    "m4": "armv7em",
-    "m7": "armv7em",
-    "m33": "armv7em",
-    "m55": "mve",
-    "rv32": "rv32",
-}
+# boards of the fixed-point path
+FIXED = tuple(
+    n
+    for n, facts in emulators.TABLE.items()
+    if kernel_variants.VARIANTS[facts["kernels"]].path == kernel_variants.FIXED
+)
+KERNELS = {n: EMULATED[n].kernels for n in QEMU if not EMULATED[n].stock}
 ON_BOARDS = ("unix", "m4")  # where tests of device code run by default
 
 # Code that gives a board a filesystem at /flash, in its heap.

@@ -127,7 +127,7 @@ class Operators:
         """(rows,) of one token x (1, cols), by the variant's kernel."""
         rows, cols = len(weights), x.shape[1]
         code = (
-            f"q = bytearray(2 * ops.q8_bytes({cols}, {type_}))\n"
+            f"q = bytearray(2 * ops.activation_bytes({cols}, {type_}))\n"
             f"ops.call(ops.QUANTIZE, q, a, b, 1, {cols}, {type_}, flags={flags})\n"
             f"p = (0, 0, 0, _tinyprof.scan(b, 0, {type_}, {rows}, {cols}))\n"
             f"ops.call(ops.MATMUL, out, q, b, {rows}, {cols}, {type_}, p=p, flags={flags})"
@@ -137,7 +137,8 @@ class Operators:
     def products_agree(self, type_, weights, x, flags=0):
         """Whether the variant's kernel and the portable one give the same bits; x (n, cols)."""
         rows, (n, cols) = len(weights), x.shape
-        sizes = f"(ops.q8_bytes({cols}, {type_}), {flags}), (ops.q8_bytes({cols}), ops.PORTABLE | {flags})"
+        sizes = f"(ops.activation_bytes({cols}, {type_}), {flags}), "
+        sizes += f"(ops.activation_bytes({cols}), ops.PORTABLE | {flags})"
         code = (
             f"p = (0, 0, 0, _tinyprof.scan(b, 0, {type_}, {rows}, {cols}))\n"
             f"for size, flags in ({sizes}):\n"

@@ -1,9 +1,11 @@
 """A llama as a module of PyTorch, with the names and the arithmetic of Hugging Face's or of llama2.c's."""
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn import functional as F
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
 
 
 class Norm(nn.Module):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..boards.kernel_variants import FIXED, VARIANTS
 from ..quantize import weight_types
 from ..records.metrics import batches
 from ..records.runs import Run, Test
@@ -20,7 +21,7 @@ NEAR_FULL = 0.9  # of the heap
 OFF_ROOF = 1.3  # times the ceiling's units
 COARSE = 20  # ticks below which one tick more or less is seen
 UNSTEADY = 0.03  # of the mean, between repetitions
-NO_FPU = ("armv6m", "armv7m", "rv32", "scalar")
+NO_FPU = [name for name, variant in VARIANTS.items() if variant.path == FIXED]
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
-"""The table of known boards."""
+"""The table of known boards: those on QEMU from the table of emulated boards, the others from known_boards.csv."""
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from . import emulators
 
 TABLE = Path(__file__).with_name("known_boards.csv")
 
@@ -32,8 +35,17 @@ class Known:
 
 
 def boards() -> list[Known]:
+    """All known boards, those on QEMU first."""
     with TABLE.open(newline="", encoding="utf-8") as file:
-        return [Known(**row) for row in csv.DictReader(file)]
+        others = [Known(**row) for row in csv.DictReader(file)]
+    return [_emulated(name, facts) for name, facts in emulators.TABLE.items() if "known" in facts] + others
+
+
+def _emulated(name: str, facts: dict[str, Any]) -> Known:
+    """The row of an emulated board. facts: as in emulators.TABLE."""
+    empty = dict.fromkeys((field.name for field in fields(Known)), "")
+    own = {"board": name, "family": facts["port"], "arch": facts["arch"], "evidence": "run in an emulator"}
+    return Known(**empty | own | {field: str(value) for field, value in facts["known"].items()})
 
 
 HEADINGS = {

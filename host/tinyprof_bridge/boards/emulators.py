@@ -7,26 +7,33 @@ import select
 import shutil
 import subprocess
 import time
+import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..errors import BadInput, RunFailed
+
+# What needs no hardware; firmware_builds/build reads it too. The file explains its fields.
+TABLE: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("emulated_boards.toml").read_text())
 
 
 @dataclass(frozen=True)
 class Emulated:
-    """How an emulator runs one of our firmware images. program: the emulator; rom: where the ROMFS segment
-    lies; arch: of the native modules that its firmware takes; stock: that firmware has none built in."""
+    """How an emulator runs one of our firmware images, from TABLE. program: the emulator; stock: its firmware has no
+    native module built in."""
 
     description: str
     program: str
     arguments: tuple[str, ...]
-    rom: int
     arch: str
-    rom_bytes: int = 12 << 20
-    stock: bool = False
+    kernels: str
+    plugin_core: str
+    rom: int
+    rom_bytes: int
+    heap: int
+    stock: bool
     image: str = "firmware.elf"
     setup: str = "make setup"  # installs the emulator
 
@@ -64,84 +71,30 @@ class Simulated(Emulated):
         return f"socket://127.0.0.1:{match[1].decode()}" if match else None
 
 
+def _emulated(facts: dict[str, Any], stock: bool) -> Emulated:
+    """An emulated board with one of its kinds of firmware. facts: as in TABLE, of that firmware."""
+    board = Emulated(
+        description=facts["description"] + (", stock firmware" if stock else ""),
+        program=facts["emulator"],
+        arguments=("-machine", facts["machine"], *facts["options"]) if facts["port"] == "qemu" else (facts["machine"],),
+        arch=facts["arch"],
+        kernels=facts["kernels"],
+        plugin_core=facts["plugin_core"],
+        rom=facts["rom"],
+        rom_bytes=facts["rom_bytes"],
+        heap=facts.get("heap", 0),
+        stock=stock,
+    )
+    if facts["port"] == "rp2":
+        return Simulated(**vars(board) | {"image": "firmware.bin", "setup": "make rp2040"})
+    return board
+
+
 EMULATED = {
-    "m0": Emulated(
-        "Cortex-M0+ code on a Cortex-M3 (QEMU mps2-an385)",
-        "qemu-system-arm",
-        ("-machine", "mps2-an385", "-icount", "shift=6"),
-        0x21000000,
-        "armv6m",
-    ),
-    "m3": Emulated(
-        "Cortex-M3, no FPU (QEMU mps2-an385)",
-        "qemu-system-arm",
-        ("-machine", "mps2-an385", "-icount", "shift=6"),
-        0x21000000,
-        "armv7m",
-    ),
-    "m4": Emulated(
-        "Cortex-M4F (QEMU mps2-an386)",
-        "qemu-system-arm",
-        ("-machine", "mps2-an386", "-icount", "shift=6"),
-        0x21000000,
-        "armv7emsp",
-    ),
-    "m7": Emulated(
-        "Cortex-M7 with FPU (QEMU mps2-an500)",
-        "qemu-system-arm",
-        ("-machine", "mps2-an500", "-icount", "shift=6"),
-        0x60000000,
-        "armv7emsp",
-    ),
-    "m33": Emulated(
-        "Cortex-M33 with FPU and DSP (QEMU mps2-an505)",
-        "qemu-system-arm",
-        ("-machine", "mps2-an505", "-icount", "shift=10"),
-        0x80000000,
-        "armv7emsp",
-    ),
-    "m55": Emulated(
-        "Cortex-M55 with Helium (QEMU mps3-an547)",
-        "qemu-system-arm",
-        ("-machine", "mps3-an547", "-icount", "shift=10"),
-        0x70000000,
-        "armv7emsp",
-    ),
-    "rv32": Emulated(
-        "RV32IMAC, no FPU (QEMU virt)",
-        "qemu-system-riscv32",
-        ("-machine", "virt", "-bios", "none", "-icount", "shift=0"),
-        0x81000000,
-        "rv32imc",
-    ),
-}
-# The same with stock firmware.
-EMULATED |= {
-    f"{name}-stock": replace(EMULATED[name], description=f"{EMULATED[name].description}, stock firmware", stock=True)
-    for name in ("m0", "m3", "m4", "m7", "rv32")
-}
-EMULATED |= {
-    "rp2040": Simulated(
-        "Raspberry Pi Pico, RP2040 (rp2040js)",
-        "node",
-        ("rp2040js",),
-        0x80000,
-        "armv6m",
-        1280 << 10,
-        image="firmware.bin",
-        setup="make rp2040",
-    ),
-    "rp2040-stock": Simulated(
-        "Raspberry Pi Pico, RP2040 (rp2040js), stock firmware",
-        "node",
-        ("rp2040js",),
-        0,
-        "armv6m",
-        0,
-        stock=True,
-        image="firmware.bin",
-        setup="make rp2040",
-    ),
+    name if firmware == "ours" else f"{name}-stock": _emulated(facts | facts.get(firmware, {}), firmware == "stock")
+    for firmware in ("ours", "stock")
+    for name, facts in TABLE.items()
+    if facts["port"] != "unix" and firmware in facts["firmware"]
 }
 # The boards that give each path's logits: all others must give the same.
 REFERENCES = {"float": "unix", "fixed": "unix-fixed"}

@@ -13,7 +13,7 @@ from . import emulators
 # in the order of firmware_builds/plugin
 CLASSES = ("alu", "mul", "load", "store", "branch", "float", "simd", "other")
 RANGES = ("weights", "activations", "kv", "plan", "stack", "code", "other")
-CORES = ("m0", "m3", "m4", "m7", "m33", "m55", "rv32")
+BOARDS = tuple(name for name, spec in emulators.EMULATED.items() if spec.plugin_core and not spec.stock)
 _VALUES = 2 + len(CLASSES) + 3 + 2 * len(RANGES) + 2
 _ALLOCATED = 2  # and not 1, writable: flags of an ELF file's section
 _CACHE = re.compile(r"(\d{1,7})(K?):(\d{1,4}):(\d{1,4})", re.IGNORECASE)
@@ -54,11 +54,10 @@ def cache(option: str, text: str) -> Cache | None:
 
 
 def core_of(board: str) -> str:
-    """The core that the plugin knows a board by. Raises BadInput for a board without plugin."""
-    core = board.removesuffix("-stock")
-    if core not in CORES:
-        raise BadInput(f"--counters full needs QEMU: --board {', '.join(CORES)}, not {board}")
-    return core
+    """The core that the plugin models for a board. Raises BadInput for a board without plugin."""
+    if board not in emulators.EMULATED or not emulators.EMULATED[board].plugin_core:
+        raise BadInput(f"--counters full needs QEMU: --board {', '.join(BOARDS)}, not {board}")
+    return emulators.EMULATED[board].plugin_core
 
 
 def arguments(board: str, wanted: Wanted, out: Path) -> list[str]:

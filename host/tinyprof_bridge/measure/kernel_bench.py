@@ -7,23 +7,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..boards.kernel_variants import VARIANTS
 from ..errors import BadInput, RunFailed, plain
 from ..progress import Progress
 from ..quantize import weight_types
 from .collect import prepare
 
 FORMATS = ("table", "md", "json")
-
-# Instructions per MAC below which the scheme of a variant cannot come, without block scales: loads
-# of the weights, unpacking, products, and the activations' loads, which two to eight rows share. For
-# one token; docs/kernels.md counts them.
-BOUNDS = {
-    "armv7em": {"Q4_0": 1.16, "Q8_0": 1.28, "TP2": 0.69, "TPT": 0.69, "TP3": 1.28, "Q4_K": 1.19, "Q6_K": 2.19},
-    "mve": {"Q4_0": 0.17, "Q8_0": 0.14, "TP2": 0.17, "TPT": 0.17, "TP3": 0.21, "Q4_K": 0.17, "Q6_K": 0.28},
-    "armv6m": {"Q4_0": 2.42, "Q8_0": 3.5, "TP2": 2.15, "TPT": 2.15, "TP3": 2.56, "Q4_K": 2.31},
-    "armv7m": {"Q4_0": 1.19, "Q8_0": 1.56, "TP2": 1.13, "TPT": 1.13, "TP3": 1.28, "Q4_K": 1.19},
-    "rv32": {"Q4_0": 2.19, "Q8_0": 3.13, "TP2": 1.88, "TPT": 1.88, "TP3": 2.34, "Q4_K": 2.13},
-}
 
 
 @dataclass(frozen=True)
@@ -77,7 +67,8 @@ def run(board: str, types: list[str], sizes: list[tuple[int, int]], tokens: tupl
     with prepare(board, None, Progress()) as place:
         lines = [json.loads(line) for line in place.transport.run(code, timeout) if line.strip()]
     about, products = lines[0], lines[1:]
-    bounds = BOUNDS.get(about["kernels"], {}) if about["unit"] == "instr" else {}
+    known = about["unit"] == "instr" and about["kernels"] in VARIANTS
+    bounds = VARIANTS[about["kernels"]].bounds if known else {}
     measured = [Product(**p, bound=bounds.get(p["type"]) if p["n"] == 1 else None) for p in products]
     result = Result(board, **about, products=measured)
     for p in result.products:

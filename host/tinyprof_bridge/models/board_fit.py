@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass
 
-from ..boards import catalog
+from ..boards import catalog, kernel_variants
 from ..boards.emulators import EMULATED
 from .inspection import Inspection
 
 PACKAGE = 68 << 10  # bytes of flash of the device package, compiled
 LEAST_CONTEXT = 16  # that is worth to be told
-# Heap of boards that run here, in bytes.
-MEASURED_HEAP = {"rv32": 1_758_704, "RPI_PICO": 246_080}
-EMULATED_HEAP = 1_954_160
+# Bytes of heap that were measured; those of emulated boards are in their table.
+MEASURED_HEAP = {"RPI_PICO": 246_080}
 # What MicroPython's firmware with the native module leaves, where nothing was measured: the share of RAM that is heap,
 # and KiB of flash that the firmware keeps. Estimates from the ports' linker scripts and partition tables.
 LEFT = {
@@ -42,18 +41,14 @@ class Fit:
 
 
 def variant(board: catalog.Known) -> str:
-    """The kernels that a board runs."""
-    if board.fpu == "none":
-        return {"armv6m": "armv6m", "armv7m": "armv7m", "rv32imc": "rv32"}.get(board.arch, "scalar")
-    if board.dsp == "MVE":
-        return "mve"
-    return "armv7em" if board.arch.startswith("armv7em") else "portable"
+    """The variant of the kernels that a board runs."""
+    return kernel_variants.of_core(board.arch, board.fpu != "none", board.dsp)
 
 
 def room(board: catalog.Known) -> tuple[int, int, bool]:
     """Bytes of heap and of flash for package and model, and whether the heap was measured."""
     if board.board in EMULATED:
-        return MEASURED_HEAP.get(board.board, EMULATED_HEAP), EMULATED[board.board].rom_bytes, True
+        return EMULATED[board.board].heap, EMULATED[board.board].rom_bytes, True
     share, firmware = LEFT.get(board.family, LEFT[""])
     ram, flash, psram = (int(text or 0) << 10 for text in (board.ram_kb, board.flash_kb, board.psram_kb))
     heap = MEASURED_HEAP.get(board.board)

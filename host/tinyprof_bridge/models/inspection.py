@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from gguf import GGMLQuantizationType
 
+from ..boards.kernel_variants import VARIANTS
 from ..errors import BadInput, plain
 from ..quantize import weight_types
 from . import planner
@@ -109,7 +110,7 @@ def inspect(
     reason, sizes, streamed = "", {}, {}
     mapped: dict[str, Need] = {}
     values: dict[tuple[int, ...], int] = {}
-    for variant in planner.VARIANTS:
+    for variant in VARIANTS:
         device = planner.device(variant)
         try:
             own = device.read(data, lambda *tensor: _scan(data, values, *tensor))
@@ -160,7 +161,7 @@ def need(variant: str, gguf: Any, llama: Any, weights: int = 0, stream: Any = No
     byte_level = gguf.get("tokenizer.ggml.model", "", str) == "gpt2"
     return Need(
         variant=variant,
-        path=planner.VARIANTS[variant][0],
+        path=VARIANTS[variant].path,
         kv_type=llama.kv,
         activations=f"int{llama.activations}",
         context=llama.context,

@@ -17,25 +17,10 @@ from unittest import mock
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from ..boards import deploy
+from ..boards.kernel_variants import FIXED, FLOAT, VARIANTS
 from ..quantize import weight_types
 
-FLOAT, FIXED = "float", "fixed"
 BLOCK = 32
-# Bytes of a block's activations by type; what a type lacks is as the portable kernels have it.
-_ARMV7EM = {"Q4_0": 72, "Q8_0": 72, "TP3": 72, "TP2": 76, "TPT": 76, "Q4_K": 536 / 8, "Q6_K": 548 / 8}
-_SCALAR = {"Q4_0": 72, "Q4_K": 580 / 8, "Q6_K": 580 / 8, "TP3": 72}
-VARIANTS: dict[str, tuple[str, dict[str, float]]] = {
-    "portable": (FLOAT, {}),
-    "avx2": (FLOAT, {}),
-    "armv7em": (FLOAT, _ARMV7EM),
-    "mve": (FLOAT, {"Q4_0": 40, "Q8_0": 40, "TP3": 40, "TP2": 64, "TPT": 64, "Q4_K": 32, "Q6_K": 32}),
-    "armv6m": (FIXED, _SCALAR | {"Q8_0": 36, "TP2": 120, "TPT": 120}),
-    "armv7m": (FIXED, _SCALAR | {"Q8_0": 76, "TP2": 72, "TPT": 72}),
-    "rv32": (FIXED, _SCALAR | {"Q8_0": 132, "TP2": 140, "TPT": 140}),
-    "scalar": (FIXED, _SCALAR | {"Q8_0": 136, "TP2": 140, "TPT": 140}),
-}
-# What follows a group of eight blocks with MVE: sums, scale, and for pairs of rows where scales are.
-MVE_TAIL = {"TP2": 44, "TPT": 44, "Q4_K": 36, "Q6_K": 36}
 _NAMES = {type_.id: name for name, type_ in weight_types.TYPES.items()}
 
 
@@ -62,12 +47,12 @@ def _strings(data: Any, at: int, count: int, text: None) -> int:
     return at
 
 
-def _kinds(text: bytearray, table: bytes) -> None:
-    text[:] = b"".join(_kind(match[0], table) for match in re.finditer(rb"[^\x80-\xbf]?[\x80-\xbf]*", text))
+def _unicode_class(text: bytearray, table: bytes) -> None:
+    text[:] = b"".join(_class_of(match[0], table) for match in re.finditer(rb"[^\x80-\xbf]?[\x80-\xbf]*", text))
 
 
 @functools.cache
-def _kind(character: bytes, table: bytes) -> bytes:
+def _class_of(character: bytes, table: bytes) -> bytes:
     """For each byte of a character, which may lack its begin."""
     begins, of_runs = _runs(table)
     code = ord(character.decode(errors="replace")[:1] or "\0")
@@ -89,15 +74,16 @@ def _runs(table: bytes) -> tuple[list[int], list[int]]:
 
 
 def native(variant: str) -> ModuleType:
-    path, blocks = VARIANTS[variant]
+    kernels = VARIANTS[variant]
+    path, blocks = kernels.path, kernels.activations
 
-    def q8_bytes(type_: int, cols: int) -> int:
+    def activation_bytes(type_: int, cols: int) -> int:
         name, count = _NAMES.get(type_, ""), cols // BLOCK
         if name in blocks:
             size = round(blocks[name] * count)
-            if variant == "mve" and name in MVE_TAIL:
-                return size + (count + 7) // 8 * MVE_TAIL[name]
-            return size if path == FLOAT else size + 4 * (2 if name in weight_types.OWN else 1)
+            if path == FIXED:
+                return size + 4 * (2 if name in weight_types.OWN else 1)
+            return size + (count + 7) // 8 * kernels.group_bytes.get(name, 0)
         return cols + 4 * count if path == FLOAT else 4 + cols + (count + 3) // 4 * 4
 
     def kv_bytes(type_: int, head_dim: int) -> int:
@@ -110,10 +96,10 @@ def native(variant: str) -> ModuleType:
     vars(module).update(
         build=lambda: (0, variant, "", "", path),
         row_bytes=row_bytes,
-        q8_bytes=q8_bytes,
+        activation_bytes=activation_bytes,
         kv_bytes=kv_bytes,
         strings=_strings,
-        kinds=_kinds,
+        unicode_class=_unicode_class,
     )
     return module
 

@@ -76,5 +76,5 @@ class Footprint:
 
     def activations(self, type_: str, cols: int) -> int:
         """Bytes of a row of inputs for a matrix of that type."""
-        size: int = self._native.q8_bytes(weight_types.TYPES[type_].id, cols)
+        size: int = self._native.activation_bytes(weight_types.TYPES[type_].id, cols)
         return size

@@ -1,13 +1,12 @@
-// Armv7-M (Cortex-M3): AND with a shifted operand and MLA, two weights at a time; see scalar.h.
+// Armv7-M (Cortex-M3): AND with a shifted operand and MLA, two weights at a time. scalar.h has the method.
 //
-// Q8_0: SMLAL takes two products at once. Of the bytes of a word the first and the last, 24 bits
-// apart (0xff0000ff), or the two others after a rotation by 16, make w + 2^24 * W, and x * 2^24 + X
-// the activations' word:
+// Q8_0: SMLAL makes two products at once. The first and the last byte of a word are 24 bits apart (0xff0000ff), as
+// are the two others after a rotation by 16: they make w + 2^24 * W. With x * 2^24 + X as the activations' word,
 //   (w + 2^24 * W) * (x * 2^24 + X) = w * X + (w * x + W * X) * 2^24 + W * x * 2^48.
-// Of a block's sum, 64 bits, bits 24 to 47 are the dot product: below it a sum of 16 products that
-// needs 20 bits, above it what is of no interest. W is signed as it lies; w is made w + 128 (0 to 255)
-// by turning its top bit, which is taken off in what the sum begins with: -128 * sum(x) * 2^24, and
-// 2^23 so that what lies below stays above 0.
+// Bits 24 to 47 of the 64-bit sum of a block are the dot product. Below is a sum of 16 products, which needs 20 bits;
+// above it is nothing of use. W is signed as it is; w becomes w + 128 (0 to 255) when its top bit is inverted. That is
+// corrected by the value with which the sum starts: -128 * sum(x) * 2^24, plus 2^23 so that what is below stays
+// positive.
 #include "../isa.h"
 
 #if defined(TP_PATH_FIXED) && defined(TP_ISA_ARMV7M)
@@ -19,8 +18,9 @@ const char tp_kernels_variant[] = "armv7m";
 #define TP_ALIGNED (0)
 #define TP_LESS (0)
 #define TP_PAIRS (TP_PAIRS_ROTATED)
-#define TP_Q8_WORDS (18) // what a sum begins with, and 16 pairs
+#define TP_Q8_WORDS (18) // the value with which a sum starts, and 16 pairs
 #include "scalar.h"
+#include "../thumb2_tp3.h"
 
 static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
     int32_t sum = 0;
@@ -34,19 +34,22 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
     to[1] = (uint32_t)(begin >> 32);
 }
 
-// Naked functions hold assembly alone: the compiler does not see that it uses their parameters.
+// The compiler does not see that assembly uses the parameters of naked functions. They are naked, because they need all
+// registers.
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
-// Naked, for they need the registers as a whole.
-//   r0 x, r1 r2 rows 0 and 1, r3 mask, r10 r11 sums of rows; [sp] tp_rows_t.
-//   Q4_0: r4 r9 dot products of rows 0 and 1, r5 to r8 activations, r12 lr weights.
-//   Q8_0: r4 r5, r6 r7 dot products, r8 r9 activations, r12 lr weights.
+// clang-format off
+
+// Q4_0 and Q8_0, two rows.
+//   r0 x; r1 r2 rows 0 and 1; r3 mask; r10 r11 sums of the rows; [sp] tp_rows_t
+//   Q4_0: r4 r9 dot products of rows 0 and 1; r5 to r8 activations; r12 lr weights
+//   Q8_0: r4 r5 and r6 r7 dot products; r8 r9 activations; r12 lr weights
 #define ENTER \
     ".syntax unified\n" \
     "push {r0, r4-r11, lr}\n" \
     "ldr r5, [r0, #20]\n" \
     "ldr r1, [r0, #4]\n" \
-    "str r5, [r0, #4]\n" /* groups that are left */ \
+    "str r5, [r0, #4]\n" /* groups left */ \
     "ldmia r0, {r4-r7}\n" \
     "adds r1, #2\n" \
     "adds r2, r1, r6\n" \
@@ -68,8 +71,8 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
     SPECIAL("r4", "r7", "2", "3") \
     SPECIAL("r9", "r8", "4", "5")
 
-// sum += dot * scale, halved r5 - its exponent times, flags by that difference. r12 is 1024 but for
-// the bits of the last mantissa. dot: where the dot product is, bring: what brings it there.
+// sum += dot * scale, shifted right by r5 minus the scale's exponent; sets the flags by it. r12 is 1024, apart
+// from the bits of the last mantissa. dot: register of the dot product; bring: instruction that brings it to bit 0.
 #define SCALE(dot, bring, scale, sum, special, back) \
     bring \
     "asrs r6, " scale ", #10\n" \
@@ -82,7 +85,7 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
     "asr lr, lr, r6\n" \
     "add " sum ", " sum ", lr\n"
 
-// A scale below 0, or of exponent 0, which has no leading bit and counts as one of exponent 1.
+// A scale that is negative, or has exponent 0: then it has no leading bit, and counts as one with exponent 1.
 #define SPECIAL(dot, scale, here, back) \
     here ":\n" \
     "beq " here "2f\n" \
@@ -105,7 +108,7 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
     "and r12, r3, r12, lsr #12\n" \
     "mla " sum ", r12, r8, " sum "\n"
 
-// Eight weights of two rows; row 0 comes last because r4 is what both begin with.
+// Eight weights of two rows. Row 0 comes last, because r4 holds the value with which both sums start.
 #define Q4_ROWS(from, step) \
     "ldr r12, [r2], " step "\n" \
     Q4("r9", from) \
@@ -179,7 +182,7 @@ static void q8_0_rows(tp_rows_t *rows) {
         );
 }
 
-// Eight columns of a pair of rows; from: what the first product of the second row is added to.
+// Eight columns of a pair of rows. from: register to which the first product of the second row is added.
 #define PAIR_8(from) \
     "ldmia r0!, {r4-r7}\n" \
     "ldr r12, [r1], #4\n" \
@@ -200,10 +203,12 @@ static void q8_0_rows(tp_rows_t *rows) {
     "and lr, r3, r12, ror #10\n" \
     "mla r8, lr, r7, r8\n"
 
-// r0 x, r1 blocks, r2 scales, r3 mask, r4 to r7 activations, r8 r9 dot products of rows 0 and 1, r10
-// r11 sums of groups, r12 lr weights; [sp] x after what its first block begins with, where sums
-// of rows are, from a pair's begin to its blocks, the end of sums, what the first block begins with: which
-// is loaded with the end of the block before. A pair's end is the next one's begin.
+// TP2 and TPT, a pair of rows.
+//   r0 x; r1 blocks; r2 scales; r3 mask; r4 to r7 activations; r8 r9 dot products of rows 0 and 1
+//   r10 r11 sums of groups; r12 lr weights
+// The word with which the sums of a block start is loaded together with the end of the block before. The stack holds x
+// after the first such word, where the sums of the rows go, the way from the start of a pair to its blocks, the end of
+// the sums, and that first word. The end of a pair is the start of the next one.
 __attribute__((naked, noinline))
 static void pair_rows(tp_rows_t *rows) {
     __asm volatile (
@@ -257,34 +262,11 @@ static void pair_rows(tp_rows_t *rows) {
         );
 }
 
-// Eight columns of a row in w, at bits from, +3, +8 and +11.
-#define TP3_ROW(sum, w, from) \
-    "and r10, r3, " w ", lsr #" from "\n" \
-    "mla " sum ", r10, r4, " sum "\n" \
-    "and r10, r3, " w ", lsr #3+" from "\n" \
-    "mla " sum ", r10, r5, " sum "\n" \
-    "and r10, r3, " w ", lsr #8+" from "\n" \
-    "mla " sum ", r10, r6, " sum "\n" \
-    "and r10, r3, " w ", lsr #11+" from "\n" \
-    "mla " sum ", r10, r7, " sum "\n"
-// Eight columns of four rows; what they leave makes the last one's word.
-#define TP3_8 \
-    "ldmia r0!, {r4-r7}\n" \
-    "ldr r8, [r1, #-32]\n" \
-    TP3_ROW("r2", "r8", "0") \
-    "and r9, r8, #0xc0c0c0c0\n" \
-    "ldr r8, [r1, #-16]\n" \
-    TP3_ROW("r11", "r8", "0") \
-    "and r8, r8, #0xc0c0c0c0\n" \
-    "orr r9, r8, r9, lsr #2\n" \
-    "ldr r8, [r1], #4\n" \
-    TP3_ROW("r12", "r8", "0") \
-    "and r8, r8, #0xc0c0c0c0\n" \
-    "orr r9, r8, r9, lsr #2\n" \
-    TP3_ROW("lr", "r9", "2")
+#define MLA(w, x, sum) "mla " sum ", " w ", " x ", " sum "\n"
 
-// Rows in fours: r0 x, r1 third row's weights, r3 mask, r4 to r7 activations, r8 r9 weights, r2 r11 r12 lr dot
-// products; [sp] sums of groups, [sp, #16] of rows, [sp, #32] tp_rows_t.
+// TP3, four rows.
+//   r0 x; r1 weights of the third row; r3 mask; r4 to r7 activations; r8 r9 weights; r2 r11 r12 lr dot products
+//   [sp] sums of groups; [sp, #16] sums of the rows; [sp, #32] tp_rows_t
 __attribute__((naked, noinline))
 static void tp3_rows(tp_rows_t *rows) {
     __asm volatile (
@@ -310,8 +292,8 @@ static void tp3_rows(tp_rows_t *rows) {
         "mov lr, r2\n"
         "cmp r3, r3\n"
         "2:\n"
-        TP3_8 TP3_8
-        // twice; nothing above sets flags
+        TP3_8(MLA, "r0", "r2") TP3_8(MLA, "r0", "r2")
+        // twice: the flags tell the turn, and nothing above sets them
         "bne 3f\n"
         "cmp r3, #0\n"
         "b 2b\n"
@@ -381,8 +363,9 @@ static void tp3_rows(tp_rows_t *rows) {
     Q4_K_WORD("r1", "r8", "r9") \
     Q4_K_WORD("r2", "r10", "r11")
 
-// r0 mask, r1 r2 rows, r3 x, r4 to r7 activations, r8 to r11 sums, r12 lr weights; [sp] where sums go,
-// [sp, #4] times that are left.
+// Q4_K, two rows, a block of 256 columns (see q4_k_products in k_quants.h).
+//   r0 mask; r1 r2 rows; r3 x; r4 to r7 activations; r8 to r11 sums; r12 lr weights
+//   [sp] where the sums go; [sp, #4] turns left
 __attribute__((naked, noinline))
 static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const uint32_t *x) {
     __asm volatile (
@@ -406,22 +389,8 @@ static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const
         );
 }
 
-static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
-    (void)pairs;
-    (void)shift;
-    if (type == TP_Q4_0) {
-        q4_0_rows(rows);
-    } else {
-        q8_0_rows(rows);
-    }
-}
+// clang-format on
 
-static void tp_own_rows(uint32_t type, tp_rows_t *rows) {
-    if (type == TP_TP3) {
-        tp3_rows(rows);
-    } else {
-        pair_rows(rows);
-    }
-}
+#include "scalar_rows.h"
 
 #endif

@@ -1,21 +1,23 @@
-// Q4_K and Q6_K for 32-bit cores without SIMD: two products by one multiplication, as scalar.h has it.
-// In C but for the products of Q4_K.
+// Q4_K and Q6_K for 32-bit cores without SIMD: one multiplication makes two products, as in scalar.h. All of it is C,
+// apart from the products of Q4_K (q4_k_products).
 //
-// Four masks on a word of Q4_K bring out pairs of two blocks of 32, each with a sum of its own. Of
-// Q6_K the four low bits and the two high ones have sums of their own, for 16 values each. The
-// activations of 256 columns are, for each pair of blocks of 32 (Q4_K) or block of 16 (Q6_K), what
-// its sums begin with and the words that meet the weights; for Q4_K -8 times the sum of each block of
-// 32; then one word with how often the scale is halved.
+// Four masks on a word of Q4_K give pairs of weights of two blocks of 32, each with a sum of its own. In Q6_K the four
+// low bits and the two high bits have sums of their own, over 16 values each.
+//
+// The activations of 256 columns are, for each pair of blocks of 32 (Q4_K) or block of 16 (Q6_K), the values with which
+// its sums start, and the words that meet the weights; for Q4_K then -8 times the sum of each block of 32; then a word
+// with the number of halvings of the scale.
 #ifndef TP_K_QUANTS_H
 #define TP_K_QUANTS_H
 
 #include "fixed_products.h"
 
+// Words of the activations of 256 columns.
 static inline uint32_t k_words(uint32_t type) {
     return type == TP_Q4_K ? 4 * 34 + 8 + 1 : 16 * 9 + 1;
 }
 
-// What a sum of products begins with: 8 is taken off each weight, and what gathers below stays above 0.
+// The value with which a sum of products starts: it subtracts 8 from each weight, and keeps the lower half positive.
 static inline uint32_t k_begin(const int8_t *q, uint32_t n) {
     int32_t sum = 0;
     for (uint32_t j = 0; j < n; ++j) {
@@ -24,7 +26,7 @@ static inline uint32_t k_begin(const int8_t *q, uint32_t n) {
     return ((uint32_t)(-8 * sum) << 16) + 0x8000u;
 }
 
-// Values 32 * part and on of 256.
+// Puts 32 activations of 256, from 32 * part on.
 static void put_k(uint32_t type, uint32_t *x, uint32_t part, const int8_t *q, tp_scale_t halvings) {
     if (type == TP_Q4_K) {
         uint32_t *to = x + part / 2 * 34 + part % 2;
@@ -47,11 +49,12 @@ static void put_k(uint32_t type, uint32_t *x, uint32_t part, const int8_t *q, tp
     x[k_words(type) - 1] = (uint32_t)halvings;
 }
 
+// The upper half of a sum, which is the dot product.
 static inline int32_t upper(uint32_t sum) {
     return (int32_t)sum >> 16;
 }
 
-// Words of Q4_K lie on multiples of 4, those of Q6_K on multiples of 2.
+// Words of Q4_K are at multiples of 4, those of Q6_K at multiples of 2.
 static inline uint32_t load_aligned(const uint8_t *p) {
     return *(const uint32_t *)(const void *)p;
 }
@@ -62,24 +65,25 @@ static inline uint32_t load_word(const uint8_t *p) {
     return half[0] | (uint32_t)half[1] << 16;
     #else
     uint32_t x;
-    __asm ("ldr %0, %1" : "=r" (x) : "m" (*(const uint32_t (*)[1])(const void *)p));
+    __asm("ldr %0, %1" : "=r"(x) : "m"(*(const uint32_t (*)[1])(const void *)p));
     return x;
     #endif
 }
 
-// The sums over a block of TP_Q4_K_ROWS rows, for each pair of blocks of 32 two words of the first row,
-// then of the next. w: from the first row's weights on. x: of the block.
+// Defined by the variant: the sums over a block of 256 of TP_Q4_K_ROWS rows, stride bytes apart. sums: for each pair of
+// blocks of 32 two words of the first row, then of the next one. w: weights of the first row; x: activations of the
+// block.
 static void q4_k_products(uint32_t *sums, const uint8_t *w, size_t stride, const uint32_t *x);
 
-// Adds a block of a row to its sum. products: of q4_k_products, from this row's first on. One row at a
-// time, for two need more registers than there are.
+// sum + the products of a block of 256 of a row. products: from q4_k_products, from this row's first one on. One row at
+// a time, because two need more registers than there are.
 static inline int32_t q4_k_add(int32_t sum, const uint8_t *block, const uint32_t *products, const uint32_t *x,
     uint32_t t) {
     uint32_t s = load_aligned(block + 4), m = load_aligned(block + 8), high = load_aligned(block + 12);
     uint32_t scales = s & 0x3f3f3f3fu, mins = m & 0x3f3f3f3fu;
     uint32_t later_scales = (high & 0x0f0f0f0fu) | (s >> 2 & 0x30303030u);
     uint32_t later_mins = (high >> 4 & 0x0f0f0f0fu) | (m >> 2 & 0x30303030u);
-    int32_t dots = 0, low = 0; // low: 8 times what mins are to be multiplied with
+    int32_t dots = 0, low = 0; // low: sums of activations times minima, times 8
     x += 4 * 34;
     for (uint32_t i = 0; i < 8; ++i) {
         if (i == 4) {
@@ -98,14 +102,14 @@ static inline int32_t q4_k_add(int32_t sum, const uint8_t *block, const uint32_t
 static void q4_k_rows(const tp_product_t *p, const uint32_t *x, uint32_t t, int32_t *sums) {
     size_t stride = tp_row_bytes(TP_Q4_K, p->cols), step = stride;
     const uint32_t *end = x + p->cols / 256 * k_words(TP_Q4_K);
-    int32_t few[TP_Q4_K_ROWS]; // few rows: one as all
+    int32_t few[TP_Q4_K_ROWS]; // fewer rows: the same row several times
     for (uint32_t r = 0; r < p->rows;) {
         int32_t *to = sums + r;
         if (p->rows < TP_Q4_K_ROWS) {
             to = few;
             step = 0;
         } else if (p->rows - r < TP_Q4_K_ROWS) {
-            r = p->rows - TP_Q4_K_ROWS; // some of the last rows are done twice
+            r = p->rows - TP_Q4_K_ROWS; // computes some of the last rows twice
             to = sums + r;
         }
         const uint8_t *block = p->w + r * stride;
@@ -128,7 +132,7 @@ static void q4_k_rows(const tp_product_t *p, const uint32_t *x, uint32_t t, int3
     }
 }
 
-// 16 values of Q6_K whose bits are at shifts of low and high.
+// The dot product of 16 values of Q6_K. low, high: their low and high bits, to be shifted right.
 static inline int32_t q6_k_16(const uint8_t *low, uint32_t low_shift, const uint8_t *high, uint32_t high_shift,
     const uint32_t *x) {
     uint32_t begin = *x++, a = begin, c = (uint32_t)((int32_t)(begin - 0x8000u) >> 2) + 0x8000u;
@@ -148,8 +152,8 @@ static int32_t q6_k_row(const tp_product_t *p, const uint8_t *block, const uint3
         const int8_t *scales = (const int8_t *)block + 192;
         int32_t dots = 0;
         for (uint32_t i = 0; i < 16; ++i) {
-            // of each 128 values the first and second 32 lie in low nibbles, the third and fourth in
-            // high ones of the same bytes
+            // of 128 values the first and second 32 are low nibbles, the third and fourth 32 are the high nibbles of
+            // the same bytes
             const uint8_t *low = block + i / 8 * 64 + i % 4 * 16, *high = block + 128 + i / 8 * 32 + i % 2 * 16;
             dots += scales[i] * q6_k_16(low, i % 8 / 4 * 4, high, i % 8 / 2 * 2, x + 9 * i);
         }

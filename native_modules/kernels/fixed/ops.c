@@ -12,7 +12,7 @@ void tp_rmsnorm(float *y, const float *x, const float *w, uint32_t cols, float e
         int32_t v = tp_fix(tp_to_bits(x[i]), e);
         sum += (uint32_t)(v * v);
     }
-    // A few operations a vector may be float: their library is the same on all cores.
+    // a few float operations a vector are allowed: their results are the same on all cores
     int32_t shift = 0;
     while (sum >> shift >= 1u << 24) {
         ++shift;
@@ -26,7 +26,8 @@ void tp_rmsnorm(float *y, const float *x, const float *w, uint32_t cols, float e
     }
 }
 
-// Turns in 2^32ths that a position adds: an angle is a product modulo 2^32, exact at any position.
+// A frequency is the part of a turn that each position adds, in 2^-32. So an angle is a product modulo 2^32, which is
+// exact at any position.
 void tp_rope_freqs(float *freqs, uint32_t dims, float base, float scale, const float *factors) {
     float log_base = tp_log(base);
     for (uint32_t i = 0; i < dims / 2; ++i) {
@@ -40,7 +41,7 @@ void tp_rope_freqs(float *freqs, uint32_t dims, float base, float scale, const f
     }
 }
 
-// cos and sin of an angle in 2^32ths of a turn, times 2^15; error below 2^-14.
+// cos and sin of an angle, times 2^15, with an error below 2^-14. angle: 2^32 is a turn.
 static void cos_sin(uint32_t angle, int32_t *cos_out, int32_t *sin_out) {
     uint32_t quarter = (angle + (1u << 29)) >> 30;
     int32_t x = (int32_t)(angle - (quarter << 30) + (1u << 13)) >> 14; // quarters of a turn, times 2^16
@@ -90,12 +91,12 @@ void tp_kv_store(uint32_t type, uint8_t *kv, const float *x, uint32_t heads, uin
     }
 }
 
-// 2^-(a / 2^16) in 2^20ths, rounded down.
+// 2^-(a / 2^16) * 2^20, rounded down
 static inline uint32_t exp2_20(uint32_t a) {
     return a >> 16 > 20 ? 0 : tp_exp2_fraction(a & 0xffff) << 4 >> (a >> 16);
 }
 
-// v * f * 2^e, rounded down, of whatever size kept within +-2^29.
+// v * f * 2^e, rounded down, limited to +-2^29.
 static inline int32_t scale_to(int32_t v, tp_factor_t f, int32_t e) {
     int32_t p = (v >> 16) * (int32_t)f.m + (int32_t)(((uint32_t)v & 0xffff) * f.m >> 16);
     e += f.e + 16;
@@ -109,9 +110,9 @@ static inline int32_t scale_to(int32_t v, tp_factor_t f, int32_t e) {
     return (int32_t)((uint32_t)p << e);
 }
 
-// Scores in log2 units times 2^16, the greatest of them in *max.
-static void scores_of(int32_t *scores, int32_t *max, const int32_t *q, int32_t e, const uint8_t *k,
-    size_t stride, uint32_t head_dim, uint32_t length) {
+// The scores q . k of each position, in log2 units times 2^16, and the greatest of them in *max. q: multiples of 2^e.
+static void scores_of(int32_t *scores, int32_t *max, const int32_t *q, int32_t e, const uint8_t *k, size_t stride,
+    uint32_t head_dim, uint32_t length) {
     *max = INT32_MIN;
     for (uint32_t t = 0; t < length; ++t, k += stride) {
         const int8_t *values = (const int8_t *)k + 4;
@@ -124,13 +125,13 @@ static void scores_of(int32_t *scores, int32_t *max, const int32_t *q, int32_t e
     }
 }
 
-// tanh(a / 2^17 * ln 2) times 2^15
+// tanh(a / 2^17 * ln 2) * 2^15
 static uint32_t tanh_15(uint32_t a) {
     uint32_t t = a >> 16 > 15 ? 0 : tp_exp2_fraction(a & 0xffff) >> (a >> 16);
     return ((65536u - t) << 15) / (65536u + t);
 }
 
-// Caps scores as tp_softcap does; returns the greatest of them.
+// Limits scores as tp_softcap does, and returns the greatest of them.
 TP_COLD static int32_t cap_scores(int32_t *scores, float cap, uint32_t length) {
     tp_factor_t turn = tp_factor(tp_to_bits(2.0f / cap)), size = tp_factor(tp_to_bits(cap * 1.44269504f));
     int32_t max = INT32_MIN;
@@ -164,7 +165,7 @@ void tp_attention(uint32_t type, float *y, const float *q, const uint8_t *k, con
     for (uint32_t h = 0; h < heads; ++h, q += head_dim, y += head_dim) {
         const uint8_t *kh = k + h / group * head_bytes;
         const uint8_t *vh = v + h / group * head_bytes;
-        // y holds integers until its floats are known: first q, times what makes scores log2 units
+        // y holds integers until its floats are known: first q, times the factor that gives scores in log2 units
         int32_t *ints = (int32_t *)(void *)y;
         int32_t e = tp_fix_exponent(tp_greatest(q, head_dim), 15);
         for (uint32_t i = 0; i < head_dim; ++i) {
@@ -175,7 +176,7 @@ void tp_attention(uint32_t type, float *y, const float *q, const uint8_t *k, con
         if (cap != 0.0f) {
             max = cap_scores(scores, cap, length);
         }
-        // softmax with 16 bits below its greatest, and the greatest scale of the values
+        // softmax with 16 bits below the greatest, and the greatest scale of the values
         uint32_t sum = 0, greatest = 0;
         const uint8_t *vt = vh;
         for (uint32_t t = 0; t < length; ++t, vt += stride) {
@@ -185,7 +186,7 @@ void tp_attention(uint32_t type, float *y, const float *q, const uint8_t *k, con
             uint32_t scale = *(const uint32_t *)(const void *)vt;
             greatest = scale > greatest ? scale : greatest;
         }
-        // weights of the values with their scales, that add up to no more than 2^24
+        // weights of the values times their scales, whose sum is at most 2^24
         int32_t ev = tp_fix_exponent(greatest, 15);
         int32_t drop = 32 - (int32_t)tp_clz(sum) - 9;
         for (uint32_t i = 0; i < head_dim; ++i) {
@@ -216,14 +217,14 @@ void tp_add(float *y, const float *x, uint32_t n) {
             a = b;
             b = c;
         }
-        // 28 bits of the greater
+        // 28 bits of the greater one
         int32_t e = (int32_t)(a >> 23 & 255) - 154;
         y[i] = tp_float(tp_fix(a, e) + tp_fix(b, e), e);
     }
 }
 
-// value * sigmoid(z) * up, as bits of floats. |z| = a / 2^16 * ln 2, or beyond 32 where far; z has the
-// sign of value.
+// value * sigmoid(z) * up; value and up are bits of floats. |z| = a / 2^16 * ln 2, or above 32 if far; z has the sign
+// of value.
 static inline float gated(uint32_t value, uint32_t up, uint32_t a, int far) {
     tp_factor_t fv = tp_factor(value), fu = tp_factor(up);
     int32_t e = fv.e + fu.e;
@@ -247,14 +248,15 @@ static inline float gated(uint32_t value, uint32_t up, uint32_t a, int far) {
     return tp_product(value ^ up, fv.m * sigmoid >> 16, fu.m, e);
 }
 
+// Both gated operators.
 static void glu(int is_gelu, float *y, const float *gate, const float *up, uint32_t n) {
     for (uint32_t i = 0; i < n; ++i) {
         uint32_t g = tp_to_bits(gate[i]), a = 0;
         tp_factor_t f = tp_factor(g);
-        // of gelu from 4 on: the argument of the sigmoid is beyond 10 ln 2
+        // gelu from 4 on: the argument of the sigmoid is above 10 ln 2
         int far = f.e >= (is_gelu ? 2 : 5) - 15;
         if (!far && is_gelu) {
-            // in 4096ths; the factors are those of kernels.h
+            // in units of 2^-12; kernels.h has the factors
             uint32_t x = (uint32_t)tp_fix(g & 0x7fffffffu, -12), square = x * x >> 12;
             uint32_t z = x * (6536 + (square * 292 >> 12)) >> 12;
             a = z * 5909u >> 8; // 16 / ln 2

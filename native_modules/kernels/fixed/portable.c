@@ -1,31 +1,32 @@
-// Matrix products in portable C: the reference that every other variant equals bit for bit. It is
-// in every build, for the types that a variant leaves out and to hold the variant against.
+// Matrix products in portable C: the reference whose bits every other variant must give. It is in every build, for the
+// types that a variant leaves out, and to test the variant against.
 //
-// Of each block an exact integer dot product, times the 11 bits of its fp16 scale, shifted to the
-// exponent T that the row's blocks share, added to a sum of 32 bits; one float a row. T is such that
-// the sum cannot overflow.
+// The exact integer dot product of each block is multiplied with the 11 bits of the block's fp16 scale, shifted to the
+// exponent T that all blocks of the matrix share, and added to a sum of 32 bits. Each row's sum becomes one float. T is
+// chosen so that the sum cannot overflow.
+#include "../portable.h"
 #include "fixed_products.h"
 
 #if defined(TP_PATH_FIXED)
 
 #define SIGN (1u << 31)
 
-// sum * s * factor by the compiler's own floats, for what is rare. factor: the bits of a float.
+// sum * s * factor by the compiler's floats, for rare cases. factor: the bits of a float.
 static __attribute__((noinline)) float rare_to_float(int32_t sum, uint32_t factor, tp_factor_t s) {
     return (float)sum * tp_from_bits(((uint32_t)(s.e + 142) << 23) + (s.m << 17 >> 9)) * tp_from_bits(factor);
 }
 
-// Of our own types: sum * s * the row's factor. No more than 18 bits of the sum meet 14 of s * factor, so that one
-// multiplication and one search for the highest bit do. s is not 0.
+// For our own types: sum * s * the factor of the row. At most 18 bits of the sum are multiplied with 14 bits of s *
+// factor, so that one multiplication and one search for the highest bit are enough. s is not 0.
 static __attribute__((noinline)) void own_to_floats(const tp_product_t *p, float *y, tp_factor_t s) {
-    // of s * factor: what its leading bit gives, and half, but for what would not fit
+    // in s * factor: the product of its leading bit, and half a unit, less what would not fit
     uint32_t more = (s.m << 15) + 0x1fffe;
-    // A result's exponent, less 1, is the factor's, base, and -31 to 16 by the sum. With the factors of count exponents,
-    // from first on, it stays between 0 and 253.
+    // The exponent of a result, less 1, is that of the factor, plus base, plus -31 to 16 by the sum. For factors of
+    // count exponents, from first on, it stays between 0 and 253.
     int32_t base = s.e + 18 - 15 + 31 - 1;
     int32_t count = base > 30 ? 0 : base < -17 ? 224 + base : 207;
     uint32_t first = (uint32_t)(31 - base) << 23, span = (uint32_t)count << 23;
-    // the first rows of those that lie together, then the second ones, …: their factors lie together
+    // all first rows of those stored together, then all second ones, and so on: their factors are stored together
     uint32_t together = 1u << tp_together(p->type);
     size_t step = tp_own(p->type, p->cols).size;
     float *end = y + p->rows;
@@ -65,7 +66,7 @@ void tp_rows_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale) {
         return;
     }
     int32_t e = scale.s.e + scale.e + 127 + 31 + 16;
-    if (scale.s.m == 0 || e < 34 || e > 254) { // zero, or at the ends of what a float holds
+    if (scale.s.m == 0 || e < 34 || e > 254) { // zero, or near the limits of a float
         for (uint32_t i = 0; i < rows; ++i) {
             y[i] = rare_to_float(sums[i], (uint32_t)(scale.e + 127) << 23, scale.s);
         }
@@ -91,20 +92,21 @@ void tp_rows_to_floats(const tp_product_t *p, float *y, tp_row_scale_t scale) {
     }
 }
 
-#define Q_AT (4) // where a token's int8 values begin, after its scale; then the halvings, one a block
+#define Q_AT (4) // offset of the int8 values of a token, after its scale; then the halvings follow, one byte a block
 
-size_t tp_portable_x_bytes(uint32_t cols) {
+size_t tp_portable_activation_bytes(uint32_t cols) {
     return Q_AT + cols + ((cols / TP_BLOCK + 3) & ~3u);
 }
 
 void tp_portable_put(void *x, uint32_t cols, uint32_t t, uint32_t b, const int8_t *values, tp_scale_t k) {
-    int8_t *q = (int8_t *)x + t * tp_portable_x_bytes(cols) + Q_AT;
+    int8_t *q = (int8_t *)x + t * tp_portable_activation_bytes(cols) + Q_AT;
     for (uint32_t j = 0; j < TP_BLOCK; ++j) {
         q[b * TP_BLOCK + j] = values[j];
     }
     q[cols + b] = (int8_t)k;
 }
 
+// The sum over a row. q: activations of a token; t: as in tp_row_scale_t.
 static int32_t dot_blocks(const tp_product_t *p, uint32_t row, const int8_t *q, uint32_t t) {
     const tp_format_t *format = tp_format(p->type);
     const int8_t *halvings = q + p->cols;
@@ -112,20 +114,9 @@ static int32_t dot_blocks(const tp_product_t *p, uint32_t row, const int8_t *q, 
     int32_t sum = 0;
     for (uint32_t b = 0; b < blocks;) {
         uint32_t shift = (uint32_t)halvings[b], end = b + format->parts < blocks ? b + format->parts : blocks;
-        int32_t dots = 0, mins = 0;
+        int32_t dots, mins;
         tp_part_t part;
-        do {
-            tp_decode(format, p->w, row, p->cols, b, &part);
-            for (uint32_t half = 0; half < 2; ++half) {
-                int32_t dot = 0, total = 0;
-                for (uint32_t j = half * 16; j < half * 16 + 16; ++j, ++q) {
-                    dot += part.q[j] * *q;
-                    total += *q;
-                }
-                dots += part.scale[half] * dot;
-                mins += part.min[half] * total;
-            }
-        } while (++b < end);
+        q = tp_sum_blocks(p, format, row, &b, end, q, &dots, &mins, &part);
         if (format->bytes == 0) {
             sum += dots >> shift;
             continue;
@@ -138,7 +129,7 @@ static int32_t dot_blocks(const tp_product_t *p, uint32_t row, const int8_t *q, 
     return sum;
 }
 
-// Floats are the compiler's own: exact, and slow without an FPU.
+// F32 and F16, with the compiler's floats: exact, and slow without an FPU.
 static float dot_floats(uint32_t type, const uint8_t *w, const float *x, uint32_t cols) {
     float sum = 0.0f;
     for (uint32_t i = 0; i < cols; ++i) {
@@ -148,7 +139,7 @@ static float dot_floats(uint32_t type, const uint8_t *w, const float *x, uint32_
 }
 
 void tp_matmul_portable(const tp_product_t *p) {
-    size_t x_bytes = tp_format(p->type) == NULL ? (size_t)p->cols * 4 : tp_portable_x_bytes(p->cols);
+    size_t x_bytes = tp_format(p->type) == NULL ? (size_t)p->cols * 4 : tp_portable_activation_bytes(p->cols);
     const uint8_t *xt = p->x;
     float *y = p->y;
     for (uint32_t t = 0; t < p->n; ++t, xt += x_bytes, y += p->rows) {
@@ -167,28 +158,5 @@ void tp_matmul_portable(const tp_product_t *p) {
         tp_rows_to_floats(p, y, scale);
     }
 }
-
-#if defined(TP_ISA_PORTABLE)
-
-const char tp_kernels_variant[] = "portable";
-
-size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
-    (void)type;
-    (void)cols;
-    return 0;
-}
-
-void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
-    const int8_t *values, tp_scale_t scale) {
-    (void)type;
-    (void)n;
-    tp_portable_put(x, cols, t, b, values, scale);
-}
-
-void tp_isa_matmul(const tp_product_t *p) {
-    tp_matmul_portable(p);
-}
-
-#endif
 
 #endif

@@ -1,8 +1,8 @@
-// Activations to int8, and the choice between the variant's products and the portable ones.
+// Quantizes activations to int8.
 //
-// A token has one scale, S = max|x| / 127, and each group k, how often S is halved there (0 to 15):
-// so the greatest of a group becomes 64 to 127, and a product needs but a shift where the float path
-// multiplies. An activation is off by no more than 0.51 * S / 2^k.
+// A token has one scale, S = max|x| / 127, and each group has a number k, 0 to 15: how often S is halved in it. So the
+// greatest value of a group becomes 64 to 127, and a product needs only a shift where the float path multiplies. The
+// error of an activation is at most 0.51 * S / 2^k.
 #include "../isa.h"
 
 #if defined(TP_PATH_FIXED)
@@ -10,19 +10,6 @@
 #include "fixed.h"
 
 const char tp_kernels_path[6] = "fixed";
-
-size_t tp_x_bytes(uint32_t type, uint32_t cols) {
-    size_t own = tp_isa_x_bytes(type, cols);
-    return own != 0 ? own : tp_portable_x_bytes(cols);
-}
-
-void tp_matmul(const tp_product_t *p) {
-    if (tp_isa_x_bytes(p->type, p->cols) != 0) {
-        tp_isa_matmul(p);
-    } else {
-        tp_matmul_portable(p);
-    }
-}
 
 uint32_t tp_greatest(const float *x, uint32_t n) {
     uint32_t max = 0;
@@ -41,7 +28,7 @@ tp_int8_scale_t tp_int8_scale(const float *x, uint32_t n) {
 }
 
 void tp_to_int8(int8_t *to, const float *x, uint32_t n, tp_int8_scale_t scale, int32_t k) {
-    int32_t base = scale.r == 0 ? 300 : 24 + (int32_t)(scale.max >> 23) - k; // 300: all is 0
+    int32_t base = scale.r == 0 ? 300 : 24 + (int32_t)(scale.max >> 23) - k; // 300: all become 0
     for (uint32_t i = 0; i < n; ++i) {
         uint32_t bits = tp_to_bits(x[i]), size = bits & 0x7fffffffu;
         if (size > 0x7f7fffffu) {
@@ -54,18 +41,18 @@ void tp_to_int8(int8_t *to, const float *x, uint32_t n, tp_int8_scale_t scale, i
     }
 }
 
-// What values leave over of x, in 128ths of their steps.
+// Replaces values by their rounding errors, x - values in 128ths of a step.
 static __attribute__((noinline)) void left_over(int8_t *values, const float *x, tp_int8_scale_t scale, int32_t k) {
     int8_t fine[TP_BLOCK];
     tp_to_int8(fine, x, TP_BLOCK, scale, k + 7);
     for (uint32_t j = 0; j < TP_BLOCK; ++j) {
-        values[j] = (int8_t)(fine[j] - values[j] * 128); // from -64 to 64, so that the low bits tell
+        values[j] = (int8_t)(fine[j] - values[j] * 128); // from -64 to 64, so 8 bits are enough
     }
 }
 
 void tp_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols, uint32_t n, uint32_t flags) {
-    int portable = flags & TP_PORTABLE || tp_isa_x_bytes(type, cols) == 0;
-    size_t x_bytes = portable ? tp_portable_x_bytes(cols) : tp_isa_x_bytes(type, cols);
+    int portable = flags & TP_PORTABLE || tp_isa_activation_bytes(type, cols) == 0;
+    size_t x_bytes = portable ? tp_portable_activation_bytes(cols) : tp_isa_activation_bytes(type, cols);
     uint32_t group = tp_group(type), all = flags & TP_INT16 ? 2 * n : n;
     const float *first = x;
     int8_t values[TP_BLOCK];

@@ -1,4 +1,4 @@
-// Any 32-bit core without FPU that has no file of its own (Xtensa): scalar.h in C.
+// Any 32-bit core without FPU that has no variant of its own (Xtensa): the method of scalar.h in C.
 #include "../isa.h"
 
 #if defined(TP_PATH_FIXED) && defined(TP_ISA_SCALAR)
@@ -10,16 +10,16 @@ const char tp_kernels_variant[] = "scalar";
 #define TP_ALIGNED (1)
 #define TP_LESS (0)
 #define TP_PAIRS (TP_PAIRS_TWO_MASKS)
-#define TP_Q8_WORDS (1 + TP_BLOCK) // what a sum begins with, and words: not every core loads signed bytes
+#define TP_Q8_WORDS (1 + TP_BLOCK) // the value with which a sum starts, and words: not every core can load signed bytes
 #include "scalar.h"
 
-// Compilers load early and add late, and keep more than there are registers: so one function each, and
-// sums that are done before what follows is loaded.
+// Compilers load early and add late, and then have too few registers. So each type has a function of its own (ROWS),
+// and a sum is finished before the next weights are loaded (DONE).
 #define ROWS static __attribute__((noinline)) void
-#define DONE(a, b) __asm volatile ("" : "+r" (a), "+r" (b) : : "memory")
+#define DONE(a, b) __asm volatile("" : "+r"(a), "+r"(b) : : "memory")
 
-// Bytes are taken by a shift alone, with all above them: what that is too much is in the activations
-// before. The lower of two bytes is 128 too great.
+// The upper of two bytes is taken by a shift. The lower one is taken with all bits above it; the activation of the
+// upper one corrects that. The lower one is also 128 too great, which the first word corrects.
 static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
     int32_t sum = 0;
     for (uint32_t j = 0; j < TP_BLOCK; j += 2) {
@@ -30,6 +30,7 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
     to[0] = (uint32_t)(-128 * sum);
 }
 
+// clang-format off
 // Eight products of Q4_0 of two rows.
 #define Q4_0_8(v, w, x, s, t) \
     _Pragma("GCC unroll 4") \
@@ -38,8 +39,9 @@ static void tp_put_q8_0(uint32_t *to, const int8_t *q) {
         t += (w & 0x000f000fu) * x[i]; \
         DONE(s, t); \
     }
+// clang-format on
 
-// A block of two rows; first: whether the words in it begin and end with halves of one.
+// A block of two rows. first: whether its first and last halfword make one word.
 static inline __attribute__((always_inline)) const uint32_t *q4_0_block(const uint8_t *a, const uint8_t *b, int pairs,
     int first, const uint32_t *x, int32_t *sums) {
     uint32_t s = *x, t = *x++;
@@ -88,7 +90,7 @@ ROWS q8_0_rows(const uint8_t *a, const uint8_t *b, const tp_rows_t *rows, int32_
             #pragma GCC unroll 4
             for (uint32_t i = 0; i < 8; i += 2, x += 2) {
                 int32_t v = *(const int16_t *)(const void *)(a + i), w = *(const int16_t *)(const void *)(b + i);
-                DONE(v, w); // else the sign is made after the exclusive or
+                DONE(v, w); // else the compiler extends the sign after the exclusive or
                 v ^= 0x80;
                 w ^= 0x80;
                 s += (uint32_t)v * x[0];
@@ -114,6 +116,7 @@ static void tp_rows(uint32_t type, int pairs, uint32_t shift, tp_rows_t *rows) {
     }
 }
 
+// Adds the dot products a and b of two rows to their groups, multiplied with their scales.
 static inline __attribute__((always_inline)) void pair_scales(int32_t *group, uint32_t a, uint32_t b,
     const uint8_t *scales) {
     int32_t both = *(const int16_t *)(const void *)scales;
@@ -121,7 +124,7 @@ static inline __attribute__((always_inline)) void pair_scales(int32_t *group, ui
     group[1] += upper(b) * (both >> 8);
 }
 
-// Two pairs, w and scales of the first.
+// Two pairs of rows. w, scales: of the first pair.
 ROWS pair_rows(const uint8_t *w, const uint8_t *scales, const tp_rows_t *rows, int32_t *sums) {
     size_t stride = rows->stride;
     int32_t group[4] = { 0, 0, 0, 0 };
@@ -152,13 +155,15 @@ ROWS pair_rows(const uint8_t *w, const uint8_t *scales, const tp_rows_t *rows, i
     }
 }
 
-// Eight products of a row, whose weights begin at bit from of w.
+// clang-format off
+// Eight products of a row. from: bit of the first weight in w.
 #define TP3_8(s, w, from) \
     _Pragma("GCC unroll 4") \
     for (uint32_t i = 0; i < 4; ++i) { \
         s += (w >> (from + i % 2 * 3 + i / 2 * 8) & 0x00070007u) * x[i]; \
         DONE(s, w); \
     }
+// clang-format on
 
 // Four rows.
 ROWS tp3_rows(const uint8_t *block, const tp_rows_t *rows, int32_t *sums) {

@@ -1,6 +1,6 @@
-// Matrix products for x86-64 with AVX2 and F16C (and VNNI where the compiler may use it): eight rows
-// at once, so that the sums over blocks, which must stay in order, lie side by side in one vector.
-// Activations are laid out as the portable kernels have them.
+// Matrix products for x86-64 with AVX2 and F16C, and VNNI if the compiler may use it. Eight rows are computed at once,
+// so that their sums over blocks, which must stay in order, are the lanes of one vector. Activations have the layout of
+// the portable kernels.
 #include "../isa.h"
 
 #if defined(TP_ISA_AVX2)
@@ -15,15 +15,15 @@ static inline __m256i load(const void *p) {
     return _mm256_loadu_si256((const __m256i *)p);
 }
 
-// Element r is the sum over the eight lanes of v[r].
+// Lane r of the result is the sum of the eight lanes of v[r].
 static inline __m256i sum_lanes(const __m256i *v) {
     __m256i a = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
     __m256i b = _mm256_hadd_epi32(_mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
     return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31));
 }
 
-// Products of unsigned by signed bytes, four neighbours added into each 32-bit lane. Without VNNI
-// two neighbours meet in 16 bits, which holds 2 * 128 * 127.
+// Products of unsigned with signed bytes; each 32-bit lane is the sum of four neighbours. Without VNNI two neighbours
+// are added in 16 bits, which hold 2 * 128 * 127.
 static inline __m256i dot4(__m256i u, __m256i s) {
     #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
     return _mm256_dpbusd_epi32(_mm256_setzero_si256(), u, s);
@@ -80,12 +80,12 @@ static void rows_q4_0(float *y, const uint8_t *w, size_t stride, const int8_t *q
     _mm256_storeu_ps(y, sum);
 }
 
-size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
-    return type == TP_Q8_0 || type == TP_Q4_0 ? tp_portable_x_bytes(cols) : 0;
+size_t tp_isa_activation_bytes(uint32_t type, uint32_t cols) {
+    return type == TP_Q8_0 || type == TP_Q4_0 ? tp_portable_activation_bytes(cols) : 0;
 }
 
-void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
-    const int8_t *values, tp_scale_t scale) {
+void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b, const int8_t *values,
+    tp_scale_t scale) {
     (void)type;
     (void)n;
     tp_portable_put(x, cols, t, b, values, scale);
@@ -93,7 +93,7 @@ void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, u
 
 void tp_isa_matmul(const tp_product_t *p) {
     size_t stride = tp_row_bytes(p->type, p->cols);
-    size_t x_bytes = tp_portable_x_bytes(p->cols);
+    size_t x_bytes = tp_portable_activation_bytes(p->cols);
     const uint8_t *w = p->w;
     uint32_t r = 0;
     for (; r + ROWS <= p->rows; r += ROWS, w += ROWS * stride) {

@@ -1,7 +1,7 @@
-// The operators with MVE. Each value goes through the same roundings as in ops.c, in the same order.
+// The operators with MVE. Each value has the same roundings as in ops.c, in the same order.
 //
-// MVE's float instructions take subnormal numbers for 0, and say so in FPSCR. So values are stored only
-// if they say nothing; else scalars do the same once more. NaN stay NaN, but may be others.
+// MVE's float instructions treat subnormal numbers as 0, and set a bit of FPSCR. So values are stored only if the bit
+// is not set; else scalars compute them again. NaN stays NaN, with other bits perhaps.
 #include "plain.h"
 
 #if defined(TP_PATH_FLOAT) && defined(TP_ISA_MVE)
@@ -10,15 +10,17 @@
 
 #include "../tp_math.h"
 #include "int8_run.h"
-#include "mve.h"
+#include "mve/subnormals.h"
 
-// sum and four values, one after the other: q0 is s0 to s3.
+// sum + the four values, added one after the other. q0 is s0 to s3.
 static inline float add4(float sum, float32x4_t v) {
-    register float32x4_t x __asm ("q0") = v;
+    register float32x4_t x __asm("q0") = v;
+    // clang-format off
     __asm ("vadd.f32 %0, %0, s0\n"
         "vadd.f32 %0, %0, s1\n"
         "vadd.f32 %0, %0, s2\n"
         "vadd.f32 %0, %0, s3\n" : "+&t" (sum) : "w" (x));
+    // clang-format on
     return sum;
 }
 
@@ -88,7 +90,7 @@ void tp_rope(float *x, const float *table, uint32_t heads, uint32_t head_dim, ui
     }
 }
 
-// tp_exp of four, none above 88. What is not above -87 may leave a mark in FPSCR.
+// tp_exp of four values, none above 88. Values not above -87 may set the bit of FPSCR.
 static inline float32x4_t exp4(float32x4_t x) {
     uint32x4_t sign = vandq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(0x80000000u));
     float32x4_t half = vreinterpretq_f32_u32(vorrq_n_u32(sign, 0x3f000000u));
@@ -103,17 +105,19 @@ static inline float32x4_t exp4(float32x4_t x) {
     p = vaddq_n_f32(vmulq_f32(p, r), 1.0f);
     int32x4_t power = vshlq_n_s32(vaddq_n_s32(k, 127), 23);
     p = vmulq_f32(p, vreinterpretq_f32_s32(power));
-    return vdupq_m_n_f32(p, 0.0f, vcmpgeq_f32(vdupq_n_f32(-87.0f), x)); // not so for NaN, as <= would be
+    return vdupq_m_n_f32(p, 0.0f, vcmpgeq_f32(vdupq_n_f32(-87.0f), x)); // false for NaN, unlike <=
 }
 
-// There is no division of vectors: q0 and q1 are s0 to s7.
+// a / b. There is no vector division; q0 and q1 are s0 to s7.
 static inline float32x4_t divide(float32x4_t a, float32x4_t b) {
-    register float32x4_t x __asm ("q0") = a;
-    register float32x4_t y __asm ("q1") = b;
+    register float32x4_t x __asm("q0") = a;
+    register float32x4_t y __asm("q1") = b;
+    // clang-format off
     __asm ("vdiv.f32 s0, s0, s4\n"
         "vdiv.f32 s1, s1, s5\n"
         "vdiv.f32 s2, s2, s6\n"
         "vdiv.f32 s3, s3, s7\n" : "+w" (x) : "w" (y));
+    // clang-format on
     return x;
 }
 
@@ -127,7 +131,7 @@ static inline float32x4_t geglu_z(float32x4_t g) {
     return vmulq_f32(g, vaddq_n_f32(vmulq_n_f32(vmulq_f32(g, g), 0.0713548163f), 1.59576912f));
 }
 
-// Inlined once for each.
+// Inlined once for each of the two.
 static inline __attribute__((always_inline)) void glu(int is_gelu, float *y, const float *gate, const float *up,
     uint32_t n, void (*plain)(float *, const float *, const float *, uint32_t)) {
     forget_subnormals();
@@ -181,7 +185,7 @@ float tp_int8_run(int8_t *values, const float *x, uint32_t count) {
     }
     float d = tp_from_bits(max) / 127.0f;
     float inverse = 1.0f / d;
-    // What is subnormal becomes 0 in any case.
+    // subnormal numbers become 0 in any case
     uint32x4_t top = vdupq_n_u32(0x80000000u);
     for (uint32_t j = 0; j < count / 4; ++j) {
         float32x4_t v = vld1q_f32(x + 4 * j);
@@ -227,16 +231,15 @@ uint32_t tp_argmax(const float *x, uint32_t n) {
     return index;
 }
 
-// Of four values of fp16 in the lower halves of words. Assemblers of binutils 2.40 encode VCVTB.F32.F16 q2, q2
-// with other registers.
+// Four floats from fp16 in the lower halves of words. The instruction is VCVTB.F32.F16 q2, q2, for which the assembler
+// of binutils 2.40 encodes other registers.
 static inline float32x4_t from_f16(uint32x4_t h) {
-    register uint32x4_t v __asm ("q2") = h;
-    __asm (".inst.w 0xfe3f4e05\n" : "+w" (v));
+    register uint32x4_t v __asm("q2") = h;
+    __asm(".inst.w 0xfe3f4e05\n" : "+w"(v));
     return vreinterpretq_f32_u32(v);
 }
 
-// Values of a cache: one of each of four positions, four of one position, one. kv: of a head, for int8 behind the
-// scale.
+// Four values of a cache, one of each of four positions. kv: of a head, for int8 after the scale; at: offsets in bytes.
 static inline __attribute__((always_inline)) float32x4_t across(uint32_t type, const uint8_t *kv, uint32x4_t at) {
     if (type == TP_F16) {
         return from_f16(vldrhq_gather_offset_u32((const uint16_t *)(const void *)kv, at));
@@ -247,6 +250,7 @@ static inline __attribute__((always_inline)) float32x4_t across(uint32_t type, c
     return vldrwq_gather_offset_f32((const float *)(const void *)kv, at);
 }
 
+// Four neighbouring values of one position.
 static inline __attribute__((always_inline)) float32x4_t along(uint32_t type, const uint8_t *kv) {
     if (type == TP_F16) {
         return from_f16(vldrhq_u32((const uint16_t *)(const void *)kv));
@@ -254,6 +258,7 @@ static inline __attribute__((always_inline)) float32x4_t along(uint32_t type, co
     return type == TP_Q8_0 ? vcvtq_f32_s32(vldrbq_s32((const int8_t *)kv)) : vld1q_f32((const float *)(const void *)kv);
 }
 
+// One value.
 static inline __attribute__((always_inline)) float one(uint32_t type, const uint8_t *kv, uint32_t i) {
     if (type == TP_F16) {
         return tp_from_f16(((const uint16_t *)(const void *)kv)[i]);
@@ -261,6 +266,7 @@ static inline __attribute__((always_inline)) float one(uint32_t type, const uint
     return type == TP_Q8_0 ? (float)((const int8_t *)kv)[i] : ((const float *)(const void *)kv)[i];
 }
 
+// The scale of a head at one position.
 static inline __attribute__((always_inline)) float scale_of(uint32_t type, const uint8_t *kv) {
     return type == TP_Q8_0 ? *(const float *)(const void *)(kv - 4) : 1.0f;
 }
@@ -276,7 +282,7 @@ static inline __attribute__((always_inline)) void head(uint32_t type, float *y, 
     uint32x4_t at = vmulq_n_u32(vidupq_n_u32(0, 1), stride);
     float32x4_t most = vdupq_n_f32(-__builtin_inff());
     forget_subnormals();
-    // four positions at a time; in place of those behind the last it is done again
+    // four positions at a time; the last one stands in for those after it
     for (uint32_t t = 0; t < length; t += 4) {
         const uint8_t *some = k + t * stride;
         uint32x4_t from = vminq_u32(at, vdupq_n_u32((length - 1 - t) * stride));
@@ -284,9 +290,11 @@ static inline __attribute__((always_inline)) void head(uint32_t type, float *y, 
         if (type == TP_F32) {
             from = vaddq_n_u32(from, (uint32_t)(uintptr_t)some);
             for (uint32_t i = 0; i < head_dim; i += 16) {
+                // clang-format off
                 ADD(0) ADD(1) ADD(2) ADD(3) ADD(4) ADD(5) ADD(6) ADD(7)
                 ADD(8) ADD(9) ADD(10) ADD(11) ADD(12) ADD(13) ADD(14) ADD(15)
                 from = vaddq_n_u32(from, 64);
+                // clang-format on
             }
             dot = vmulq_n_f32(dot, scale);
         } else {

@@ -18,7 +18,7 @@ void PLAIN(rmsnorm)(float *y, const float *x, const float *w, uint32_t cols, flo
     }
 }
 
-// Where it is not worth its bytes in line.
+// Not inlined, where speed matters less than size.
 TP_COLD __attribute__((noinline)) static float cold_exp(float x) {
     return tp_exp(x);
 }
@@ -49,7 +49,7 @@ void PLAIN(rope)(float *x, const float *table, uint32_t heads, uint32_t head_dim
     }
 }
 
-// One value of a cache of K or V, but for the scale of int8.
+// Value i of a head in a cache, without the scale of int8.
 static inline float kv_value(uint32_t type, const uint8_t *kv, uint32_t i) {
     if (type == TP_F16) {
         return tp_from_f16(((const uint16_t *)(const void *)kv)[i]);
@@ -57,6 +57,7 @@ static inline float kv_value(uint32_t type, const uint8_t *kv, uint32_t i) {
     return type == TP_Q8_0 ? (float)((const int8_t *)kv)[4 + i] : ((const float *)(const void *)kv)[i];
 }
 
+// The scale of a head in a cache.
 static inline float kv_scale(uint32_t type, const uint8_t *kv) {
     return type == TP_Q8_0 ? *(const float *)(const void *)kv : 1.0f;
 }
@@ -90,7 +91,7 @@ void tp_kv_store(uint32_t type, uint8_t *kv, const float *x, uint32_t heads, uin
     }
 }
 
-// As tp_softcap; returns the greatest.
+// As tp_softcap; returns the greatest value.
 TP_COLD __attribute__((noinline)) static float softcap(float *x, float cap, uint32_t n) {
     float max = 0.0f;
     for (uint32_t i = 0; i < n; ++i) {
@@ -107,7 +108,8 @@ void tp_softcap(float *x, float cap, uint32_t n) {
     softcap(x, cap, n);
 }
 
-// Scores to e^(score - max); returns 1 / their sum. Not in line, for there are three copies of attention.
+// Replaces scores by e^(score - max), and returns 1 / their sum. Not inlined, because there are three copies of
+// attention.
 static __attribute__((noinline)) float softmax(float *scores, float max, uint32_t n) {
     float sum = 0.0f;
     for (uint32_t t = 0; t < n; ++t) {
@@ -118,9 +120,8 @@ static __attribute__((noinline)) float softmax(float *scores, float max, uint32_
 }
 
 // Inlined once for each type of cache.
-static inline __attribute__((always_inline)) void attention(uint32_t type, float *y, const float *q,
-    const uint8_t *k, const uint8_t *v, float *scores, uint32_t heads, uint32_t kv_heads,
-    uint32_t head_dim, uint32_t length, float cap) {
+static inline __attribute__((always_inline)) void attention(uint32_t type, float *y, const float *q, const uint8_t *k,
+    const uint8_t *v, float *scores, uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t length, float cap) {
     float scale = tp_rsqrt((float)(int32_t)head_dim);
     size_t head_bytes = tp_kv_bytes(type, head_dim), stride = kv_heads * head_bytes;
     uint32_t group = heads / kv_heads; // query heads that share one key and value head

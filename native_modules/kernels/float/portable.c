@@ -1,12 +1,13 @@
-// Matrix products in portable C: the reference that every other variant equals bit for bit. It is
-// in every build, for the types that a variant leaves out and to hold the variant against.
+// Matrix products in portable C: the reference whose bits every other variant must give. It is in every build, for the
+// types that a variant leaves out, and to test the variant against.
 #include "../isa.h"
 
 #if defined(TP_PATH_FLOAT)
 
+#include "../portable.h"
 #include "../tp_math.h"
 
-// Four partial sums, so that cores with a pipelined or a vector FPU are not held up.
+// Four partial sums, so that a pipelined or a vector FPU does not wait for the last addition.
 static float dot_f32(const float *w, const float *x, uint32_t cols) {
     float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
     uint32_t i = 0;
@@ -72,7 +73,7 @@ static float dot_q4_0(const uint8_t *w, const int8_t *q, uint32_t cols) {
     return sum;
 }
 
-// Any type: the integers of a group of activations with one scale are summed up before they meet it.
+// Any type. The integers of a group of activations are summed before they are multiplied with its scale.
 static float dot_blocks(const tp_product_t *p, uint32_t row, const int8_t *q) {
     const tp_format_t *format = tp_format(p->type);
     const float *scales = (const float *)(q + p->cols);
@@ -81,20 +82,9 @@ static float dot_blocks(const tp_product_t *p, uint32_t row, const int8_t *q) {
     for (uint32_t b = 0; b < blocks;) {
         float da = scales[b];
         uint32_t end = b + format->parts < blocks ? b + format->parts : blocks;
-        int32_t dots = 0, mins = 0;
+        int32_t dots, mins;
         tp_part_t part;
-        do {
-            tp_decode(format, p->w, row, p->cols, b, &part);
-            for (uint32_t half = 0; half < 2; ++half) {
-                int32_t dot = 0, total = 0;
-                for (uint32_t j = half * 16; j < half * 16 + 16; ++j, ++q) {
-                    dot += part.q[j] * *q;
-                    total += *q;
-                }
-                dots += part.scale[half] * dot;
-                mins += part.min[half] * total;
-            }
-        } while (++b < end);
+        q = tp_sum_blocks(p, format, row, &b, end, q, &dots, &mins, &part);
         sum += tp_from_f16(part.d) * da * (float)dots;
         if (format->m_at != TP_NONE) {
             sum += tp_from_f16(part.m) * da * (float)mins;
@@ -119,12 +109,12 @@ static float dot(const tp_product_t *p, uint32_t row, const void *x) {
     }
 }
 
-size_t tp_portable_x_bytes(uint32_t cols) {
+size_t tp_portable_activation_bytes(uint32_t cols) {
     return cols + cols / TP_BLOCK * sizeof(float);
 }
 
 void tp_portable_put(void *x, uint32_t cols, uint32_t t, uint32_t b, const int8_t *values, float scale) {
-    int8_t *q = (int8_t *)x + t * tp_portable_x_bytes(cols);
+    int8_t *q = (int8_t *)x + t * tp_portable_activation_bytes(cols);
     float *scales = (float *)(void *)(q + cols);
     for (uint32_t j = 0; j < TP_BLOCK; ++j) {
         q[b * TP_BLOCK + j] = values[j];
@@ -133,37 +123,14 @@ void tp_portable_put(void *x, uint32_t cols, uint32_t t, uint32_t b, const int8_
 }
 
 void tp_matmul_portable(const tp_product_t *p) {
-    size_t x_bytes = tp_format(p->type) == NULL ? (size_t)p->cols * 4 : tp_portable_x_bytes(p->cols);
+    size_t x_bytes = tp_format(p->type) == NULL ? (size_t)p->cols * 4 : tp_portable_activation_bytes(p->cols);
     for (uint32_t r = 0; r < p->rows; ++r) {
-        // A row is read once from slow storage and used for all tokens while it is near.
+        // a row is read once from slow memory, and used for all tokens while it is cached
         const uint8_t *xt = p->x;
         for (uint32_t t = 0; t < p->n; ++t, xt += x_bytes) {
             p->y[(size_t)t * p->rows + r] = dot(p, r, xt);
         }
     }
 }
-
-#if defined(TP_ISA_PORTABLE)
-
-const char tp_kernels_variant[] = "portable";
-
-size_t tp_isa_x_bytes(uint32_t type, uint32_t cols) {
-    (void)type;
-    (void)cols;
-    return 0;
-}
-
-void tp_isa_put(uint32_t type, void *x, uint32_t cols, uint32_t n, uint32_t t, uint32_t b,
-    const int8_t *values, tp_scale_t scale) {
-    (void)type;
-    (void)n;
-    tp_portable_put(x, cols, t, b, values, scale);
-}
-
-void tp_isa_matmul(const tp_product_t *p) {
-    tp_matmul_portable(p);
-}
-
-#endif
 
 #endif

@@ -1,4 +1,4 @@
-// Activations to int8, and the choice between the variant's products and the portable ones.
+// Quantizes activations to int8, with a float scale for each group.
 #include "../isa.h"
 
 #if defined(TP_PATH_FLOAT)
@@ -9,26 +9,12 @@
 
 const char tp_kernels_path[6] = "float";
 
-size_t tp_x_bytes(uint32_t type, uint32_t cols) {
-    size_t own = tp_isa_x_bytes(type, cols);
-    return own != 0 ? own : tp_portable_x_bytes(cols);
-}
-
-void tp_matmul(const tp_product_t *p) {
-    if (tp_isa_x_bytes(p->type, p->cols) != 0) {
-        tp_isa_matmul(p);
-    } else {
-        tp_matmul_portable(p);
-    }
-}
-
-// The definition: what values times d leave over of x, times inverse, rounded half away from 0, with all its
-// roundings. Never fails.
+// Defines the rounding: values = (x - values * d) * inverse, rounded half away from 0. Takes any float.
 static void quantize_plainly(int8_t *values, const float *x, uint32_t count, float inverse, float d) {
     for (uint32_t j = 0; j < count; ++j) {
         float v = (x[j] - (float)values[j] * d) * inverse;
         v += v < 0.0f ? -0.5f : 0.5f;
-        // Written so that NaN is caught too: its conversion to an integer is undefined.
+        // catches NaN too, whose conversion to an integer is undefined
         if (!(v < 127.5f)) {
             v = 127.0f;
         }
@@ -40,7 +26,7 @@ static void quantize_plainly(int8_t *values, const float *x, uint32_t count, flo
 }
 
 float PLAIN(int8_run)(int8_t *values, const float *x, uint32_t count) {
-    // floats without sign are ordered as their bits are
+    // floats without their sign are ordered as their bits are
     uint32_t max = 0;
     #pragma GCC unroll 8
     for (uint32_t j = 0; j < count; ++j) {
@@ -49,7 +35,7 @@ float PLAIN(int8_run)(int8_t *values, const float *x, uint32_t count) {
     }
     max >>= 1;
     if (max - 0x0f000000u >= 0x70000000u - 0x0f000000u) {
-        // Below 2^-97, above 2^97, infinite or no number (which does not count for the scale).
+        // below 2^-97, above 2^97, infinite or NaN (which does not count for the scale)
         float greatest = 0.0f;
         for (uint32_t j = 0; j < count; ++j) {
             float a = tp_from_bits(tp_to_bits(x[j]) & 0x7fffffffu);
@@ -73,7 +59,7 @@ float PLAIN(int8_run)(int8_t *values, const float *x, uint32_t count) {
 }
 
 void tp_quantize(uint32_t type, uint8_t *q, const float *x, uint32_t cols, uint32_t n, uint32_t flags) {
-    int portable = flags & TP_PORTABLE || tp_isa_x_bytes(type, cols) == 0;
+    int portable = flags & TP_PORTABLE || tp_isa_activation_bytes(type, cols) == 0;
     uint32_t group = tp_group(type), all = flags & TP_INT16 ? 2 * n : n;
     const float *first = x;
     int8_t values[TP_MAX_GROUP];

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../../firmware_builds/plugin/cache.h"
+#include "../../../firmware_builds/plugin/cache.h"
 
 int main(int argc, char **argv) {
     tp_cache_t cache;

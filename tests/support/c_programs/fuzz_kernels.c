@@ -41,7 +41,7 @@ static void product(uint32_t type, uint32_t rows, uint32_t cols, uint32_t n, con
         uint8_t *q[2] = { NULL, NULL };
         uint32_t int16 = n % 2 == 0 ? TP_INT16 : 0;
         for (int portable = 0; portable < 2 && tp_format(type) != NULL; ++portable) {
-            q[portable] = calloc(n, portable ? tp_x_bytes(TP_F32, cols) : tp_x_bytes(type, cols));
+            q[portable] = calloc(n, portable ? tp_activation_bytes(TP_F32, cols) : tp_activation_bytes(type, cols));
             tp_quantize(type, q[portable], x, cols, int16 ? n / 2 : n, int16 | (portable ? TP_PORTABLE : 0));
             in[portable] = q[portable];
         }

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../firmware_builds/plugin/insn.h"
+#include "../../../firmware_builds/plugin/insn.h"
 
 int main(int argc, char **argv) {
     static const char *const cores[] = { "m0", "m3", "m4", "m7", "m33", "m55", "rv32" };

@@ -1,8 +1,8 @@
-#include "kinds.h"
+#include "unicode_class.h"
 
-void tp_kinds(uint8_t *text, size_t len, const uint8_t *table, size_t table_len) {
+void tp_unicode_class(uint8_t *text, size_t len, const uint8_t *table, size_t table_len) {
     const uint8_t *stop = text + len, *last = table + table_len;
-    uint32_t begin = 0, end = 0; // of the last character's run
+    uint32_t begin = 0, end = 0; // of the run with the last character
     uint8_t kind = 0;
     for (; text < stop; ++text) {
         uint32_t character = *text;
