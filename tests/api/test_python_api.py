@@ -371,3 +371,26 @@ def test_every_name_says_what_it_is():
         members = [m for n, m in vars(thing).items() if not n.startswith("_")] if isinstance(thing, type) else []
         for part in [thing, *members]:
             assert getattr(part, "__doc__", None), (name, part)
+
+
+def blocks():
+    """The Python code of the guide, and of the example notebook, each as the pieces that it shows."""
+    yield re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL)
+    cells = json.loads((ROOT / "docs/notebook.ipynb").read_text())["cells"]
+    yield ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("code", blocks(), ids=["python.md", "notebook.ipynb"])
+def test_what_the_guide_shows_runs(code, monkeypatch, tmp_path):
+    if not built("m4"):
+        pytest.skip("the firmware of m4 is not built: make firmware")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for piece in code:
+        exec(compile(piece, "guide", "exec"), names)
+    assert names["run"].problems == []
+
+
+def test_the_notebook_names_no_place_of_its_author():
+    text = (ROOT / "docs/notebook.ipynb").read_text()
+    assert not re.search(r"/(home|root|work|tmp|Users)/", text) and len(text) < 100_000

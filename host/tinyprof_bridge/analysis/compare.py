@@ -285,10 +285,10 @@ def regressions(result: Comparison, limit: float) -> list[str]:
         for i, group in enumerate(result.groups[1:], 1):
             change = row.change(i)
             if change is None:
-                raise BadInput(f"--fail-on cannot judge {row.name}: it is not in every run")
+                raise BadInput(f"{row.name} cannot be judged: it is not in every run")
             n, m = len(row.samples[0]), len(row.samples[i])
             if not row.exact and least_p(n, m) >= ALPHA:
-                raise BadInput(f"--fail-on cannot tell {row.name} from chance with {n} and {m} samples: take -r 10")
+                raise BadInput(f"{row.name} cannot be told from chance with {n} and {m} samples: take -r 10")
             if change.real and change.ratio > 1 + limit:
                 slower.append(f"{row.name} {_percent(change.ratio)} in {group.name}")
     return slower

@@ -287,8 +287,8 @@ def optimize(
     *,
     max_ram: int | None = None,
     max_flash: int | None = None,
-    max_ms: float | None = None,
-    max_instr: float | None = None,
+    max_ms_per_token: float | None = None,
+    max_instr_per_token: float | None = None,
     max_ppl: float | None = None,
     context: Lengths = (),
     types: str | Iterable[str] = (),
@@ -312,8 +312,8 @@ def optimize(
         board: as for `collect`.
         max_ram: bytes of heap; None: the board's.
         max_flash: bytes of the model's file; None: the board's.
-        max_ms: milliseconds a token at the end of the context, for boards with a clock.
-        max_instr: instructions a token at the end of the context, for emulated boards.
+        max_ms_per_token: milliseconds a token at the end of the context, for boards with a clock.
+        max_instr_per_token: instructions a token at the end of the context, for emulated boards.
         max_ppl: percent by which the perplexity may exceed that of F32.
         context: contexts in tokens, of which the longest that fits is chosen; (): 256, 128, 64, 32.
         types: weight types to choose from; (): all quantized ones.
@@ -341,7 +341,9 @@ def optimize(
         tokenizer=_path(tokenizer),
         board=board,
         text=Path(text),
-        bounds=optimizer.Bounds(max_ram, max_flash, max_instr, max_ms, None if max_ppl is None else max_ppl / 100),
+        bounds=optimizer.Bounds(
+            max_ram, max_flash, max_instr_per_token, max_ms_per_token, None if max_ppl is None else max_ppl / 100
+        ),
         held_out=_path(held_out),
         energy=_path(energy),
         contexts=lengths("context", context),
