@@ -373,21 +373,22 @@ def test_every_name_says_what_it_is():
             assert getattr(part, "__doc__", None), (name, part)
 
 
-def blocks():
-    """The Python code of the guide, and of the example notebook, each as the pieces that it shows."""
-    yield re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL)
-    cells = json.loads((ROOT / "docs/notebook.ipynb").read_text())["cells"]
-    yield ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+def pieces(name):
+    """The Python code of a page of the docs, in the pieces in which it is shown."""
+    text = (ROOT / "docs" / name).read_text()
+    if name.endswith(".md"):
+        return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    return ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
 
 
-@pytest.mark.parametrize("code", blocks(), ids=["python.md", "notebook.ipynb"])
-def test_what_the_guide_shows_runs(code, monkeypatch, tmp_path):
+@pytest.mark.parametrize("name", ["python.md", "notebook.ipynb"])
+def test_what_the_docs_show_runs(name, monkeypatch, tmp_path):
     if not built("m4"):
         pytest.skip("the firmware of m4 is not built: make firmware")
     monkeypatch.chdir(tmp_path)
     names = {}
-    for piece in code:
-        exec(compile(piece, "guide", "exec"), names)
+    for piece in pieces(name):
+        exec(compile(piece, name, "exec"), names)
     assert names["run"].problems == []
 
 

@@ -104,20 +104,22 @@ class Inspection:
             badges = [(f"no board runs it: {found.reason}", "bad")]
             return notebook.page(found.name, badges, [notebook.pairs(about)])
         boards = self.boards.sort_values("fits", ascending=False, kind="stable")
-        kib = [(c, f"{c} (KiB)") for c in ("ram_needed", "ram", "flash_needed", "flash")]
         columns = [Column("board", "board", plain), Column("chip", "chip", plain), Column("kernels", "kernels", plain)]
-        columns += [Column(heading.replace("_", " "), field, _kib) for field, heading in kib]
+        columns += [
+            Column("RAM needed", "ram_needed", _kib),
+            Column("RAM", "ram", _kib),
+            Column("flash", "flash", _kib),
+        ]
         columns += [Column("fits", "how", plain)]
-        memory = self.memory
+        fits, flash = int(boards["fits"].sum()), _kib(boards["flash_needed"].max())
         need = [Column("kernels", "kernels", plain), Column("weights", "placement", plain)]
         need += [Column("KV cache type", "kv_type", plain)]
         need += [Column(c, c, number) for c in ("arena", "kv", "plan", "package", "weights", "ram")]
         parts = [
             notebook.pairs(about),
-            notebook.section("known boards", notebook.table(boards, columns)),
-            notebook.section("RAM in bytes, predicted", notebook.table(memory, need), opened=False),
+            notebook.section(f"known boards, in KiB; {flash} of flash needed", notebook.table(boards, columns)),
+            notebook.section("RAM in bytes, predicted", notebook.table(self.memory, need), opened=False),
         ]
-        fits = int(boards["fits"].sum())
         badges = [(f"fits {fits} of {len(boards)} known boards", "good" if fits else "bad"), ("predicted", "")]
         return notebook.page(found.name, badges, parts)
 
@@ -202,7 +204,7 @@ class Optimization:
         wanted, run = self.record.wanted, self.record.costs.run
         parts = [notebook.alarms(self.problems), notebook.notes(front_report.about(self.record))]
         for title, frame, columns in front_report.sections(self.record):
-            parts.append(notebook.section(title, notebook.table(frame, columns)))
+            parts.append(notebook.section(title, notebook.table(frame, columns, len(frame))))
         state = ("within the bounds", "good") if self.feasible else ("nothing within the bounds", "bad")
         badges = [state, (f"{run.unit} by {run.source}", "")]
         return notebook.page(f"{wanted.source.name} for {wanted.board}", badges, parts)

@@ -30,7 +30,7 @@ _STYLE = """<style>
 .tinyprof table.tp-table tr { background: none; }
 .tinyprof table.tp-table th { font-weight: 500; opacity: .7; }
 .tinyprof table.tp-table .tp-number { text-align: right; }
-.tinyprof table.tp-table .tp-text { white-space: normal; overflow-wrap: anywhere; }
+.tinyprof table.tp-table .tp-wrap { white-space: normal; overflow-wrap: anywhere; }
 .tinyprof ol { margin: .3em 0; padding-left: 1.6em; }
 .tinyprof li { margin: .3em 0; }
 .tinyprof p { margin: .3em 0; }
@@ -74,7 +74,7 @@ def section(title: str, content: str, opened: bool = True) -> str:
 
 def pairs(lines: Iterable[tuple[str, str]]) -> str:
     """Names and texts, one pair a row."""
-    rows = (f'<tr><th>{_text(name)}</th><td class="tp-text">{_text(text)}</td></tr>' for name, text in lines)
+    rows = (f'<tr><th>{_text(name)}</th><td class="tp-wrap">{_text(text)}</td></tr>' for name, text in lines)
     return f'<table class="tp-table">{"".join(rows)}</table>'
 
 
