@@ -1,11 +1,11 @@
 """The two errors that the command line shows as one line, and text made safe to print."""
 
 
-class BadInput(Exception):
+class BadInput(ValueError):
     """An option, file or board given by the user cannot be used. The command line exits with code 2."""
 
 
-class RunFailed(Exception):
+class RunFailed(RuntimeError):
     """The input was valid, but the work failed. The command line exits with code 1."""
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -77,3 +78,15 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+class CallbackProgress(Progress):
+    """Progress for programs: calls a function with one line of text a step. Without a function it is silent."""
+
+    def __init__(self, callback: Callable[[str], object] | None) -> None:
+        super().__init__(quiet=True)
+        self._callback = callback
+
+    def step(self, text: str) -> None:
+        if self._callback is not None:
+            self._callback(plain(text))

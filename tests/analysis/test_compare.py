@@ -223,9 +223,9 @@ def test_bad_input(tmp_path):
     says("b.jsonl is incomplete and cannot be compared", "a.jsonl", "b.jsonl", "--allow")
     write_run(b, tokens=4)
     write_run(tmp_path / "c.jsonl", tokens=4)
-    says("--fail-on cannot judge pp8: some runs lack it", "a.jsonl", "b.jsonl", "c.jsonl", "--fail-on", "5%")
+    says("cannot judge pp8: some runs lack it", "a.jsonl", "b.jsonl", "c.jsonl", "--fail-on", "5%")
     write_run(b, reps=1)
-    says("--fail-on cannot judge pp8 with 10 and 1 samples", "a.jsonl", "b.jsonl", "--fail-on", "5%")
+    says("cannot judge pp8 with 10 and 1 samples", "a.jsonl", "b.jsonl", "--fail-on", "5%")
 
 
 def test_groups_by_recorded_fields(tmp_path):

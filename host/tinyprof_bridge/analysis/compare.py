@@ -123,7 +123,14 @@ def compare(files: Sequence[Path], by: str, allow: bool) -> Comparison:
     allow: compare runs of different kinds with a warning instead of an error.
 
     Raises BadInput if the runs cannot be compared."""
-    runs = [_load_whole(file) for file in files]
+    return compare_runs([load(file) for file in files], by, allow)
+
+
+def compare_runs(runs: Sequence[Run], by: str, allow: bool) -> Comparison:
+    """The comparison of runs that are already loaded; parameters as in compare."""
+    for run in runs:
+        _check_whole(run)
+    runs = list(runs)
     names = [name.strip() for name in by.split(",") if name.strip()]
     groups = _groups(runs, names)
     if len(groups) < 2:
@@ -148,13 +155,11 @@ def compare(files: Sequence[Path], by: str, allow: bool) -> Comparison:
     return result
 
 
-def _load_whole(file: Path) -> Run:
-    run = load(file)
+def _check_whole(run: Run) -> None:
     if not run.complete:
-        raise BadInput(f"{file} is incomplete and cannot be compared; collect it again")
+        raise BadInput(f"{run.path} is incomplete and cannot be compared; collect it again")
     if run.correctness == "WRONG":
-        raise BadInput(f"{file} has wrong logits, so its figures are invalid; fix the kernel and collect it again")
-    return run
+        raise BadInput(f"{run.path} has wrong logits, so its figures are invalid; fix the kernel and collect it again")
 
 
 def _recorded(run: Run) -> dict[str, object]:
@@ -305,10 +310,10 @@ def regressions(result: Comparison, limit: float) -> list[str]:
         for i, group in enumerate(result.groups[1:], 1):
             change = row.change(i)
             if change is None:
-                raise BadInput(f"--fail-on cannot judge {row.name}: some runs lack it; collect all with the same tests")
+                raise BadInput(f"cannot judge {row.name}: some runs lack it; collect all with the same tests")
             n, m = len(row.samples[0]), len(row.samples[i])
             if not row.exact and least_p(n, m) >= ALPHA:
-                raise BadInput(f"--fail-on cannot judge {row.name} with {n} and {m} samples; collect with -r 10")
+                raise BadInput(f"cannot judge {row.name} with {n} and {m} samples; collect with -r 10")
             if change.real and change.ratio > 1 + limit:
                 slower.append(f"{row.name} {_percent(change.ratio)} in {group.name}")
     return slower

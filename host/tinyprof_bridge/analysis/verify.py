@@ -16,6 +16,7 @@ from rich.text import Text
 from ..boards import emulators
 from ..errors import BadInput, plain
 from ..measure.collect import Request, collect, read_model
+from ..models.demo import DEMO_MODEL, model_path
 from ..models.requantize import requantize
 from ..progress import Progress
 from ..records.runs import Run
@@ -44,6 +45,14 @@ def measure(run: Run, change: Change, model: Path, progress: Progress) -> Run:
             progress.step(f"requantizing the model's matrices to {change.value}")
             requantize(model, request.model, change.value)
         return collect(request, Path(scratch) / "run.jsonl", progress)[0]
+
+
+def model_of(run: Run, model: str | None) -> Path:
+    """The file of a run's model: the one given, else the demo model if the run is of that. Raises BadInput."""
+    name = run.host.model_file if run.host else ""
+    if model is None and name != DEMO_MODEL.name:
+        raise BadInput(f"verify needs the model of the run: give {name or 'it'} as model")
+    return model_path(model or "demo")
 
 
 def _request(run: Run, change: Change, model: Path) -> Request:
@@ -108,23 +117,16 @@ def _error(value: float) -> str:
     return "–" if math.isnan(value) else f"{100 * value:+.2f} %"
 
 
-def show(run: Run, predicted: Prediction, measured: Run | None, form: str) -> None:
-    """Prints a prediction and, if there is one, the measured run.
+def notes_of(predicted: Prediction, measured: Run | None) -> list[str]:
+    """What to know about the estimates, and whether the measured run is wrong."""
+    wrong = measured is not None and measured.correctness == "WRONG"
+    note = "WRONG: the measured run's logits differ from the unix port's, so its figures are invalid"
+    return [*predicted.notes, *([note] if wrong else [])]
 
-    form: "table", "md" or "json"."""
+
+def printed(run: Run, predicted: Prediction, measured: Run | None) -> tuple[str, pd.DataFrame, list[Column]]:
+    """(title, rows, columns) of the estimates, and of the measured run if there is one."""
     frame = table(predicted, measured)
-    change = f"{predicted.change.what}={predicted.change.value}"
-    notes = [*predicted.notes]
-    if measured is not None and measured.correctness == "WRONG":
-        notes.append("WRONG: the measured run's logits differ from the unix port's, so its figures are invalid")
-    if form == "json":
-        rows = json.loads(frame.to_json(orient="records"))
-        print(
-            json.dumps(
-                {"change": change, "unit": run.unit, "source": run.source, "rows": rows, "notes": notes}, indent=1
-            )
-        )
-        return
     frame["what"] = frame["name"] + ", " + frame["unit"] + frame["unit"].map(lambda u: "" if u == "bytes" else "/token")
     columns = [
         Column("", "what", plain),
@@ -135,7 +137,26 @@ def show(run: Run, predicted: Prediction, measured: Run | None, form: str) -> No
     ]
     if measured is not None:
         columns += [Column("measured", "measured", _value), Column("error", "error", _error)]
-    title = f"what if {change}: predicted from this run's figures ({run.source})"
+    change = f"{predicted.change.what}={predicted.change.value}"
+    return f"what if {change}: predicted from this run's figures ({run.source})", frame, columns
+
+
+def show(run: Run, predicted: Prediction, measured: Run | None, form: str) -> None:
+    """Prints a prediction and, if there is one, the measured run.
+
+    form: "table", "md" or "json"."""
+    notes = notes_of(predicted, measured)
+    if form == "json":
+        change = f"{predicted.change.what}={predicted.change.value}"
+        frame = table(predicted, measured)
+        rows = json.loads(frame.to_json(orient="records"))
+        print(
+            json.dumps(
+                {"change": change, "unit": run.unit, "source": run.source, "rows": rows, "notes": notes}, indent=1
+            )
+        )
+        return
+    title, frame, columns = printed(run, predicted, measured)
     if form == "md":
         print(f"# {plain(title)}\n\n{markdown_table(frame, columns)}\n\n" + "".join(f"{n}.  \n" for n in notes), end="")
         return

@@ -175,9 +175,13 @@ class Emulator:
             start_new_session=True,  # Ctrl-C must not end the emulator: the board is interrupted over its link
         )
         self._said = b""  # output until the port was known, for error messages
-        self.device = self._wait_for_device()
-        if options:
-            self._check_alive(0.3)  # QEMU loads plugins after it has opened the port
+        try:
+            self.device = self._wait_for_device()
+            if options:
+                self._check_alive(0.3)  # QEMU loads plugins after it has opened the port
+        except BaseException:  # an interrupt too must leave no process
+            self.close()
+            raise
 
     def _wait_for_device(self) -> str:
         stdout = self._process.stdout
@@ -191,7 +195,6 @@ class Emulator:
                     return device
                 if not chunk:
                     break
-        self.close()
         raise RunFailed(f"the emulator did not start: {output.decode(errors='replace').strip()[-300:]}")
 
     def _check_alive(self, seconds: float) -> None:

@@ -96,14 +96,14 @@ def parse(text: str) -> Sensor:
         sensor.board["chip"] = name
     for part in filter(None, rest.split(",")):
         key, _, value = part.partition("=")
+        if key not in (*there, *here):
+            raise BadInput(f"{name}: unknown option '{key}'; it takes {', '.join([*there, *here])}")
         try:
             if key in there:
                 argument, read = there[key]
                 sensor.board[argument] = read(value)
-            elif key in here:
-                sensor.host[key] = here[key](value)
             else:
-                raise BadInput(f"{name}: unknown option '{key}'; it takes {', '.join([*there, *here])}")
+                sensor.host[key] = here[key](value)
         except ValueError:
             raise BadInput(f"{name}: {key} takes a number, not '{value}'") from None
     return sensor
@@ -125,6 +125,8 @@ def watching(sensor: Sensor) -> Iterator[Source]:
     source = _SOURCES[sensor.name](**sensor.host)
     try:
         source.start()
+    except BadInput:
+        raise
     except (OSError, RuntimeError, ValueError) as error:
         raise BadInput(f"{sensor.name}: {error}") from None
     try:

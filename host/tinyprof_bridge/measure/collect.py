@@ -11,7 +11,7 @@ import struct
 import sys
 import tempfile
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from io import FileIO
@@ -21,17 +21,35 @@ from .. import __version__, device_package
 from ..boards import deploy, emulators, qemu_counters
 from ..boards.emulators import EMULATED, Emulator
 from ..boards.transport import SerialBoard, Transport, UnixBoard
-from ..energy import sensors, shunt_calibration
+from ..energy import logger_csv, sensors, shunt_calibration
+from ..energy.run_energy import Energy
 from ..energy.sensors import Sensor
 from ..errors import BadInput, RunFailed
+from ..models.inspection import check_settings
 from ..models.tokenize import open_gguf, read_text, vocabulary
 from ..progress import Progress
-from ..records import wire
+from ..records import runs, wire
 from ..records.runs import Run
 from ..records.schema import SCHEMA, AnyRecord
 
 UNIX_HEAP_SPARE = 64 << 20
+COLD = ("cache", "sleep")  # what a cold start can follow
 STOP_SECONDS = 5.0  # how long to wait for an interrupted board to stop
+
+
+def check_lengths(name: str, lengths: Sequence[int], least: int = 1) -> None:
+    """Raises BadInput for a length below least or above 1,000,000 tokens, and for one that is there twice."""
+    for length in lengths:
+        if not least <= length <= 1_000_000:
+            raise BadInput(f"{name} takes numbers from {least} to 1000000, not {length}")
+    if len(set(lengths)) < len(lengths):
+        raise BadInput(f"{name} takes each number once, not {', '.join(map(str, lengths))}; for repetitions there is r")
+
+
+def check_timeout(seconds: float) -> None:
+    """Raises BadInput unless seconds is more than 0 and at most a day."""
+    if not 0 < seconds <= 86400:  # NaN fails too
+        raise BadInput(f"timeout takes seconds, more than 0 and at most 86400, not {seconds:g}")
 
 
 @dataclass(frozen=True)
@@ -79,6 +97,26 @@ class Request:
     counting: qemu_counters.Wanted | None = None
     events: tuple[str, ...] | None = None
     cold: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises BadInput for what no board can measure."""
+        check_lengths("p", self.p)
+        check_lengths("n", self.n)
+        check_lengths("d", self.d, least=0)
+        if not self.p and not self.n:
+            raise BadInput("nothing to measure: give p or n")
+        if not self.d:
+            raise BadInput("no depth to measure at: give d, 0 for an empty KV cache")
+        check_settings(self.context, self.batch, self.kv, self.activations)
+        if self.r < 1 or self.text_tokens < 1:
+            raise BadInput("r and tokens must be positive")
+        if self.warmup < 0:
+            raise BadInput(f"warmup must not be negative, not {self.warmup}")
+        if self.mhz is not None and not self.mhz > 0:
+            raise BadInput(f"mhz must be positive, not {self.mhz:g}")
+        if not set(COLD).issuperset(self.cold):
+            raise BadInput(f"cold takes {' and '.join(COLD)}, not '{','.join(self.cold)}'")
+        check_timeout(self.timeout)
 
     @property
     def needed_context(self) -> int:
@@ -206,10 +244,11 @@ def _reference_logits(request: Request, model: bytes, progress: Progress) -> dic
     return found
 
 
-def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]:
+def collect(request: Request, out: Path, progress: Progress, command: str | None = None) -> tuple[Run, Path]:
     """(the run, the file that holds it), after measuring.
 
     out: the file to write, JSON lines. During the run, and after a failed one, it is named *.partial.jsonl.
+    command: what the records name as the command; None for that of this process.
 
     Raises BadInput if the board cannot do what is requested. Raises RunFailed, naming the partial file, if the run
     failed or was interrupted; the board is then back at its REPL."""
@@ -233,7 +272,7 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
         file = stack.enter_context(_claimed(partial))
         checked = request.board not in emulators.REFERENCES.values()  # those would be compared with themselves
         reference = _reference_logits(request, model, progress) if checked else {}
-        header = _host_line(id_, request, model, place, reference)
+        header = _host_line(id_, request, model, place, reference, command)
         keep = _Keeper(run, file, place.dumps, progress)
         keep.own(header)
         if place.dumps:
@@ -269,6 +308,33 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
 def supply_of(out: Path) -> Path:
     """Name of the file with the power trace of a run. out: the run's file."""
     return out.with_suffix(".power.csv")
+
+
+def load(path: Path) -> Run:
+    """A saved run, with the trace of a sensor at the host where that lies beside it. Raises BadInput."""
+    run = runs.load(path)
+    if supply_of(path).exists():
+        run.supply = logger_csv.read_csv(supply_of(path))
+    return run
+
+
+def default_out(board: str, model: Path) -> Path:
+    """A new file in results/, named by time, board and model."""
+    place = Path(board).name if "/" in board else board
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in f"{place}-{model.stem}")
+    stem = f"{datetime.now():%Y-%m-%dT%H%M%S}-{safe}"
+    names = (stem, *(f"{stem}-{i}" for i in range(2, 100)))  # several runs may end within one second
+    return next(path for name in names if not (path := Path("results") / f"{name}.jsonl").exists())
+
+
+def problems(run: Run, energy: Energy | None) -> list[str]:
+    """Why figures of a run are not valid; empty for a good run. energy: of the run, None without a sensor."""
+    found = [] if run.complete else [f"the run is incomplete: {run.losses}"]
+    if run.correctness == "WRONG":
+        found.append("the logits differ from those of the unix port: the figures are of a wrong kernel")
+    if energy and energy.findings:
+        found.append(f"the energy is not valid: {'; '.join(energy.findings)}")
+    return found
 
 
 def _watching(request: Request) -> contextlib.AbstractContextManager[sensors.Source | None]:
@@ -353,7 +419,7 @@ def _judge(run: Run, failure: BaseException | None, partial: Path) -> None:
     """Raises BadInput or RunFailed if the run failed or is incomplete."""
     kept = f"the records so far are in {partial}" if run.begin else "nothing was measured"
     if isinstance(failure, KeyboardInterrupt):
-        raise RunFailed(f"interrupted: {kept}")
+        raise RunFailed(f"interrupted: {kept}") from failure
     if failure is not None:
         raise RunFailed(f"{failure}; {kept}")
     if run.end is not None and not run.end.ok:
@@ -415,7 +481,9 @@ def _code(request: Request, place: Place, run: str, text: bytes | None) -> str:
     )
 
 
-def _host_line(run: str, request: Request, model: bytes, place: Place, reference: dict[str, str]) -> bytes:
+def _host_line(
+    run: str, request: Request, model: bytes, place: Place, reference: dict[str, str], command: str | None
+) -> bytes:
     """The host record as a line. reference: from `_reference_logits`."""
     package, module = deploy.hashes(place.package)
     fields: dict[str, object] = {
@@ -426,7 +494,7 @@ def _host_line(run: str, request: Request, model: bytes, place: Place, reference
         "tinyprof": __version__,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "board": request.board,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "model_file": request.model.name,
         "model_sha256": hashlib.sha256(model).hexdigest(),
         "reference_logits": reference,

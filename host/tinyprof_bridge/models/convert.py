@@ -7,6 +7,7 @@ in the ggml repository), with llama.cpp's architecture, metadata and tensor name
 import contextlib
 import errno
 import os
+import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -21,9 +22,9 @@ from gguf.constants import GGML_QUANT_VERSION, GGUFValueType
 
 from ..errors import BadInput, RunFailed
 from ..quantize import recipe, weight_types
-from ..quantize.calibrated import Rounding
+from ..quantize.calibrated import METHODS, Rounding
 from ..quantize.recipe import Recipe
-from . import planner
+from . import calibration_stats, planner
 from .formats import gguf, huggingface, llama2c, onnx, pytorch
 from .source import SLAB, Floats, Shape, Sizes, Source, Tensor, Vocabulary, file_size
 
@@ -65,6 +66,38 @@ def convert(
     For the other parameters and errors see `write`."""
     mix = mix or {}
     return write(check(source, tokenizer, out, type_, mix), out, type_, name, mix, rounding)
+
+
+def convert_calibrated(
+    source: Path,
+    tokenizer: Path | None,
+    out: Path,
+    type_: str,
+    name: str | None = None,
+    mix: Recipe | None = None,
+    calibration: Path | None = None,
+    method: str = "gptq",
+    tokens: int = 16384,
+) -> Summary:
+    """As convert, rounded for a text.
+
+    calibration: the text, None: weights are rounded to the nearest; method: one of calibrated.METHODS;
+    tokens: of the text, at most."""
+    type_ = type_.upper()
+    if method not in METHODS:
+        raise BadInput(f"method takes {', '.join(METHODS)}, not '{method}'")
+    if tokens < 1:
+        raise BadInput("tokens must be positive")
+    if type_ == KEEP and calibration:
+        raise BadInput("calibration and type keep: give one of them")
+    model = check(source, tokenizer, out, type_, mix or {})
+    rounding = None
+    if calibration and method != "nearest":
+        with tempfile.TemporaryDirectory() as scratch:
+            exact = Path(scratch) / "f32.gguf"
+            write(model, exact, "F32")
+            rounding = Rounding(method, calibration_stats.moments(exact, calibration, tokens))
+    return write(model, out, type_, name, mix, rounding)
 
 
 def write(

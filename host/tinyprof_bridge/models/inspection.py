@@ -24,6 +24,8 @@ JUDGING = 450  # more, for measuring the perplexity of a text, without its token
 HEAP_BYTE_LEVEL = 1_280  # more, for byte-level BPE
 HEAP_STREAM = 304  # more, for streamed weights
 HEADER = 16384  # bytes of a streamed file that the device reads first; it doubles them until the header fits
+KV_TYPES = ("f32", "f16", "q8")
+ACTIVATIONS = {"int8": 8, "int16": 16}
 _NAMES = {type_.id: name for name, type_ in weight_types.TYPES.items()}
 
 
@@ -96,6 +98,25 @@ class Inspection:
     streamed: dict[str, Need]
 
 
+def check_settings(context: int | None, batch: int, kv: str | None, activations: int) -> None:
+    """Raises BadInput for settings that no board can load a model with. activations: bits."""
+    if context is not None and context < 1:
+        raise BadInput(f"context must be positive, not {context}")
+    if not 1 <= batch <= 4096:
+        raise BadInput(f"batch must be from 1 to 4096, not {batch}")
+    if kv not in (None, *KV_TYPES):
+        raise BadInput(f"kv takes {', '.join(KV_TYPES)}, not '{kv}'")
+    if activations not in ACTIVATIONS.values():
+        raise BadInput(f"activations have {' or '.join(map(str, ACTIVATIONS.values()))} bits, not {activations}")
+
+
+def activation_bits(name: str) -> int:
+    """8 for 'int8', 16 for 'int16'. Raises BadInput for any other name."""
+    if name not in ACTIVATIONS:
+        raise BadInput(f"activations takes {' or '.join(ACTIVATIONS)}, not '{name}'")
+    return ACTIVATIONS[name]
+
+
 def inspect(
     path: Path, context: int | None = None, batch: int = 8, kv: str | None = None, activations: int = 8
 ) -> Inspection:
@@ -106,6 +127,7 @@ def inspect(
     kv: type of the KV cache; None for each variant's default.
     activations: 8 or 16 bits.
     Raises BadInput if it is not a GGUF file, or damaged. A model that no board runs is not an error."""
+    check_settings(context, batch, kv, activations)
     data = gguf.open_mapped(path)
     shown = planner.device("portable", any_type=True)
     try:

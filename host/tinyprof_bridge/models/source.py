@@ -264,8 +264,9 @@ def read_limited(path: Path, limit: int) -> bytes:
 
 def read_json(path: Path, limit: int) -> dict[str, Any]:
     """Returns the JSON object in a file. Raises BadInput if it is not one, or longer than `limit` bytes."""
+    data = read_limited(path, limit)
     try:
-        value = json.loads(read_limited(path, limit))
+        value = json.loads(data)
     except (ValueError, RecursionError):
         raise BadInput(f"{path}: not valid JSON; copy it again") from None
     if not isinstance(value, dict):

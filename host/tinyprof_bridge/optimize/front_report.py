@@ -9,11 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from rich.console import Console
 from rich.text import Text
@@ -49,7 +47,8 @@ def types_of(plan: Plan) -> str:
     return next(iter(counts)) if len(counts) == 1 else ", ".join(f"{n} {type_}" for type_, n in counts.most_common())
 
 
-def _row(plan: Plan, what: str = "") -> dict[str, Any]:
+def row(plan: Plan, what: str = "") -> dict[str, Any]:
+    """A plan as a row of a table. what: it is."""
     return {
         "what": what,
         "context": plan.context,
@@ -85,9 +84,9 @@ def _plan_columns(found: Found) -> list[Column]:
 
 
 def _contexts(found: Found) -> Section:
-    rows = [_row(p) if p else {"what": "nothing within the bounds", "context": c} for c, p in found.contexts]
+    rows = [row(p) if p else {"what": "nothing within the bounds", "context": c} for c, p in found.contexts]
     frame = pd.DataFrame(rows, columns=["what", "context", "units", "flash", "ram", "loss", "joules", "types"])
-    frame["types"] = frame["types"].fillna("")
+    frame["types"] = frame["types"].astype(object).fillna("")
     return "contexts: best plan within the bounds, predicted", frame, _plan_columns(found)
 
 
@@ -103,7 +102,7 @@ def _front(found: Found) -> Section:
     if chosen:
         plans.append((chosen, "chosen" if found.best else "nearest"))
     each = {tuple(plan.types.items()): (plan, what) for plan, what in plans}.values()
-    rows = [_row(plan, what) for plan, what in sorted(each, key=lambda p: (p[0].loss, p[0].units))]
+    rows = [row(plan, what) for plan, what in sorted(each, key=lambda p: (p[0].loss, p[0].units))]
     shown = f"{len(found.front)} plans, 1 in {step} shown" if step > 1 else f"{len(found.front)} plans"
     return f"Pareto front ({shown}) and uniform types, predicted", pd.DataFrame(rows), _plan_columns(found)
 
@@ -179,16 +178,18 @@ def verified(found: Found, finalist: Finalist) -> list[dict[str, Any]]:
     return [{"name": n, "predicted": p, "measured": m, "error": p / m - 1} for n, p, m in measured if m]
 
 
-def _sections(found: Found) -> list[Section]:
-    sections = [_contexts(found), _front(found)]
+def sections(found: Found) -> list[Section]:
+    """(title, rows, columns) of contexts, front, quality, and finalists that ran."""
+    tables = [_contexts(found), _front(found)]
     if found.best:
-        sections.append(_quality(found))
+        tables.append(_quality(found))
     if found.finalists:
-        sections.append(_verified(found))
-    return sections
+        tables.append(_verified(found))
+    return tables
 
 
-def _about(found: Found) -> list[str]:
+def about(found: Found) -> list[str]:
+    """Board, bounds, and where costs and losses come from, as lines of text."""
     run, wanted = found.costs.run, found.wanted
     how = "from the cache, measured" if found.costs.kept else "measured now,"
     made = found.sensitivity.made
@@ -229,16 +230,16 @@ def show(found: Found, form: str) -> None:
         return
     text = recipe(found, found.best.plan) if found.best else ""
     if form == "md":
-        print("\n".join(f"- {line}" for line in _about(found)))
-        for title, frame, columns in _sections(found):
+        print("\n".join(f"- {line}" for line in about(found)))
+        for title, frame, columns in sections(found):
             print(f"\n**{plain(title)}**\n\n{markdown_table(frame, columns)}")
         if text:
             print(f"\n```toml\n{text}```")
         return
     console = Console(width=None if Console().is_terminal else 150)
-    for line in _about(found):
+    for line in about(found):
         console.print(Text(plain(line)))
-    for title, frame, columns in _sections(found):
+    for title, frame, columns in sections(found):
         console.print(rich_table(frame, columns, title, console.width))
     if text:
         console.print(Text("recipe"))
@@ -251,10 +252,10 @@ def as_json(found: Found) -> str:
     def plan(p: Plan | None) -> dict[str, Any] | None:
         if p is None:
             return None
-        row = {**_row(p), "types": p.types, "arena": p.need.arena, "kv": p.need.kv, "plan": p.need.plan}
-        del row["what"]
-        row["joules"] = None if math.isnan(p.joules) else p.joules
-        return row | {"proven": p.choice.proven}
+        made = {**row(p), "types": p.types, "arena": p.need.arena, "kv": p.need.kv, "plan": p.need.plan}
+        del made["what"]
+        made["joules"] = None if math.isnan(p.joules) else p.joules
+        return made | {"proven": p.choice.proven}
 
     best = found.best
     return json.dumps(
@@ -295,8 +296,9 @@ def picture(found: Found, form: str) -> bytes:
         ("flash, KiB", lambda p: p.bytes / 1024, (found.wanted.bounds.flash or math.inf) / 1024),
     )
     box = {"boxstyle": "square,pad=0", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinyprof", "font.family": "sans-serif"}):
-        drawing, both = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained", sharey=True)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinyprof", "font.family": "sans-serif"}):
+        drawing = Figure(figsize=(10, 4.6), layout="constrained")
+        both = drawing.subplots(1, 2, sharey=True)
         for axes, (label, at, most) in zip(both, panels, strict=True):
             for plans, name, style in groups:
                 axes.scatter([at(p) for p in plans], [max(p.loss, least) for p in plans], label=name, **style)
@@ -322,7 +324,6 @@ def picture(found: Found, form: str) -> bytes:
         drawing.savefig(
             out, format=form, dpi=160, facecolor="white", metadata={"Date": None} if form == "svg" else None
         )
-        plt.close(drawing)
     return out.getvalue()
 
 

@@ -12,7 +12,7 @@ from ..energy import regression
 from ..energy.regression import Fit
 from ..errors import BadInput, RunFailed
 from ..measure import quality
-from ..measure.collect import Request, collect
+from ..measure.collect import Request, check_lengths, check_timeout, collect
 from ..measure.quality import Quality
 from ..models import board_fit, calibration_stats
 from ..models.calibration_stats import Doubles
@@ -566,6 +566,10 @@ def optimize(wanted: Wanted, scratch: Path, verify: bool, progress: Progress) ->
     verify: whether to run the finalists on the board.
 
     Raises BadInput for unusable input, and for bounds that the board's counter cannot measure."""
+    check_lengths("context", wanted.contexts, LEAST)
+    check_timeout(wanted.timeout)
+    if wanted.batch < 1 or wanted.tokens < 1 or any(b is not None and not b > 0 for b in vars(wanted.bounds).values()):
+        raise BadInput("batch, tokens and bounds must be positive")
     for type_ in wanted.types:
         if type_ not in weight_types.TYPES:
             raise BadInput(f"no type '{type_}'; choose from {', '.join(weight_types.TYPES)}")

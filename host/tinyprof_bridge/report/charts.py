@@ -6,12 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
@@ -51,7 +48,8 @@ def group_of(role: str) -> str:
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Any]:
-    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
     _plain(figure)
     return figure, axes
 
@@ -172,7 +170,8 @@ def latency(run: Run) -> Figure | None:
     decodes = [t for t in run.tests.values() if t.phase == "decode" and len(t.samples)]
     if not decodes:
         return None
-    figure, (axes, spread) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained", width_ratios=(2, 1), sharey=True)
+    figure = Figure(figsize=(10, 3), layout="constrained")
+    axes, spread = figure.subplots(1, 2, width_ratios=(2, 1), sharey=True)
     _plain(figure)
     for i, test in enumerate(decodes):
         colour = COLOURS[i % len(COLOURS)]
@@ -247,7 +246,6 @@ def roofline(run: Run) -> Figure | None:
         if not frame.empty:
             frames.append((name, marker, frame))
     if not frames:
-        plt.close(figure)
         return None
     whole = pd.concat([frame for _, _, frame in frames])
     types = sorted(set(whole.loc[whole["op"] == "matmul", "type"]))
@@ -406,7 +404,7 @@ def _tests_of(result: Comparison) -> Figure:
 
 
 def _style() -> contextlib.AbstractContextManager[None]:
-    return plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinyprof", "font.family": "sans-serif"})
+    return rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinyprof", "font.family": "sans-serif"})
 
 
 def _forms(figure: Figure) -> dict[str, bytes]:
@@ -416,7 +414,6 @@ def _forms(figure: Figure) -> dict[str, bytes]:
     png = io.BytesIO()
     figure.patch.set_alpha(1)
     figure.savefig(png, format="png", dpi=160, facecolor="white")
-    plt.close(figure)
     return {
         "png": png.getvalue(),
         "svg": inline.replace(_TEXT.encode(), b"#000000"),

@@ -151,6 +151,8 @@ def members(path: Path) -> dict[str, Bytes]:
                 ):
                     raise BadInput(f"{path}: damaged archive: {plain(m.filename)[:64]}; copy it again")
             return found
+    except BadInput:
+        raise
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error) as error:

@@ -29,6 +29,8 @@ def read(path: Path) -> dict[str, Tensor]:
             with safe_open(path, framework="np"):
                 header = json.loads(file.read(length))
         data = np.memmap(path, dtype=np.uint8, mode="r")
+    except BadInput:
+        raise
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
     except (SafetensorError, ValueError, RecursionError) as error:

@@ -43,6 +43,8 @@ def load(path: Path, parts: dict[str, Bytes]) -> tuple[dict[str, Tensor], dict[s
         if len(models) != 1:
             raise BadInput(f"{path}: contains {len(models)} programs; export one alone")
         settings = _settings(_parse(path, parts[models[0]])["graph_module"]) | _of_tables(weights | constants)
+    except BadInput:
+        raise
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError) as error:
         why = plain(repr(error))[:100]
         raise BadInput(f"{path}: damaged, or not a program of torch.export: {why}; export it again") from None
