@@ -12,7 +12,7 @@ import sys
 import tempfile
 from base64 import b64encode
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
@@ -24,10 +24,11 @@ from ..boards.transport import SerialBoard, Transport, UnixBoard
 from ..energy import sensors, shunt_calibration
 from ..energy.sensors import Sensor
 from ..errors import BadInput, RunFailed
+from ..models.demo import read_model
 from ..models.tokenize import open_gguf, read_text, vocabulary
 from ..progress import Progress
 from ..records import wire
-from ..records.runs import Run
+from ..records.runs import Run, supply_of
 from ..records.schema import SCHEMA, AnyRecord
 
 UNIX_HEAP_SPARE = 64 << 20
@@ -50,7 +51,7 @@ class Request:
     kv: str | None = None
     activations: int = 8  # bits of what meets quantized weights
     stream: bool = False  # even where the weights could be mapped
-    timeout: float = 120.0
+    timeout: float = field(default=120.0, compare=False)  # in seconds; no figure depends on it
     sensor: Sensor | None = None
     mhz: float | None = None  # the clock to set
     text: Path | None = None  # to judge the model by
@@ -82,17 +83,6 @@ class Place:
     emulator: str | None
     dumps: qemu_counters.Dumps | None = None
     pid: int | None = None  # of the emulator
-
-
-def read_model(path: Path) -> bytes:
-    """The bytes of a model file. Raises BadInput if it is no GGUF file at all."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"cannot read the model {path}: {error.strerror}") from None
-    if data[:4] != b"GGUF":
-        raise BadInput(f"{path} is not a GGUF file: convert it first (tinyprof-bridge convert)")
-    return data
 
 
 @contextlib.contextmanager
@@ -230,11 +220,6 @@ def collect(request: Request, out: Path, progress: Progress) -> tuple[Run, Path]
         run.supply = trace
     run.path = str(out)
     return run, out
-
-
-def supply_of(out: Path) -> Path:
-    """Where the trace of a sensor at the host lies beside a run."""
-    return out.with_suffix(".power.csv")
 
 
 def _watching(request: Request) -> contextlib.AbstractContextManager[sensors.Source | None]:
