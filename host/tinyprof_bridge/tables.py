@@ -3,14 +3,16 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from .errors import plain
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def scaled(unit: str) -> Callable[[float], str]:
     return show
 
 
-def rich_table(frame: pd.DataFrame, columns: list[Column], title: str, width: int) -> Table:
+def rich_table(frame: "pd.DataFrame", columns: list[Column], title: str, width: int) -> Table:
     cells = {c.field: [c.heading, *(c.show(v) for v in frame[c.field])] for c in columns}
     shown = list(columns)
     while sum(max(map(len, cells[c.field])) + 3 for c in shown) > width and any(c.rank for c in shown):
@@ -66,7 +68,7 @@ def rich_table(frame: pd.DataFrame, columns: list[Column], title: str, width: in
     return table
 
 
-def markdown_table(frame: pd.DataFrame, columns: list[Column]) -> str:
+def markdown_table(frame: "pd.DataFrame", columns: list[Column]) -> str:
     def cell(text: str) -> str:
         return text.replace("|", "\\|")
 

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -17,7 +17,12 @@ from . import bench, boards, collect, compare, convert, explain, inspect, optimi
 # typer has its own copy of click since 0.16, and needs click before; the base of its errors is the same class in both
 _UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
 
-app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"max_content_width": 100})
+app = typer.Typer(
+    cls=options.Group,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 100},
+)
 
 
 def _verb(function: Callable[..., None], epilog: str | None = None, to: typer.Typer = app) -> None:
@@ -32,7 +37,7 @@ def _help_without_verb(context: typer.Context) -> None:
 
 
 def _group(name: str, about: str, *verbs: Callable[..., None]) -> None:
-    group = typer.Typer(callback=_help_without_verb, invoke_without_command=True, help=about)
+    group = typer.Typer(cls=options.Group, callback=_help_without_verb, invoke_without_command=True, help=about)
     for verb in verbs:
         _verb(verb, to=group)
     app.add_typer(group, name=name)
@@ -75,15 +80,6 @@ def _root(
     _help_without_verb(context)
 
 
-def _command() -> Any:
-    """All verbs as one command of click's."""
-    command: Any = typer.main.get_command(app)
-    for param in command.params:
-        if param.is_flag and param.default is None:  # typer loads pydantic to see that None is no flag
-            param.default = False
-    return command
-
-
 def _fail(code: int, message: str) -> NoReturn:
     """Ends with one line on standard error, whatever is in the message."""
     with contextlib.suppress(OSError):  # nobody reads it
@@ -116,7 +112,7 @@ def main() -> None:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # left so by __main__
             signal.signal(signal.SIGINT, signal.default_int_handler)
         # without its standalone mode typer returns the exit code of an interrupt
-        if _command()(standalone_mode=False):
+        if app(standalone_mode=False):
             _fail(1, "interrupted")
         sys.stdout.flush()
     except _UsageError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from ..errors import BadInput
 
@@ -14,7 +14,7 @@ MOST = 1_000_000  # the greatest number in a list of numbers
 
 
 class Command(TyperCommand):
-    """A verb whose help lists its options in groups: typer alone does so only with rich."""
+    """A verb whose help lists its options in groups; typer alone does so only with rich."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
@@ -26,6 +26,18 @@ class Command(TyperCommand):
         for title, rows in groups.items():
             with formatter.section(title):
                 formatter.write_dl(rows)
+
+
+class Group(TyperGroup):
+    """Verbs whose help needs no pydantic: typer loads it for a flag that is None, as --help and --show-completion are
+    by default."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)
+        for param in params:
+            if param.is_flag and param.default is None:
+                param.default = False
+        return params
 
 
 def examples(*commands: str) -> str:

@@ -4,13 +4,13 @@ Layouts of the types that are in GGUF are llama.cpp's; of ours (TP2, TP3, TPT) d
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-from gguf.quants import dequantize as gguf_dequantize
-from gguf.quants import quantize as gguf_quantize
+
+if TYPE_CHECKING:  # gguf takes long to load, and a report needs the sizes alone
+    from gguf import GGMLQuantizationType
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -47,6 +47,11 @@ TYPES = {
     "TP2": Type(192, 32, None, "Q4_0", rows=2),
     "TP3": Type(193, 32, None, "Q4_0", rows=4),
     "TPT": Type(194, 32, None, "Q4_0", rows=2),
+}
+# Bytes of a block, of the types that are in GGUF (gguf.GGML_QUANT_SIZES).
+_BLOCK_BYTES = {
+    **{"F32": 4, "F16": 2, "Q4_0": 18, "Q4_1": 20, "Q5_0": 22, "Q5_1": 24, "Q8_0": 34},
+    **{"Q2_K": 84, "Q3_K": 110, "Q4_K": 144, "Q5_K": 176, "Q6_K": 210, "TQ1_0": 54, "TQ2_0": 66},
 }
 OWN = ("TP2", "TP3", "TPT")
 MIXES = {"Q4_K_M": ("Q4_K", 15)}  # mostly which type, and its general.file_type
@@ -92,12 +97,13 @@ def row_bytes(type_: str, cols: int) -> int:
         return 4 + cols // 32 * 13
     if type_ in OWN:
         return 4 + (2 * cols // 32 + 3) // 4 * 2 + cols // 32 * 8
-    values, size = GGML_QUANT_SIZES[GGMLQuantizationType[type_]]
-    return cols // values * size
+    return cols // TYPES[type_].values * _BLOCK_BYTES[type_]
 
 
-def raw_type(type_: str) -> GGMLQuantizationType:
+def raw_type(type_: str) -> "GGMLQuantizationType":
     """The type's number for GGUFWriter, which writes ours as it does those that it knows."""
+    from gguf import GGMLQuantizationType
+
     id_ = TYPES[type_].id
     return cast(GGMLQuantizationType, id_) if type_ in OWN else GGMLQuantizationType(id_)
 
@@ -108,6 +114,9 @@ def quantize(x: Floats, type_: str) -> npt.NDArray[np.generic]:
     rows, cols = x.shape
     if cols % TYPES[type_].values or rows % TYPES[type_].rows:
         raise ValueError(f"{rows} x {cols} values do not fit {type_}")
+    from gguf import GGMLQuantizationType
+    from gguf.quants import quantize as gguf_quantize
+
     # Blocks too small for an fp16 scale become zeros; the quantizers divide by zero on the way.
     with np.errstate(all="ignore"):
         if type_ in RANGED or type_ in SIGNED:
@@ -120,6 +129,9 @@ def quantize(x: Floats, type_: str) -> npt.NDArray[np.generic]:
 def dequantize(data: Bytes, type_: str, cols: int) -> Floats:
     """(rows, cols) of what quantize made."""
     if type_ not in OWN:
+        from gguf import GGMLQuantizationType
+        from gguf.quants import dequantize as gguf_dequantize
+
         return gguf_dequantize(data, GGMLQuantizationType[type_])
     return _unpack_tp3(data, cols) if type_ == "TP3" else _unpack_pairs(data, cols, type_)
 
