@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tinyprof_bridge.boards import deploy, emulators
 from tinyprof_bridge.boards.transport import UnixBoard
-from tinyprof_bridge.cli.app import DEMO_MODEL
 from tinyprof_bridge.measure.collect import Request, collect
+from tinyprof_bridge.models.demo import DEMO_MODEL
 from tinyprof_bridge.progress import Progress
 from tinyprof_bridge.records.metrics import tests
 

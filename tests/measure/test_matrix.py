@@ -30,9 +30,9 @@ def collect(boards, models, folder, *more):
 
 def test_each_board_with_each_model_once(models, tmp_path):
     first = collect("m4,rv32", models, tmp_path, "--jobs", "2")
-    assert first.returncode == 0 and "4 runs in all" in first.stdout, first.stderr
+    assert first.returncode == 0 and "4 runs in all" in first.stderr, first.stderr
     runs = json.loads((tmp_path / "all/manifest.json").read_text())["runs"]
-    assert {(r["cell"]["board"], r["cell"]["model"]) for r in runs} == {
+    assert {(r["cell"]["request"]["board"], r["cell"]["request"]["model"]) for r in runs} == {
         (b, str(m)) for b in ("m4", "rv32") for m in models
     }
     for r in runs:
@@ -40,7 +40,7 @@ def test_each_board_with_each_model_once(models, tmp_path):
         assert hashlib.sha256(data).hexdigest() == r["sha256"] and r["error"] == "" and len(r["firmware_sha256"]) == 64
         assert runs.load(tmp_path / "all" / r["file"]).complete
     again = collect("m4,rv32,m3", models, tmp_path)
-    assert "4 of 6 runs are there already" in again.stderr and "6 runs in all" in again.stdout
+    assert "4 of 6 runs are there already" in again.stderr and "6 runs in all" in again.stderr
     other = collect("m4", models, tmp_path, "--kv", "q8")  # not the same runs
     assert "there already" not in other.stderr and other.returncode == 0
 
@@ -51,7 +51,7 @@ def test_the_manifest_names_inputs_and_outputs(models, tmp_path):
         boards_ = f"m3,m4-stock,unix,{emulator.device}"
         done = collect(boards_, models[:1], tmp_path)
     assert done.returncode == 0, done.stderr
-    runs = {r["cell"]["board"]: r for r in json.loads((tmp_path / "all/manifest.json").read_text())["runs"]}
+    runs = {r["cell"]["request"]["board"]: r for r in json.loads((tmp_path / "all/manifest.json").read_text())["runs"]}
 
     def sha256(data):
         return hashlib.sha256(data).hexdigest()
@@ -79,21 +79,21 @@ def test_the_manifest_names_inputs_and_outputs(models, tmp_path):
 def test_a_run_that_fails_leaves_the_others(models, tmp_path):
     result = collect("m4,/dev/nothing", models[:1], tmp_path)
     assert result.returncode == 1 and "1 of 2 runs failed" in result.stderr and "Traceback" not in result.stderr
-    runs = {r["cell"]["board"]: r for r in json.loads((tmp_path / "all/manifest.json").read_text())["runs"]}
+    runs = {r["cell"]["request"]["board"]: r for r in json.loads((tmp_path / "all/manifest.json").read_text())["runs"]}
     assert runs["m4"]["error"] == "" and "no such port: /dev/nothing" in runs["/dev/nothing"]["error"]
 
 
 def test_ten_boards_at_once(models, tmp_path):
     names = "m0,m3,m4,m7,m33,m55,rv32,m3-stock,m4-stock,rv32-stock"
     result = collect(names, models[:1], tmp_path, "--jobs", "10")
-    assert result.returncode == 0 and "10 runs in all" in result.stdout, result.stderr
+    assert result.returncode == 0 and "10 runs in all" in result.stderr, result.stderr
     logits = {runs.load(p).check.logits_crc32 for p in (tmp_path / "all").glob("*.jsonl")}
     assert len(logits) == 2  # one of each path
 
 
 def test_names_given_twice(models, tmp_path):
     result = collect("m4,m4", models[:1], tmp_path)
-    assert result.returncode == 2 and "can be given once" in result.stderr
+    assert result.returncode == 2 and "give each board and each model once" in result.stderr
 
 
 def test_ctrl_c_keeps_what_is_done(models, tmp_path):

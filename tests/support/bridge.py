@@ -9,8 +9,8 @@ import tempfile
 import time
 import traceback
 
+# in this process, for all forks: the verbs load these when they run
 from tinyprof_bridge.__main__ import main
-from tinyprof_bridge.cli import app  # noqa: F401  in this process, for all forks
 
 
 def bridge(*arguments, cwd=None, env=None, timeout=120):

@@ -24,8 +24,8 @@ from test_bpe import VOCAB, tokenizer_json
 from test_convert import tokenizer_bytes
 from test_import_huggingface import CONFIG, make_folder, state
 from test_import_llama2c import later
-from tinyprof_bridge.cli import app
 from tinyprof_bridge.models.convert import convert
+from tinyprof_bridge.models.demo import DEMO_MODEL
 from tinyprof_bridge.models.formats import llama2c
 
 TOKENS = [1, 270, 40, 280, 3, 259, 17, 99]
@@ -202,7 +202,7 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         out = folder / "out.gguf"
-        row("GGUF, Q4_0", "tinyprof-demo", app.DEMO_MODEL, None, Reference(app.DEMO_MODEL).logits(TOKENS), out)
+        row("GGUF, Q4_0", "tinyprof-demo", DEMO_MODEL, None, Reference(DEMO_MODEL).logits(TOKENS), out)
         sources = {"random": make_model(folder / "random.gguf", tied=False)}
         if (stories := DATA / "stories260K.bin").exists():
             sources["stories260K"] = folder / "stories260K.gguf"

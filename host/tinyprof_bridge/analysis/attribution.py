@@ -1,15 +1,18 @@
 """Where the units of a test went: each operator's, split into parts that add up to the whole."""
 
 from dataclasses import dataclass, field
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from ..errors import BadInput
 from ..quantize import weight_types
 from ..records.metrics import attended, batches, kv_bytes, work
 from ..records.runs import Run, Test
 from ..records.schema import Event, Op
+from ..tables import Rows
 from .ceilings import Ceilings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # In this order: what a part finds taken already it does not get.
 PARTS = ("profiler", "calls", "storage", "compute", "memory", "unknown")
@@ -151,7 +154,7 @@ def memory(run: Run, op: Op, test: Test, roof: Ceilings) -> float:
     return 0.0
 
 
-def frame(found: Attribution) -> pd.DataFrame:
+def share_rows(found: Attribution) -> Rows:
     """One row an operator, units per token."""
     rows = [
         {"role": s.role, "type": s.type, "units": found.per_token(s.units), "share": s.units / max(found.units, 1)}
@@ -159,16 +162,16 @@ def frame(found: Attribution) -> pd.DataFrame:
         for s in found.shares
     ]
     whole = {"role": "whole", "type": "", "units": found.per_token(found.units), "share": 1.0}
-    return pd.DataFrame([*rows, whole | {part: found.per_token(found.part(part)) for part in PARTS}])
+    return [*rows, whole | {part: found.per_token(found.part(part)) for part in PARTS}]
 
 
-def roofline(found: Attribution, run: Run, roof: Ceilings) -> pd.DataFrame:
+def roofline_rows(found: Attribution, run: Run, roof: Ceilings) -> Rows:
     """One row an operator with MACs: where it stands (MAC/byte, MAC/unit), what the measured ceilings allow there,
     and which of them is the lower."""
     place = run.model.placement if run.model else ""
     rate = roof.reads.get("mapped" if place == "mapped" else "ram")
     n = min(run.model.batch, found.test.tokens) if run.model and found.test.phase == "prefill" else 1
-    rows = []
+    rows: Rows = []
     for s in found.shares:
         if not s.macs or not s.units:
             continue
@@ -194,4 +197,11 @@ def roofline(found: Attribution, run: Run, roof: Ceilings) -> pd.DataFrame:
                 "bound": bound,
             }
         )
-    return pd.DataFrame(rows)
+    return rows
+
+
+def roofline(found: Attribution, run: Run, roof: Ceilings) -> "pd.DataFrame":
+    """roofline_rows as a DataFrame."""
+    import pandas as pd
+
+    return pd.DataFrame(roofline_rows(found, run, roof))

@@ -1,13 +1,17 @@
 """Joules of each operator: from a sensor's readings where a call lasts for several, else from windows in which the
 board ran nothing else."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
 from ..records.power_trace import Array
 from ..records.runs import Run, Test
 from ..records.schema import Op
 from .run_energy import OPERATOR, Energy, figures
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_PLACES = 5_000_000  # operators in all tokens of a test, for which memory is taken
 LEAST_READINGS = 5  # of a call, or its edges decide
@@ -19,9 +23,11 @@ def energy_test(run: Run) -> Test | None:
     return next((t for t in run.tests.values() if t.phase == "decode" and t.costs and t.runs), None)
 
 
-def operators(run: Run, energy: Energy) -> pd.DataFrame:
+def operators(run: Run, energy: Energy) -> "pd.DataFrame":
     """One row a role in the main test, by joules a token: watts while it runs, joules, their share of a token's, and
     how they were found. Empty without operators; nan where neither way is open."""
+    import pandas as pd
+
     test = energy_test(run)
     whole = figures(run, energy)
     if test is None or whole.empty or test.name not in set(whole["test"]):

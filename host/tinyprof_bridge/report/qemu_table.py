@@ -1,17 +1,22 @@
 """What QEMU's plugin counted, as a table: one row an operator, regions of one's own in it each a row behind."""
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from ..boards.qemu_counters import CLASSES, RANGES
 from ..records.metrics import work
 from ..records.runs import Run
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 AROUND = "(interpreter)"
 
 
-def operators(run: Run, test_name: str) -> pd.DataFrame:
+def operators(run: Run, test_name: str) -> "pd.DataFrame":
     """Per token of a test: calls, instructions, modelled cycles, branches, misses, bytes loaded and stored by
     region (loaded_weights, ...); shares of the instructions by class. The greatest in cycles first."""
+    import pandas as pd
+
     test = run.tests[test_name]
     rows: dict[tuple[str, int], dict[str, float | str]] = {}
     for counts in test.counts:
