@@ -19,7 +19,6 @@ from ..records.runs import Run, load
 from ..records.stats import ALPHA, geomean, least_p, mann_whitney, median_interval
 from ..tables import Column, markdown_table, number, rich_table
 
-FORMATS = ("table", "md", "csv", "json")
 MEMORY = ("model_storage", "model_ram", "arena", "kv", "plan", "heap_peak")
 LONG_NAME = 24  # characters, from which on a group stands as #1, #2, ... in tables
 # Runs a group from which on a run is one sample: repetitions of one run share its conditions, so

@@ -22,7 +22,6 @@ from ..models.tokenize import open_gguf, read_text, trained_context, vocabulary,
 from ..progress import Progress
 from .collect import prepare
 
-FORMATS = ("table", "md", "json")
 Logits = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 

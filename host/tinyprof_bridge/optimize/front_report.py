@@ -26,7 +26,6 @@ from ..tables import Column, markdown_table, number, rich_table, scaled
 from .costs import token
 from .optimizer import BASE, Finalist, Found, Plan, figure
 
-FORMATS = ("table", "md", "json")
 PICTURES = (".svg", ".png")
 ROWS = 16  # of the front that are printed
 PLACES = {"mapped": "in flash", "ram": "in RAM", "stream": "streamed"}

@@ -12,6 +12,7 @@ import pandas as pd
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
@@ -366,18 +367,18 @@ CHARTS: dict[str, tuple[str, Callable[[Run], Figure | None]]] = {
 TITLES = {name: title for name, (title, _) in CHARTS.items()} | {"power": "What the board drew"}
 
 
-def draw(run: Run, energy: Energy | None) -> dict[str, dict[str, bytes]]:
-    """Each chart that this run has something for, as png, svg and, for the page, inline (svg in the
-    colour of the text around it)."""
+def draw(run: Run, energy: Energy | None, png: bool = True) -> dict[str, dict[str, bytes]]:
+    """Each chart that this run has something for, as png (if wanted: it takes as long as the rest), svg and, for the
+    page, inline (svg in the colour of the text around it)."""
     with _style():
         figures = {name: make(run) for name, (_, make) in CHARTS.items()} | {"power": power_track(energy)}
-        return {name: _forms(figure) for name, figure in figures.items() if figure is not None}
+        return {name: _forms(figure, png) for name, figure in figures.items() if figure is not None}
 
 
 def side_by_side(result: Comparison) -> dict[str, bytes]:
-    """The tests of several runs, in the forms of draw(); medians, with 95 % intervals where there is chance."""
+    """The tests of several runs, in the forms of draw() but png; medians, with 95 % intervals where there is chance."""
     with _style():
-        return _forms(_tests_of(result))
+        return _forms(_tests_of(result), png=False)
 
 
 def _tests_of(result: Comparison) -> Figure:
@@ -407,16 +408,19 @@ def _style() -> contextlib.AbstractContextManager[None]:
     return plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinyprof", "font.family": "sans-serif"})
 
 
-def _forms(figure: Figure) -> dict[str, bytes]:
-    svg = io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None})
-    inline = svg.getvalue()
-    png = io.BytesIO()
-    figure.patch.set_alpha(1)
-    figure.savefig(png, format="png", dpi=160, facecolor="white")
-    plt.close(figure)
-    return {
-        "png": png.getvalue(),
-        "svg": inline.replace(_TEXT.encode(), b"#000000"),
-        "inline": inline[inline.index(b"<svg") :].replace(_TEXT.encode(), b"currentColor"),
+def _forms(figure: Figure, png: bool) -> dict[str, bytes]:
+    file = io.BytesIO()
+    # not savefig, which draws everything once more to find the size
+    FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    svg = file.getvalue()
+    forms = {
+        "svg": svg.replace(_TEXT.encode(), b"#000000"),
+        "inline": svg[svg.index(b"<svg") :].replace(_TEXT.encode(), b"currentColor"),
     }
+    if png:
+        file = io.BytesIO()
+        figure.patch.set_alpha(1)
+        figure.savefig(file, format="png", dpi=160, facecolor="white")
+        forms["png"] = file.getvalue()
+    plt.close(figure)
+    return forms

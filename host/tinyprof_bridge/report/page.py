@@ -73,7 +73,7 @@ def html(run: Run, energy: Energy | None) -> str:
         for what, frame, columns in counted_tables(run, test.name):
             tables.append(_cells(f"{test.name}: {what}", frame, columns))
     findings, why, notes = _why(run)
-    charts = [(TITLES[name], forms["inline"].decode()) for name, forms in draw(run, energy).items()]
+    charts = [(TITLES[name], forms["inline"].decode()) for name, forms in draw(run, energy, png=False).items()]
     return _render(
         "page.html.j2",
         title=f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}",
