@@ -1,6 +1,8 @@
 """Many runs by one command."""
 
+import csv
 import hashlib
+import io
 import json
 import os
 import signal
@@ -74,6 +76,42 @@ def test_the_manifest_names_inputs_and_outputs(models, tmp_path):
         assert (run["module_sha256"], run["package_sha256"]) == (expected_module, package), board
         image = board in emulators.NAMES and sha256(emulators.firmware(board).read_bytes())
         assert run["firmware_sha256"] == (image or None), board  # nobody knows what a real board was flashed with
+
+
+def test_the_request_reaches_each_run(models, tmp_path):
+    """As it is, --timeout too, which is no reason to run again."""
+    done = collect("unix", models, tmp_path, "--timeout", "77", "--batch", "4", "--events", "all")
+    assert done.returncode == 0, done.stderr
+    for entry in json.loads((tmp_path / "all/manifest.json").read_text())["runs"]:
+        request = entry["cell"]["request"]
+        assert request["timeout"] == 77 and request["events"] == [] and request["p"] == [4]
+        run = runs.load(tmp_path / "all" / entry["file"])
+        assert run.model.batch == 4 and "--timeout 77" in run.host.command  # which names what the user typed
+    again = collect("unix", models, tmp_path, "--timeout", "88", "--batch", "4", "--events", "all")
+    assert "2 of 2 runs are there already" in again.stderr
+
+
+def test_a_timeout_ends_a_run(models, tmp_path):
+    """Loading takes longer than this: the board counts as silent."""
+    result = collect("m4,m3", models[:1], tmp_path, "--timeout", "0.001")
+    entries = json.loads((tmp_path / "all/manifest.json").read_text())["runs"]
+    assert result.returncode == 1 and all("stopped answering" in entry["error"] for entry in entries)
+
+
+def test_results_in_each_format(models, tmp_path):
+    def printed(form):
+        result = collect("unix", models, tmp_path, "-o", form)
+        assert result.returncode == 0 and "2 runs in all" in result.stderr, result.stderr
+        return result.stdout
+
+    files = sorted(str(model.stem) for model in models)
+    assert [run["host"]["model_file"] for run in json.loads(printed("json"))] == [m.name for m in models]
+    rows = list(csv.DictReader(io.StringIO(printed("csv"))))
+    assert [row["test"] for row in rows] == ["pp4", "tg4"] * 2 and len({row["model_sha256"] for row in rows}) == 2
+    assert sum(b'"kind":"begin"' in line for line in printed("jsonl").encode().splitlines()) == 2
+    assert printed("md").count("\n## Tests") == 2
+    table = printed("table")
+    assert table.count("tests (") == 2 and all(f"unix-{name}" in table for name in files)
 
 
 def test_a_run_that_fails_leaves_the_others(models, tmp_path):

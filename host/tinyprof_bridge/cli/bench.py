@@ -9,13 +9,19 @@ from . import options
 
 def kernels(
     board: options.BoardOption = "m4",
-    types: Annotated[str, typer.Option("--types", metavar="TYPE,…")] = "Q4_0,Q8_0,TP2,TPT,TP3,Q4_K,Q6_K",
-    shapes: Annotated[str, typer.Option("--shapes", metavar="ROWSxCOLUMNS,…")] = "256x256,64x512",
-    n: Annotated[str, typer.Option("-n", metavar="N,…", help="tokens at once")] = "1,16",
+    types: Annotated[
+        str, typer.Option("--types", metavar="TYPE,…", help="types of the weights")
+    ] = "Q4_0,Q8_0,TP2,TPT,TP3,Q4_K,Q6_K",
+    shapes: Annotated[
+        str, typer.Option("--shapes", metavar="ROWSxCOLUMNS,…", help="shapes of the matrices")
+    ] = "256x256,64x512",
+    n: Annotated[str, typer.Option("-n", metavar="N,…", help="tokens multiplied at once")] = "1,16",
     timeout: Annotated[float, options.timeout_option()] = 120,
     o: Annotated[str, options.choice("table", "md", "json")] = "table",
 ) -> None:
-    """Measure matrix products: cost per MAC, next to the bound and the portable kernels."""
+    """Measure the cost of matrix products per MAC.
+
+    Next to it: the bound of the core, and the portable kernels."""
     lengths = options.numbers("-n", n)
 
     from ..measure import kernel_bench

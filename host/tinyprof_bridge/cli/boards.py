@@ -27,10 +27,12 @@ def devices(known: Annotated[bool, typer.Option("--known", help="list all known 
 def doctor(
     board: Annotated[
         str | None,
-        typer.Option("--board", "-b", metavar="PORT", help="check this board: a serial port, or auto for that on USB"),
+        typer.Option(
+            "--board", "-b", metavar="PORT", help="check this board: serial port, or auto: the only board on USB"
+        ),
     ] = None,
 ) -> None:
-    """Check this machine or a board, and print a remedy for each problem."""
+    """Check this machine or a board, and suggest remedies."""
     from ..boards import doctor as checks
 
     findings = checks.board(board) if board else checks.machine()
@@ -69,7 +71,9 @@ def emulate(
     model: options.ModelOption = "demo",
     bare: Annotated[bool, typer.Option("--bare", help="start with empty flash")] = False,
 ) -> None:
-    """Start an emulated board with package and model in its flash, and keep it running until Ctrl-C."""
+    """Start an emulated board, and keep it running until Ctrl-C.
+
+    Device package and model are in its flash."""
     if board not in emulators.EMULATED:
         raise BadInput(f"no emulated board '{board}': there are {', '.join(emulators.EMULATED)}")
 

@@ -22,8 +22,8 @@ COUNTING = "Quality and counters"
 ENERGY = "Energy and clocks"
 
 EXAMPLES = options.examples(
-    "collect                                             # the demo model on an emulated board",
-    "collect -b auto -m my.gguf -p 16,64 -n 32 -d 0,64   # on the board on USB",
+    "collect                              # the demo model on an emulated board",
+    "collect -b auto -m my.gguf -d 0,64   # on the board on USB",
     "collect -b m4,m7 -m a.gguf,b.gguf --jobs 2 --out runs",
 )
 
@@ -243,7 +243,7 @@ def demo(
     board: options.BoardOption = "m4",
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="folder for records and report")] = Path("results"),
 ) -> None:
-    """Profile the demo model on an emulated Cortex-M4F: try this first."""
+    """Profile the demo model on an emulated board: try this first."""
     from ..measure.collect import Request, collect
     from ..progress import Progress
     from ..report import run_report

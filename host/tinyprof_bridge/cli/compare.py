@@ -10,7 +10,7 @@ from . import options, show
 
 EXAMPLES = options.examples(
     "compare old.jsonl new.jsonl",
-    "compare old.jsonl new.jsonl --fail-on 5%     # in a build",
+    "compare old.jsonl new.jsonl --fail-on 5%   # in a build",
     "compare results/*.jsonl --by types",
 )
 
@@ -28,7 +28,7 @@ def compare(
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="write a page of all tables, in one file")] = None,
     o: Annotated[str, options.choice("table", "md", "csv", "json")] = "table",
 ) -> None:
-    """Compare runs: medians, changes, and whether the changes are significant."""
+    """Compare runs, and test whether the changes are significant."""
     from ..analysis import compare as comparing
 
     limit = comparing.limit(fail_on) if fail_on is not None else None

@@ -15,7 +15,7 @@ ROUNDING = "Calibrated quantization"
 
 EXAMPLES = options.examples(
     "convert stories260K.bin --tokenizer tok512.bin -o stories.gguf",
-    "convert hf-folder --type Q4_K_M --calibration text.txt -o small.gguf",
+    "convert hf-folder --type Q4_K_M --calibration text.txt -o q4.gguf",
     "convert f32.gguf --type keep --recipe best.toml -o mixed.gguf",
 )
 

@@ -36,7 +36,7 @@ def explain(
     ] = None,
     o: Annotated[str, options.choice("table", "md", "json")] = "table",
 ) -> None:
-    """Explain where the time of a run goes and what to try, or predict the effect of a change."""
+    """Explain where the time goes, or predict the effect of a change."""
     if verify and what_if is None:
         raise BadInput("--verify measures what --what-if predicts: give both")
 

@@ -19,7 +19,7 @@ def inspect(
     activations: Annotated[str, options.activations_option()] = "int8",
     o: Annotated[str, options.choice("table", "json")] = "table",
 ) -> None:
-    """Show what a model contains, the memory it needs, and the boards that it fits."""
+    """Show what a model holds and needs, and the boards that it fits."""
     options.positive(c=context, batch=batch)
     if batch > 4096:
         raise BadInput(f"--batch takes numbers from 1 to 4096, not {batch}")

@@ -15,8 +15,8 @@ SEARCH = "Search"
 FILES = "Output"
 
 EXAMPLES = options.examples(
-    "optimize model.gguf --text calibration.txt -b m4 --max-ram 200k -o best.gguf",
-    "optimize model.gguf --text calibration.txt -b auto --max-ms-per-token 40 --verify",
+    "optimize model.gguf --text text.txt -b m4 --max-ram 200k -o best.gguf",
+    "optimize model.gguf --text text.txt -b auto --max-ms-per-token 40",
 )
 
 
@@ -96,7 +96,9 @@ def optimize(
         str, options.choice("table", "md", "json", flag="--format", help="format of the result", group=FILES)
     ] = "table",
 ) -> None:
-    """Choose the type of each weight and the context for a board: least loss within bounds."""
+    """Choose types of the weights and a context for a board.
+
+    The result loses least of all that meet the bounds."""
     options.positive(batch=batch, tokens=tokens, max_ms_per_token=max_ms)
 
     try:

@@ -21,8 +21,10 @@ class Command(TyperCommand):
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is not None:
-                default = "Arguments" if param.param_type_name == "argument" else "Options"
-                groups.setdefault(getattr(param, "rich_help_panel", None) or default, []).append(record)
+                title = getattr(param, "rich_help_panel", None) or "Options"
+                if param.param_type_name == "argument":
+                    title, record = "Arguments", (str(param.metavar), record[1])
+                groups.setdefault(title, []).append(record)
         for title, rows in groups.items():
             with formatter.section(title):
                 formatter.write_dl(rows)

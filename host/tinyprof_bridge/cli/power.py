@@ -21,7 +21,9 @@ def calibrate(
     board: options.PortOption = "auto",
     timeout: Annotated[float, options.timeout_option()] = 120,
 ) -> None:
-    """Measure a known current, and correct the shunt of a sensor for all later runs."""
+    """Correct the shunt of a sensor with a known current.
+
+    All later runs with that sensor use the corrected value."""
     from ..boards import emulators
     from ..energy import sensors, shunt_calibration
     from ..measure.collect import prepare
@@ -43,12 +45,14 @@ def fit(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="saved runs with energy")],
     on: Annotated[
         str,
-        typer.Option(metavar="NAME,…", help="of seconds, cycles, macs and bytes; cycles for runs at several clocks"),
+        typer.Option(
+            metavar="NAME,…", help="what to fit: seconds, cycles, macs or bytes; cycles need runs at several clocks"
+        ),
     ] = "seconds,macs,bytes",
     o: Annotated[str, options.choice("md", "json")] = "md",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="write the fit, for optimize --energy")] = None,
 ) -> None:
-    """Fit the joules per second, cycle, multiplication and byte to many runs."""
+    """Fit joules per second, cycle, MAC and byte to many runs."""
     from ..energy import regression
     from ..models.convert import check_out
     from ..report.files import write_whole
@@ -70,7 +74,9 @@ def battery(
     an_hour: Annotated[float, typer.Option("--an-hour", metavar="N", help="times per hour")],
     watt_hours: Annotated[float, typer.Option("--watt-hours", metavar="WH", help="energy of the battery: V × Ah")],
 ) -> None:
-    """Estimate how long a battery lasts if the board runs a test and sleeps in between."""
+    """Estimate how long a battery lasts.
+
+    The board runs a test at regular intervals, and sleeps in between."""
     options.positive(an_hour=an_hour, watt_hours=watt_hours)
 
     from ..energy import run_energy
@@ -95,7 +101,7 @@ def sweep(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="saved runs at several clocks")],
     bound: Annotated[float | None, typer.Option(metavar="SECONDS", help="longest time per token")] = None,
 ) -> None:
-    """Show latency and energy of saved runs at each clock, and the best clock."""
+    """Show latency and energy of runs at each clock, and the best."""
     show_sweep([_with_supply(f) for f in files], bound)
 
 

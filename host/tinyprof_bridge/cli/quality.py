@@ -7,7 +7,7 @@ import typer
 
 from . import options
 
-EXAMPLES = options.examples("quality q4.gguf q8.gguf --reference f32.gguf --text held-out.txt")
+EXAMPLES = options.examples("quality q4.gguf q8.gguf --reference f32.gguf --text text.txt")
 
 
 def quality(
@@ -16,7 +16,9 @@ def quality(
     text: Annotated[Path, typer.Option(metavar="TEXT", help="text file that the model was not trained on")],
     path: Annotated[
         str,
-        options.choice("float", "fixed", "both", flag="--path", help="arithmetic of boards with FPU, without, both"),
+        options.choice(
+            "float", "fixed", "both", flag="--path", help="arithmetic of boards with FPU (float) or without"
+        ),
     ] = "both",
     context: Annotated[
         int, typer.Option("-c", metavar="N", help="tokens in a window, at most the context of the model")
@@ -28,9 +30,9 @@ def quality(
     ] = 120,
     o: Annotated[str, options.choice("table", "md", "json")] = "table",
 ) -> None:
-    """Measure the quality of quantized models: perplexity, KL divergence and top-1 agreement.
+    """Measure how much quantization changed a model.
 
-    The logits have the same bits as on the boards."""
+    Perplexity, KL divergence and top-1 agreement, from logits with the same bits as on the boards."""
     options.positive(c=context, tokens=tokens)
 
     from ..boards import emulators

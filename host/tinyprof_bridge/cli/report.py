@@ -13,7 +13,7 @@ SUPPLY = "Energy from a logger's file"
 
 EXAMPLES = options.examples(
     "report results/run.jsonl",
-    "report results/run.jsonl -o md           # for a pull request",
+    "report results/run.jsonl -o md   # for a pull request",
     "report results/run.jsonl --html run.html",
 )
 
@@ -49,7 +49,7 @@ def report(
     ] = None,
     o: Annotated[str | None, options.choice(*show.RUN_FORMATS, help="output format (default: table)")] = None,
 ) -> None:
-    """Show a saved run in the terminal, or write it as a page, charts, tables or traces."""
+    """Show a saved run, or write it as a page, charts or traces."""
     from ..energy import run_energy
     from ..records.runs import load, supply_of
 

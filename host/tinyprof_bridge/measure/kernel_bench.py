@@ -12,7 +12,6 @@ from ..progress import Progress
 from ..quantize import weight_types
 from .collect import prepare
 
-
 # Instructions per MAC below which the scheme of a variant cannot come, without block scales: loads
 # of the weights, unpacking, products, and the activations' loads, which two to eight rows share. For
 # one token; docs/kernels.md counts them.
