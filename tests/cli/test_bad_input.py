@@ -8,7 +8,7 @@ import time
 
 import pytest
 import serial
-from bridge import bridge
+from bridge import bridge, heed_interrupts
 from models import make_model
 from on_board import board
 from tinyprof_bridge.boards.emulators import Emulator
@@ -44,7 +44,7 @@ def collect(tmp_path, model, *more, name="m4"):
 @pytest.mark.parametrize(
     "options,part",
     [
-        (["-p", "x"], "-p takes whole numbers"),
+        (["-p", "x"], "-p takes comma-separated whole numbers"),
         (["-p", "0"], "-p takes numbers from 1"),
         (["-n", "-3"], "-n takes numbers from 1"),
         (["-r", "0"], "must be positive"),
@@ -182,11 +182,6 @@ def test_early_interrupt(delay, tmp_path):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=20)
     assert "Traceback" not in error and process.returncode in (-signal.SIGINT, 0, 1), error
-
-
-def heed_interrupts():
-    """Where the tests run in the background of a shell, SIGINT is ignored and that is inherited."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def emulate(tmp_path, *arguments):

@@ -10,9 +10,8 @@ import subprocess
 import sys
 
 import pytest
-from bridge import bridge
+from bridge import bridge, heed_interrupts
 from models import make_model
-from test_bad_input import heed_interrupts
 from tinyprof_bridge import __version__
 from tinyprof_bridge.boards import deploy, emulators
 from tinyprof_bridge.boards.emulators import Emulator

@@ -34,6 +34,11 @@ def bridge(*arguments, cwd=None, env=None, timeout=120):
     return subprocess.CompletedProcess(arguments, os.waitstatus_to_exitcode(done[1]), *texts)
 
 
+def heed_interrupts():
+    """Where the tests run in the background of a shell, SIGINT is ignored and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _run(arguments, cwd, out, error):
     """The child: as if just started with these streams; it never returns."""
     code = 0
