@@ -3,14 +3,19 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from .errors import plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+Rows = list[dict[str, Any]]  # of a table: each row by field; a field that is missing is NaN
 
 
 @dataclass(frozen=True)
@@ -59,24 +64,30 @@ def scaled(unit: str) -> Callable[[float], str]:
     return show
 
 
-def rich_table(frame: pd.DataFrame, columns: list[Column], title: str, width: int) -> Table:
+def shown(table: "pd.DataFrame | Rows", column: Column) -> list[str]:
+    """Returns the cells of a column as text."""
+    values = [row.get(column.field, math.nan) for row in table] if isinstance(table, list) else table[column.field]
+    return [column.show(value) for value in values]
+
+
+def rich_table(frame: "pd.DataFrame | Rows", columns: list[Column], title: str, width: int) -> Table:
     """Returns a table for the terminal. A caption says when columns were left out.
 
     width: of the terminal, in characters; columns are left out by their rank until the rest fits."""
-    cells = {c.field: [c.heading, *(c.show(v) for v in frame[c.field])] for c in columns}
-    shown = list(columns)
-    while sum(max(map(len, cells[c.field])) + 3 for c in shown) > width and any(c.rank for c in shown):
-        shown.remove(max(shown, key=lambda c: c.rank))
-    left_out = "" if len(shown) == len(columns) else "a wider terminal, or -o md, shows more columns"
+    cells = {c.field: [c.heading, *shown(frame, c)] for c in columns}
+    fitting = list(columns)
+    while sum(max(map(len, cells[c.field])) + 3 for c in fitting) > width and any(c.rank for c in fitting):
+        fitting.remove(max(fitting, key=lambda c: c.rank))
+    left_out = "" if len(fitting) == len(columns) else "a wider terminal, or -o md, shows more columns"
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, caption=left_out, pad_edge=False)
-    for i, column in enumerate(shown):
+    for i, column in enumerate(fitting):
         table.add_column(column.heading, justify="right" if i and column.show is not plain else "left", no_wrap=True)
-    for row in zip(*(cells[c.field][1:] for c in shown), strict=True):
+    for row in zip(*(cells[c.field][1:] for c in fitting), strict=True):
         table.add_row(*map(Text, row))
     return table
 
 
-def markdown_table(frame: pd.DataFrame, columns: list[Column]) -> str:
+def markdown_table(frame: "pd.DataFrame | Rows", columns: list[Column]) -> str:
     """Returns a Markdown table with all columns, without a final newline."""
 
     def cell(text: str) -> str:
@@ -84,6 +95,6 @@ def markdown_table(frame: pd.DataFrame, columns: list[Column]) -> str:
 
     lines = ["| " + " | ".join(c.heading for c in columns) + " |"]
     lines.append("|" + "|".join("---" if c.show is plain else "---:" for c in columns) + "|")
-    for _, row in frame.iterrows():
-        lines.append("| " + " | ".join(cell(c.show(row[c.field])) for c in columns) + " |")
+    for row in zip(*(shown(frame, c) for c in columns), strict=True):
+        lines.append("| " + " | ".join(map(cell, row)) + " |")
     return "\n".join(lines)

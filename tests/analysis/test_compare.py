@@ -165,7 +165,7 @@ def test_exact_counts_fail_on_the_first_percent(quantized):
     assert compared("Q4_0.jsonl", "Q4_0.jsonl", "--fail-on", "0", cwd=quantized).returncode == 0
 
 
-@pytest.mark.parametrize("form", compare.FORMATS)
+@pytest.mark.parametrize("form", ("table", "md", "csv", "json"))
 def test_every_form_says_the_same(form, tmp_path):
     write_run(tmp_path / "a.jsonl", 1)
     write_run(tmp_path / "b.jsonl", 2, 1.03, machine="other|board")

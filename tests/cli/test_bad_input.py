@@ -45,7 +45,7 @@ def collect(tmp_path, model, *more, name="m4"):
 @pytest.mark.parametrize(
     "options,part",
     [
-        (["-p", "x"], "-p takes whole numbers"),
+        (["-p", "x"], "-p takes comma-separated whole numbers"),
         (["-p", "0"], "-p takes numbers from 1"),
         (["-n", "-3"], "-n takes numbers from 1"),
         (["-r", "0"], "must be positive"),

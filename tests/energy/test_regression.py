@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from on_board import ROOT
-from tinyprof_bridge.cli import app
+from tinyprof_bridge.cli import power
 from tinyprof_bridge.energy import regression
 from tinyprof_bridge.errors import BadInput
 
@@ -68,13 +68,13 @@ def test_energy_on_cycles_bytes_and_time():
 def test_a_fit_is_written_and_read(tmp_path, monkeypatch):
     rows = synthetic()
     monkeypatch.setattr(regression, "rows", lambda runs: (rows, []))
-    app.power_fit([], on="seconds,macs,bytes", o="md", out=tmp_path / "fit.json")
+    power.fit([], on="seconds,macs,bytes", o="md", out=tmp_path / "fit.json")
     found = regression.read_fit(tmp_path / "fit.json")
     assert found == regression.fit(rows) and found.machines == [MACHINE]
     parts = [c.value * size for c, size in zip(found.coefficients, (2.0, 3e9, 4e9), strict=True)]
     assert found.joules({"seconds": 2.0, "cycles": 1.0, "macs": 3e9, "bytes": 4e9}) == pytest.approx(sum(parts))
     with pytest.raises(BadInput, match="is an input too"):
-        app.power_fit([tmp_path / "fit.json"], on="macs", o="md", out=tmp_path / "fit.json")
+        power.fit([tmp_path / "fit.json"], on="macs", o="md", out=tmp_path / "fit.json")
 
 
 @pytest.mark.parametrize(

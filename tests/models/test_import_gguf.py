@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from models import SMALLEST_VOCAB, add_tokenizer, make_model
 from on_board import DATA, NO_DATA
 from reference import Reference, metadata
-from tinyprof_bridge.cli import app
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.models import convert
+from tinyprof_bridge.models.demo import DEMO_MODEL
 from tinyprof_bridge.quantize import weight_types
 
 TOKENS = [1, 270, 40, 280, 3, 259]
@@ -275,7 +275,7 @@ def test_stories(tmp_path, type_):
 
 
 def test_the_demo_model_again_in_other_types(tmp_path):
-    source = app.DEMO_MODEL
+    source = DEMO_MODEL
     convert_to(source, tmp_path / "keep.gguf", "KEEP")
     tokens = [1, 300, 200, 17]
     expected = Reference(source).logits(tokens)

@@ -3,15 +3,18 @@
 Units are those of the run's counter (cycles, nanoseconds, instructions). "Hot" data is in the fastest memory."""
 
 from dataclasses import dataclass, field
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from ..errors import BadInput
 from ..quantize import weight_types
 from ..records.metrics import attended, batches, kv_bytes, work
 from ..records.runs import Run, Test
 from ..records.schema import Event, Op
+from ..tables import Rows
 from .ceilings import Ceilings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # In order of priority: a part gets at most what the parts before it left.
 PARTS = ("profiler", "calls", "storage", "compute", "memory", "unknown")
@@ -171,7 +174,7 @@ def memory(run: Run, op: Op, test: Test, roof: Ceilings) -> float:
     return 0.0
 
 
-def frame(found: Attribution) -> pd.DataFrame:
+def share_rows(found: Attribution) -> Rows:
     """The attribution as a table in units per token: one row per operator role, then "whole".
 
     Columns: role, type, units, share (of the total), and one for each of PARTS."""
@@ -181,10 +184,10 @@ def frame(found: Attribution) -> pd.DataFrame:
         for s in found.shares
     ]
     whole = {"role": "whole", "type": "", "units": found.per_token(found.units), "share": 1.0}
-    return pd.DataFrame([*rows, whole | {part: found.per_token(found.part(part)) for part in PARTS}])
+    return [*rows, whole | {part: found.per_token(found.part(part)) for part in PARTS}]
 
 
-def roofline(found: Attribution, run: Run, roof: Ceilings) -> pd.DataFrame:
+def roofline_rows(found: Attribution, run: Run, roof: Ceilings) -> Rows:
     """The roofline of a test: one row per operator role that has MACs.
 
     Columns: role, op, type; intensity (MAC/byte); speed (MAC/unit); roof (MAC/unit that the lower of the measured
@@ -194,7 +197,7 @@ def roofline(found: Attribution, run: Run, roof: Ceilings) -> pd.DataFrame:
     place = run.model.placement if run.model else ""
     rate = roof.reads.get("mapped" if place == "mapped" else "ram")
     n = min(run.model.batch, found.test.tokens) if run.model and found.test.phase == "prefill" else 1
-    rows = []
+    rows: Rows = []
     for s in found.shares:
         if not s.macs or not s.units:
             continue
@@ -220,4 +223,11 @@ def roofline(found: Attribution, run: Run, roof: Ceilings) -> pd.DataFrame:
                 "bound": bound,
             }
         )
-    return pd.DataFrame(rows)
+    return rows
+
+
+def roofline(found: Attribution, run: Run, roof: Ceilings) -> "pd.DataFrame":
+    """roofline_rows as a DataFrame."""
+    import pandas as pd
+
+    return pd.DataFrame(roofline_rows(found, run, roof))

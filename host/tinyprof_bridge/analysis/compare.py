@@ -19,7 +19,6 @@ from ..records.runs import Run, load
 from ..records.stats import ALPHA, geomean, least_p, mann_whitney, median_interval
 from ..tables import Column, markdown_table, number, rich_table
 
-FORMATS = ("table", "md", "csv", "json")
 MEMORY = ("model_storage", "model_ram", "arena", "kv", "plan", "heap_peak")
 LONG_NAME = 24  # characters; longer group names become #1, #2, ... in tables
 # Runs per group from which one run is one sample. Repetitions of one run share its conditions, so they say

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
@@ -15,13 +14,12 @@ from ..energy import run_energy
 from ..errors import BadInput, plain
 from ..records.facts import facts, main_test
 from ..records.runs import Run
-from ..tables import Column, markdown_table, number, rich_table
+from ..tables import Column, Rows, markdown_table, number, rich_table
 from . import attribution, findings
 from .attribution import PARTS, Attribution
 from .ceilings import Ceilings, ceilings
 from .findings import Finding
 
-FORMATS = ("table", "md", "json")
 _PLACES = {
     "hot": "reading hot RAM",
     "ram": "reading RAM",
@@ -93,18 +91,18 @@ def _part(value: float) -> str:
     return number(round(value)) if value else "·"
 
 
-def tables(why: Explanation) -> Iterator[tuple[str, pd.DataFrame, list[Column]]]:
+def tables(why: Explanation) -> Iterator[tuple[str, Rows, list[Column]]]:
     """(title, rows, columns) of each table: attribution, roofline, ceilings."""
     run, name = why.run, why.found.test.name
     columns = [Column("operator", "role", plain), Column("type", "type", plain, 2)]
     columns += [Column(f"{run.unit}/token", "units", _part), Column("share", "share", _share)]
     columns += [Column(part, part, _part) for part in PARTS]
-    yield f"attribution of {name} ({run.source})", attribution.frame(why.found), columns
-    frame = attribution.roofline(why.found, run, why.roof)
-    if not frame.empty:
+    yield f"attribution of {name} ({run.source})", attribution.share_rows(why.found), columns
+    under = attribution.roofline_rows(why.found, run, why.roof)
+    if under:
         yield (
             f"{name} under the measured ceilings ({run.source})",
-            frame,
+            under,
             [
                 Column("operator", "role", plain),
                 Column("type", "type", plain),
@@ -115,17 +113,19 @@ def tables(why: Explanation) -> Iterator[tuple[str, pd.DataFrame, list[Column]]]
                 Column("bound by", "bound", plain),
             ],
         )
-    rows = [(f"{_PLACES.get(place, place)}, per byte", units) for place, units in why.roof.reads.items()]
+    rows = [
+        {"what": f"{_PLACES.get(place, place)}, per byte", "units": units} for place, units in why.roof.reads.items()
+    ]
     used = {s.type for s in why.found.shares if s.op == "matmul"}
     for type_ in sorted(used):
         for n in why.roof.batches:
             peak = why.roof.peak(type_, n)
             if peak is not None:
-                rows.append((f"{type_} product, {n} token{'s' * (n > 1)}, per MAC", peak))
+                rows.append({"what": f"{type_} product, {n} token{'s' * (n > 1)}, per MAC", "units": peak})
     if rows:
         yield (
             f"ceilings ({run.source})",
-            pd.DataFrame(rows, columns=["what", "units"]),
+            rows,
             [Column("measured", "what", plain), Column(run.unit, "units", lambda v: f"{v:.4f}")],
         )
 
@@ -154,8 +154,8 @@ def terminal(why: Explanation, console: Console) -> None:
             if text:
                 console.print(Padding(Text.assemble((f"{what}: ", "dim"), plain(text)), (0, 4), expand=False))
     console.print()
-    for title, frame, columns in tables(why):
-        console.print(rich_table(frame, columns, title, console.width))
+    for title, rows, columns in tables(why):
+        console.print(rich_table(rows, columns, title, console.width))
     for line in notes(why):
         console.print(Text(line, style="dim"))
 
@@ -177,24 +177,25 @@ def markdown(why: Explanation) -> str:
         parts.append(f"   Try: {plain(finding.step)}.")
     if not why.findings:
         parts.append("Nothing stands out.")
-    for heading, frame, columns in tables(why):
-        parts += [f"\n## {heading[0].upper()}{heading[1:]}\n", markdown_table(frame, columns)]
+    for heading, rows, columns in tables(why):
+        parts += [f"\n## {heading[0].upper()}{heading[1:]}\n", markdown_table(rows, columns)]
     return "\n".join([*parts, "", *(f"{line}.  " for line in notes(why))]) + "\n"
 
 
 def as_json(why: Explanation) -> str:
     """The explanation as JSON."""
+    import pandas as pd
 
-    def rows(frame: pd.DataFrame) -> Any:
-        return json.loads(frame.to_json(orient="records"))
+    def rows(table: Rows) -> Any:
+        return json.loads(pd.DataFrame(table).to_json(orient="records"))
 
     whole = {
         "test": why.found.test.name,
         "unit": why.run.unit,
         "source": why.run.source,
         "findings": [asdict(finding) for finding in why.findings],
-        "attribution": rows(attribution.frame(why.found)),
-        "roofline": rows(attribution.roofline(why.found, why.run, why.roof)),
+        "attribution": rows(attribution.share_rows(why.found)),
+        "roofline": rows(attribution.roofline_rows(why.found, why.run, why.roof)),
         "reads": why.roof.reads,
         "notes": notes(why),
     }

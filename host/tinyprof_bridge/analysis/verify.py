@@ -15,8 +15,8 @@ from rich.text import Text
 
 from ..boards import emulators
 from ..errors import BadInput, plain
-from ..measure.collect import Request, collect, read_model
-from ..models.demo import DEMO_MODEL, model_path
+from ..measure.collect import Request, collect
+from ..models.demo import DEMO_MODEL, model_path, read_model
 from ..models.requantize import requantize
 from ..progress import Progress
 from ..records.runs import Run

@@ -121,7 +121,7 @@ class Explanation:
         """One row an operator: units a token, their share, and the parts that add up to them (profiler, calls, storage,
         compute, memory, unknown)."""
         run = self.record.run
-        return attribution.frame(self.record.found).assign(unit=run.unit, source=run.source)
+        return pd.DataFrame(attribution.share_rows(self.record.found)).assign(unit=run.unit, source=run.source)
 
     @property
     def roofline(self) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from html import escape
 import pandas as pd
 
 from ..errors import plain
-from ..tables import Column
+from ..tables import Column, Rows
 
 ROWS = 12  # of a table that are shown, if not told otherwise; the DataFrame has all
 RANK = 2  # of the least important column that is shown
@@ -47,8 +47,9 @@ def page(title: str, badges: Iterable[tuple[str, str]], parts: Iterable[str]) ->
     return f'<div class="tinyprof">{_STYLE}\n{head}\n{body}\n</div>'
 
 
-def table(frame: pd.DataFrame, columns: Sequence[Column], most: int = ROWS) -> str:
-    """The rows of a frame. Where it has shares, a bar in the first column shows them. most: rows that are shown."""
+def table(rows: "pd.DataFrame | Rows", columns: Sequence[Column], most: int = ROWS) -> str:
+    """The rows as a table. Where they have shares, a bar in the first column shows them. most: rows that are shown."""
+    frame = pd.DataFrame(rows)
     chosen = [c for c in columns if c.rank <= RANK]
     kinds = ["tp-text" if c.show is plain else "tp-number" for c in chosen]
     head = "".join(f'<th class="{kind}">{_text(c.heading)}</th>' for c, kind in zip(chosen, kinds, strict=True))

@@ -13,7 +13,7 @@ from typing import Literal
 import pandas as pd
 
 from ..boards import qemu_counters
-from ..energy import operator_energy, run_energy, sensors
+from ..energy import logger_csv, operator_energy, run_energy, sensors
 from ..energy.run_energy import Energy
 from ..errors import BadInput, RunFailed
 from ..measure import collect as measuring
@@ -144,7 +144,7 @@ class Run:
     @property
     def events(self) -> pd.DataFrame:
         """One row an event that the chip counted, a column of events a token for each test. Empty without events."""
-        frame = metrics.events(self.record)
+        frame = pd.DataFrame(metrics.event_rows(self.record))
         source = next((e.source for t in self.record.tests.values() for e in t.events.values()), "")
         return frame if frame.empty else frame.assign(source=source)
 
@@ -317,7 +317,7 @@ def load(path: FilePath) -> Run:
 
     path: a file of records, JSON lines, complete or not: `problems` says so.
     Raises BadInput where it cannot be read or holds no run."""
-    return Run(measuring.load(Path(path)))
+    return Run(logger_csv.load_run(Path(path)))
 
 
 def as_run(run: "Run | FilePath") -> Run:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ..errors import BadInput
 from ..records.power_trace import Array, Pin, Trace, edges
+from ..records.runs import Run, load, supply_of
 
 _UNITS = {
     "time": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9},
@@ -131,3 +132,11 @@ def _columns(headings: list[str], width: int, path: Path, wanted: str) -> dict[s
         if name not in found:
             raise BadInput(f"{path}: no {name} column; its columns are {', '.join(headings)}")
     return found
+
+
+def load_run(path: Path) -> Run:
+    """A saved run, with the power trace of a sensor at the host if there is one. Raises BadInput as load does."""
+    run = load(path)
+    if supply_of(path).exists():
+        run.supply = read_csv(supply_of(path))
+    return run

@@ -1,13 +1,17 @@
 """Energy of each operator: from the sensor's readings during its calls where they are long enough, otherwise from
 separate windows in which the board ran only that operator."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
 from ..records.power_trace import Array
 from ..records.runs import Run, Test
 from ..records.schema import Op
 from .run_energy import OPERATOR, Energy, figures
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_PLACES = 5_000_000  # operator calls in a test above which their times are not computed (memory)
 LEAST_READINGS = 5  # per call: with fewer, the uncertain readings at its edges dominate
@@ -19,11 +23,13 @@ def energy_test(run: Run) -> Test | None:
     return next((t for t in run.tests.values() if t.phase == "decode" and t.costs and t.runs), None)
 
 
-def operators(run: Run, energy: Energy) -> pd.DataFrame:
+def operators(run: Run, energy: Energy) -> "pd.DataFrame":
     """Energy of each operator role in the test of `energy_test`, one row per role, largest first.
 
     Columns: role; joules per token; watts while it runs; share of the token's energy; how ("samples", "repeated", or
     "" with NaN where neither method works); source. Empty if no role could be measured."""
+    import pandas as pd
+
     test = energy_test(run)
     whole = figures(run, energy)
     if test is None or whole.empty or test.name not in set(whole["test"]):

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ..records.power_trace import Array, Trace, joules
 from ..records.runs import Run
@@ -14,6 +14,9 @@ from ..records.stats import median_interval
 from ..tables import scaled
 from . import sync_pin
 from .sync_markers import Alignment, NotFound, align
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # As in MLPerf Tiny: a test needs this many repetitions or this many seconds
 LEAST_WINDOWS = 10
@@ -330,7 +333,7 @@ def _tests(energy: Energy) -> list[str]:
     return list(dict.fromkeys(m.window.test for m in energy.windows if m.window.test not in (IDLE, OPERATOR)))
 
 
-def figures(run: Run, energy: Energy) -> pd.DataFrame:
+def figures(run: Run, energy: Energy) -> "pd.DataFrame":
     """Energy of each test, one row per test: medians over its windows.
 
     Columns: test; windows (number of them); joules per token with its 95 % interval low to high; above_idle (joules
@@ -360,6 +363,8 @@ def figures(run: Run, energy: Energy) -> pd.DataFrame:
                 "source": "sensor",
             }
         )
+    import pandas as pd
+
     return pd.DataFrame(rows)
 
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
@@ -21,15 +21,16 @@ from .. import __version__, device_package
 from ..boards import deploy, emulators, qemu_counters
 from ..boards.emulators import EMULATED, Emulator
 from ..boards.transport import SerialBoard, Transport, UnixBoard
-from ..energy import logger_csv, sensors, shunt_calibration
+from ..energy import sensors, shunt_calibration
 from ..energy.run_energy import Energy
 from ..energy.sensors import Sensor
 from ..errors import BadInput, RunFailed
+from ..models.demo import read_model
 from ..models.inspection import check_settings
 from ..models.tokenize import open_gguf, read_text, vocabulary
 from ..progress import Progress
-from ..records import runs, wire
-from ..records.runs import Run
+from ..records import wire
+from ..records.runs import Run, supply_of
 from ..records.schema import SCHEMA, AnyRecord
 
 UNIX_HEAP_SPARE = 64 << 20
@@ -89,7 +90,7 @@ class Request:
     kv: str | None = None
     activations: int = 8
     stream: bool = False
-    timeout: float = 120.0
+    timeout: float = field(default=120.0, compare=False)  # no figure depends on it
     sensor: Sensor | None = None
     mhz: float | None = None
     text: Path | None = None
@@ -149,17 +150,6 @@ class Place:
     emulator: str | None
     dumps: qemu_counters.Dumps | None = None
     pid: int | None = None
-
-
-def read_model(path: Path) -> bytes:
-    """The bytes of a model file. Raises BadInput if it cannot be read or is not a GGUF file."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"cannot read the model {path}: {error.strerror}") from None
-    if data[:4] != b"GGUF":
-        raise BadInput(f"{path} is not a GGUF file; convert it first with `tinyprof-bridge convert`")
-    return data
 
 
 @contextlib.contextmanager
@@ -305,19 +295,6 @@ def collect(request: Request, out: Path, progress: Progress, command: str | None
     return run, out
 
 
-def supply_of(out: Path) -> Path:
-    """Name of the file with the power trace of a run. out: the run's file."""
-    return out.with_suffix(".power.csv")
-
-
-def load(path: Path) -> Run:
-    """A saved run, with the trace of a sensor at the host where that lies beside it. Raises BadInput."""
-    run = runs.load(path)
-    if supply_of(path).exists():
-        run.supply = logger_csv.read_csv(supply_of(path))
-    return run
-
-
 def default_out(board: str, model: Path) -> Path:
     """A new file in results/, named by time, board and model."""
     place = Path(board).name if "/" in board else board
@@ -331,7 +308,7 @@ def problems(run: Run, energy: Energy | None) -> list[str]:
     """Why figures of a run are not valid; empty for a good run. energy: of the run, None without a sensor."""
     found = [] if run.complete else [f"the run is incomplete: {run.losses}"]
     if run.correctness == "WRONG":
-        found.append("the logits differ from those of the unix port: the figures are of a wrong kernel")
+        found.append("the logits differ from those of the unix port: a kernel is wrong, so its figures do not count")
     if energy and energy.findings:
         found.append(f"the energy is not valid: {'; '.join(energy.findings)}")
     return found

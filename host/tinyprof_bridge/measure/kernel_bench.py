@@ -13,8 +13,6 @@ from ..progress import Progress
 from ..quantize import weight_types
 from .collect import prepare
 
-FORMATS = ("table", "md", "json")
-
 
 @dataclass(frozen=True)
 class Product:

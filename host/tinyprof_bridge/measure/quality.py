@@ -17,11 +17,11 @@ from rich.text import Text
 
 from ..boards.emulators import REFERENCES
 from ..errors import BadInput, RunFailed, plain
+from ..models.demo import read_model
 from ..models.tokenize import open_gguf, read_text, trained_context, vocabulary, windows
 from ..progress import Progress
-from .collect import prepare, read_model
+from .collect import prepare
 
-FORMATS = ("table", "md", "json")
 Logits = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 

@@ -24,7 +24,6 @@ from ..tables import Column, markdown_table, number, rich_table, scaled
 from .costs import token
 from .optimizer import BASE, Finalist, Found, Plan, figure
 
-FORMATS = ("table", "md", "json")
 PICTURES = (".svg", ".png")
 ROWS = 16  # rows of the front to print
 PLACES = {"mapped": "in flash", "ram": "in RAM", "stream": "streamed"}

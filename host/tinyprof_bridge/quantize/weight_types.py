@@ -6,13 +6,13 @@ docs/kernels.md defines TP2, TP3 and TPT, which are tinyprof's own."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGMLQuantizationType
-from gguf.quants import dequantize as gguf_dequantize
-from gguf.quants import quantize as gguf_quantize
+
+if TYPE_CHECKING:  # gguf takes long to load, and a report needs only sizes
+    from gguf import GGMLQuantizationType
 
 from .. import device_package
 
@@ -128,8 +128,10 @@ def row_bytes(type_: str, cols: int) -> int:
     return cols // TYPES[type_].values * TYPES[type_].bytes
 
 
-def raw_type(type_: str) -> GGMLQuantizationType:
+def raw_type(type_: str) -> "GGMLQuantizationType":
     """Returns the type's number in the form GGUFWriter wants. It accepts the numbers of tinyprof's own types, too."""
+    from gguf import GGMLQuantizationType
+
     id_ = TYPES[type_].id
     return cast(GGMLQuantizationType, id_) if type_ in OWN else GGMLQuantizationType(id_)
 
@@ -144,6 +146,9 @@ def quantize(x: Floats, type_: str) -> npt.NDArray[np.generic]:
     if cols % TYPES[type_].values or rows % TYPES[type_].rows:
         need = f"rows a multiple of {TYPES[type_].rows}, columns a multiple of {TYPES[type_].values}"
         raise ValueError(f"a matrix of {rows} x {cols} does not fit {type_}: it needs {need}")
+    from gguf import GGMLQuantizationType
+    from gguf.quants import quantize as gguf_quantize
+
     # A block whose scale is too small for fp16 becomes all zeros, through a division by zero in the quantizers.
     with np.errstate(all="ignore"):
         if type_ in RANGED or type_ in SIGNED:
@@ -160,6 +165,9 @@ def dequantize(data: Bytes, type_: str, cols: int) -> Floats:
     type_: a key of TYPES.
     cols: columns of the matrix."""
     if type_ not in OWN:
+        from gguf import GGMLQuantizationType
+        from gguf.quants import dequantize as gguf_dequantize
+
         return gguf_dequantize(data, GGMLQuantizationType[type_])
     return _unpack_tp3(data, cols) if type_ == "TP3" else _unpack_pairs(data, cols, type_)
 

@@ -4,19 +4,23 @@
 each figure is measured."""
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ..quantize import weight_types
+from ..tables import Rows
 from .runs import Run, Test
 from .schema import Op, Perplexity
+
+if TYPE_CHECKING:  # loading pandas takes longer than printing a report
+    import pandas as pd
 
 # Roles of operators that prefill runs for its last token only, as no other token needs logits.
 HEAD = ("output_norm", "output_q8", "output", "argmax", "output_softcap")
 
 
-def tests(run: Run) -> pd.DataFrame:
+def test_rows(run: Run) -> Rows:
     """Returns one row per test.
 
     Columns: test, reps (complete repetitions), source (of the counter); units per token: per_token (mean), stddev (over
@@ -56,10 +60,17 @@ def tests(run: Run) -> pd.DataFrame:
         if test.runs == len(totals) and len(test.costs) == len(run.ops) and totals.sum():
             row["interpreter"] = 1 - sum(test.costs.values()) / totals.sum()
         rows.append(row)
-    return pd.DataFrame(rows)
+    return rows
 
 
-def operators(run: Run, test_name: str) -> pd.DataFrame:
+def tests(run: Run) -> "pd.DataFrame":
+    """Returns test_rows as a DataFrame."""
+    import pandas as pd
+
+    return pd.DataFrame(test_rows(run))
+
+
+def operator_rows(run: Run, test_name: str) -> Rows:
     """Returns one row per role in the model for one test, highest cost first; no rows if it has no operator costs.
 
     Columns: role, op (kernel), type (of the weights); per token of the test: calls, units, macs, bytes; share (of all
@@ -67,7 +78,7 @@ def operators(run: Run, test_name: str) -> pd.DataFrame:
 
     test_name: a key of run.tests."""
     test = run.tests[test_name]
-    rows: dict[str, dict[str, float | str]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for op in run.ops:
         if op.i not in test.costs or not test.runs:
             continue
@@ -83,25 +94,31 @@ def operators(run: Run, test_name: str) -> pd.DataFrame:
             ("bytes", moved),
         ):
             row[key] = float(row[key]) + value / test.tokens
-    frame = pd.DataFrame(list(rows.values()))
-    if frame.empty:
-        return frame
-    frame["share"] = frame["units"] / max(frame["units"].sum(), 1)
-    frame["per_mac"] = frame["units"] / frame["macs"].where(frame["macs"] > 0)
-    return frame.sort_values("units", ascending=False, ignore_index=True)
+    whole = max(float(np.sum([row["units"] for row in rows.values()])), 1)
+    for row in rows.values():
+        row["share"] = row["units"] / whole
+        row["per_mac"] = row["units"] / row["macs"] if row["macs"] > 0 else math.nan
+    return sorted(rows.values(), key=lambda row: float(row["units"]), reverse=True)
 
 
-def events(run: Run) -> pd.DataFrame:
+def operators(run: Run, test_name: str) -> "pd.DataFrame":
+    """Returns operator_rows as a DataFrame."""
+    import pandas as pd
+
+    return pd.DataFrame(operator_rows(run, test_name))
+
+
+def event_rows(run: Run) -> Rows:
     """Returns one row per event of the chip: event, counter, and for each test a column of events per token.
 
     A count that overflowed its counter is NaN."""
-    rows: dict[tuple[str, str], dict[str, object]] = {}
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
     for test in run.tests.values():
         for event in test.events.values():
             key = (event.counter, event.event)
             row = rows.setdefault(key, {"event": event.event, "counter": event.counter})
             row[test.name] = math.nan if event.count is None else event.count / event.tokens
-    return pd.DataFrame(list(rows.values()))
+    return list(rows.values())
 
 
 def kv_bytes(type_: str, head_dim: int) -> int:

@@ -252,3 +252,8 @@ def read(lines: Iterable[bytes], path: str) -> Run:
     for line in lines:
         run.feed(line)
     return run
+
+
+def supply_of(path: Path) -> Path:
+    """The file with the power trace of a run, recorded by a sensor at the host."""
+    return path.with_suffix(".power.csv")

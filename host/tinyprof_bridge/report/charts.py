@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
@@ -365,19 +366,22 @@ CHARTS: dict[str, tuple[str, Callable[[Run], Figure | None]]] = {
 TITLES = {name: title for name, (title, _) in CHARTS.items()} | {"power": "Power over time"}
 
 
-def draw(run: Run, energy: Energy | None) -> dict[str, dict[str, bytes]]:
+def draw(run: Run, energy: Energy | None, png: bool = True) -> dict[str, dict[str, bytes]]:
     """The charts for which the run has data: by chart name, then by form.
+
+    png: whether to draw that form, which takes as long as the others together.
 
     Forms: "png", "svg", and "inline" for the HTML page (SVG in the colour of the surrounding text)."""
     with _style():
         figures = {name: make(run) for name, (_, make) in CHARTS.items()} | {"power": power_track(energy)}
-        return {name: _forms(figure) for name, figure in figures.items() if figure is not None}
+        return {name: _forms(figure, png) for name, figure in figures.items() if figure is not None}
 
 
 def side_by_side(result: Comparison) -> dict[str, bytes]:
-    """Bar chart of the tests of several groups, in the forms of `draw`: medians with their 95 % intervals."""
+    """Bar chart of the tests of several groups, in the forms of `draw` except "png": medians with their 95 %
+    intervals."""
     with _style():
-        return _forms(_tests_of(result))
+        return _forms(_tests_of(result), png=False)
 
 
 def _tests_of(result: Comparison) -> Figure:
@@ -407,15 +411,18 @@ def _style() -> contextlib.AbstractContextManager[None]:
     return rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinyprof", "font.family": "sans-serif"})
 
 
-def _forms(figure: Figure) -> dict[str, bytes]:
-    svg = io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None})
-    inline = svg.getvalue()
-    png = io.BytesIO()
-    figure.patch.set_alpha(1)
-    figure.savefig(png, format="png", dpi=160, facecolor="white")
-    return {
-        "png": png.getvalue(),
-        "svg": inline.replace(_TEXT.encode(), b"#000000"),
-        "inline": inline[inline.index(b"<svg") :].replace(_TEXT.encode(), b"currentColor"),
+def _forms(figure: Figure, png: bool) -> dict[str, bytes]:
+    file = io.BytesIO()
+    # not savefig, which draws everything once more to find the size
+    FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    svg = file.getvalue()
+    forms = {
+        "svg": svg.replace(_TEXT.encode(), b"#000000"),
+        "inline": svg[svg.index(b"<svg") :].replace(_TEXT.encode(), b"currentColor"),
     }
+    if png:
+        file = io.BytesIO()
+        figure.patch.set_alpha(1)
+        figure.savefig(file, format="png", dpi=160, facecolor="white")
+        forms["png"] = file.getvalue()
+    return forms

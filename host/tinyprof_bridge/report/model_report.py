@@ -12,8 +12,6 @@ from ..models import board_fit
 from ..models.board_fit import Fit
 from ..models.inspection import Inspection
 
-FORMATS = ("table", "json")
-
 
 def as_json(found: Inspection) -> str:
     """The report as JSON."""

@@ -12,10 +12,9 @@ from ..errors import BadInput, plain
 from ..records.facts import facts, main_test
 from ..records.metrics import operators, tests
 from ..records.runs import Run
-from ..tables import Column, number
-from . import qemu_table
+from ..tables import Column, Rows, number, shown
 from .charts import TITLES, draw, side_by_side
-from .run_report import counted_columns, measured_tables, operator_columns, test_columns
+from .run_report import counted_tables, measured_tables, operator_columns, test_columns
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,9 @@ class Cells:
     shares: list[float] | None
 
 
-def _cells(title: str, frame: pd.DataFrame, columns: list[Column]) -> Cells:
-    rows = [[c.show(row[c.field]) for c in columns] for _, row in frame.iterrows()]
+def _cells(title: str, table: pd.DataFrame | Rows, columns: list[Column]) -> Cells:
+    rows = [list(row) for row in zip(*(shown(table, c) for c in columns), strict=True)]
+    frame = pd.DataFrame(table)
     shares = [float(v) for v in frame["share"]] if "share" in frame else None
     return Cells(title, [c.heading for c in columns], [c.show is not plain for c in columns], rows, shares)
 
@@ -76,11 +76,10 @@ def html(run: Run, energy: Energy | None) -> str:
     for test in sorted(run.tests.values(), key=lambda t: t.name != main):
         if test.costs:
             tables.append(_cells(f"Operators in {test.name}", operators(run, test.name), operator_columns(run)))
-        frame = qemu_table.operators(run, test.name)
-        for what, columns in ({} if frame.empty else counted_columns(run, frame)).items():
+        for what, frame, columns in counted_tables(run, test.name):
             tables.append(_cells(f"{test.name}: {what}", frame, columns))
     findings, why, notes = _why(run)
-    charts = [(TITLES[name], forms["inline"].decode()) for name, forms in draw(run, energy).items()]
+    charts = [(TITLES[name], forms["inline"].decode()) for name, forms in draw(run, energy, png=False).items()]
     return _render(
         "page.html.j2",
         title=f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}",
