@@ -42,17 +42,17 @@ class Comparison:
 
     @property
     def tests(self) -> pd.DataFrame:
-        """One row a test and group, units a token."""
+        """One row per test and group, units per token."""
         return self._figures("test").rename(columns={"name": "test"})
 
     @property
     def operators(self) -> pd.DataFrame:
-        """One row an operator, test and group, units a token."""
+        """One row per operator, test and group, units per token."""
         return self._figures("operator").rename(columns={"name": "role", "in_test": "test"})
 
     @property
     def memory(self) -> pd.DataFrame:
-        """One row a use of memory and group, bytes."""
+        """One row per use of memory and group, bytes."""
         return self._figures("memory").rename(columns={"name": "what"})
 
     def slower(self, percent: float) -> list[str]:
@@ -110,7 +110,7 @@ class Explanation:
 
     @property
     def findings(self) -> pd.DataFrame:
-        """One row a finding, alarms first: what, evidence, gain (units a token at most, NaN where not known), step to
+        """One row per finding, alarms first: what, evidence, gain (units per token at most, NaN if unknown), step to
         try, alarm."""
         rows = [(f.what, f.evidence, f.gain, f.step, f.alarm) for f in self.record.findings]
         frame = pd.DataFrame(rows, columns=["what", "evidence", "gain", "step", "alarm"])
@@ -118,14 +118,14 @@ class Explanation:
 
     @property
     def operators(self) -> pd.DataFrame:
-        """One row an operator: units a token, their share, and the parts that add up to them (profiler, calls, storage,
-        compute, memory, unknown)."""
+        """One row per operator: units per token, their share, and the parts that add up to them (profiler, calls,
+        storage, compute, memory, unknown)."""
         run = self.record.run
         return pd.DataFrame(attribution.share_rows(self.record.found)).assign(unit=run.unit, source=run.source)
 
     @property
     def roofline(self) -> pd.DataFrame:
-        """One row an operator with multiplications: MACs a byte, MACs a unit, the measured ceiling, what bounds it."""
+        """One row per operator with multiplications: MAC/byte, MACs per unit, the measured ceiling, what bounds it."""
         return attribution.roofline(self.record.found, self.record.run, self.record.roof)
 
     @property
@@ -168,8 +168,8 @@ class Prediction:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row an estimate: name of a test or a use of memory, now, expected between low and high, unit (a token, or
-        bytes). measured, error (a share), inside (the predicted range) are empty where nothing was measured."""
+        """One row per estimate: name of a test or a use of memory, now, expected between low and high, unit (per token,
+        or bytes). measured, error (a share), inside (the predicted range) are empty where nothing was measured."""
         return verify.table(self._record, self._measured)
 
     @property

@@ -66,12 +66,12 @@ class Inspection:
 
     @property
     def tensors(self) -> pd.DataFrame:
-        """One row a tensor: name, type, rows, cols, bytes."""
+        """One row per tensor: name, type, rows, cols, bytes."""
         return pd.DataFrame(self.record.tensors, columns=["name", "type", "rows", "cols", "bytes"])
 
     @property
     def memory(self) -> pd.DataFrame:
-        """One row a variant of the kernels and a placement of the weights, mapped or streamed: bytes of RAM."""
+        """One row per variant of the kernels and a placement of the weights, mapped or streamed: bytes of RAM."""
         rows = [
             {"kernels": variant, "placement": placement, **vars(need), "ram": need.ram}
             for placement in ("mapped", "streamed")
@@ -81,7 +81,7 @@ class Inspection:
 
     @property
     def boards(self) -> pd.DataFrame:
-        """One row a known board: whether the model fits and how; bytes of RAM and flash needed and there. measured:
+        """One row per known board: whether the model fits and how; bytes of RAM and flash needed and there. measured:
         whether the board's free RAM was measured, or is an estimate."""
         fits = board_fit.of(self.record)
         columns = [*board_fit.Fit.__dataclass_fields__]
@@ -160,7 +160,7 @@ class Optimization:
 
     @property
     def front(self) -> pd.DataFrame:
-        """One row a plan of which none is better in all: context, units a token, flash and RAM in bytes, loss (KL
+        """One row per plan of which none is better in all: context, units per token, flash and RAM in bytes, loss (KL
         divergence from F32 in nats), joules, types. All are predictions."""
         from ..optimize import front_report
 
@@ -315,13 +315,13 @@ def optimize(
         max_ram: bytes of heap; None: the board's.
         max_flash: bytes of the model's file; None: the board's.
         max_ms_per_token: milliseconds a token at the end of the context, for boards with a clock.
-        max_instr_per_token: instructions a token at the end of the context, for emulated boards.
+        max_instr_per_token: instructions per token at the end of the context, for emulated boards.
         max_ppl: percent by which the perplexity may exceed that of F32.
         context: contexts in tokens, of which the longest that fits is chosen; (): 256, 128, 64, 32.
         types: weight types to choose from; (): all quantized ones.
         tokenizer: the tokenizer's file, of a checkpoint that has none in it.
         held_out: a text by which max_ppl is judged; None: the calibration text.
-        energy: a file that `tinyprof-bridge power fit --out` wrote, for joules a token.
+        energy: a file that `tinyprof-bridge power fit --out` wrote, for joules per token.
         batch: tokens that prefill takes at once.
         tokens: of a text to judge by, at most.
         stream: whether weights are read from storage while the model runs.

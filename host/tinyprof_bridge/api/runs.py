@@ -90,24 +90,24 @@ class Run:
 
     @property
     def tests(self) -> pd.DataFrame:
-        """One row a test.
+        """One row per test.
 
-        Units a token: per_token (mean), stddev over repetitions, p50, p95, p99, cold (the first run). first_token:
-        units of a whole prefill. per_mac: units a multiplication. tok_s: tokens a second, NaN where the counter knows
+        Units per token: per_token (mean), stddev over repetitions, p50, p95, p99, cold (the first run). first_token:
+        units of a whole prefill. per_mac: units per MAC. tok_s: tokens per second, NaN where the counter knows
         no seconds. interpreter: share of the units outside operators."""
         return self._with_source(metrics.tests(self.record))
 
     def operators(self, test: str | None = None) -> pd.DataFrame:
-        """One row an operator of a test, the most expensive first.
+        """One row per operator of a test, the most expensive first.
 
-        units, macs, bytes and calls are per token; share: of the operators' sum; per_mac: units a multiplication.
+        units, macs, bytes and calls are per token; share: of the operators' sum; per_mac: units per MAC.
 
         test: its name, e.g. 'tg32' or 'tg32 @ d64'; None: the first decode.
         Raises BadInput for a test that is not in the run."""
         return self._with_source(metrics.operators(self.record, self._test(test)))
 
     def latencies(self, test: str | None = None) -> pd.DataFrame:
-        """One row a sample: repetition, token, units. A prefill has one sample a repetition, token 0.
+        """One row per sample: repetition, token, units. A prefill has one sample per repetition, token 0.
 
         test: as for operators. Raises BadInput for a test that is not in the run."""
         samples = self.record.tests[self._test(test)].samples
@@ -119,7 +119,7 @@ class Run:
         return self._with_source(pd.DataFrame(rows, columns=["repetition", "token", "units"]))
 
     def counted(self, test: str | None = None) -> pd.DataFrame:
-        """One row an operator: instructions, modelled cycles, bytes and cache misses per token, of a run with
+        """One row per operator: instructions, modelled cycles, bytes and cache misses per token, of a run with
         counters='full'; empty for others.
 
         test: as for operators. Raises BadInput for a test that is not in the run."""
@@ -127,23 +127,23 @@ class Run:
 
     @property
     def memory(self) -> pd.DataFrame:
-        """One row a use of memory: its name in the records, and bytes."""
+        """One row per use of memory: its name in the records, and bytes."""
         found = self.record.memory.model_dump(exclude={"tp", "run", "seq", "kind"}) if self.record.memory else {}
         return pd.DataFrame(list(found.items()), columns=["what", "bytes"])
 
     @property
     def energy(self) -> pd.DataFrame:
-        """One row a test: joules a token with their 95 % interval, watts, seconds. Empty without a power sensor."""
+        """One row per test: joules per token with their 95 % interval, watts, seconds. Empty without a power sensor."""
         return run_energy.figures(self.record, self._energy) if self._energy else pd.DataFrame()
 
     @property
     def operator_energy(self) -> pd.DataFrame:
-        """One row an operator of the first decode test: joules a token, watts. Empty without a power sensor."""
+        """One row per operator of the first decode test: joules per token, watts. Empty without a power sensor."""
         return operator_energy.operators(self.record, self._energy) if self._energy else pd.DataFrame()
 
     @property
     def events(self) -> pd.DataFrame:
-        """One row an event that the chip counted, a column of events a token for each test. Empty without events."""
+        """One row per event that the chip counted, a column of events per token for each test. Empty without events."""
         frame = pd.DataFrame(metrics.event_rows(self.record))
         source = next((e.source for t in self.record.tests.values() for e in t.events.values()), "")
         return frame if frame.empty else frame.assign(source=source)

@@ -76,7 +76,7 @@ def _power(run: Run, energy: Energy | None, process: int) -> list[dict[str, Any]
     found = operator_energy.operators(run, energy)
     main = operator_energy.energy_test(run)
     joules = {
-        str(row["role"]): {"joules a token": row["joules"], "watts": row["watts"], "found by": row["how"]}
+        str(row["role"]): {"joules per token": row["joules"], "watts": row["watts"], "found by": row["how"]}
         for _, row in found.iterrows()
         if row["how"]
     }
