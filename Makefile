@@ -20,7 +20,7 @@ help:
 	@echo 'make modules   build the native modules for stock firmware'
 	@echo 'make wheel     build the package with them, in build/wheel'
 	@echo 'make setup     tools, firmware, .venv: what the demo needs'
-	@echo 'make lint      ruff and mypy'
+	@echo 'make lint      ruff, mypy and codespell'
 	@echo 'make clean     remove what was made'
 	@echo 'SANITIZE=1 make firmware BOARDS=unix   the unix port with sanitizers, in unix-asan'
 	@echo 'MICROPY_DIR=/path/to/micropython make firmware   build from that tree'
@@ -44,6 +44,7 @@ lint: $(VENV_STAMP)
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
+	$(VENV)/codespell
 
 setup: firmware $(VENV_STAMP)
 

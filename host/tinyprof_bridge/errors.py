@@ -1,14 +1,16 @@
-"""Errors that a user of the command line sees as one line, and text that is safe to print."""
+"""The two errors that the command line shows as one line, and text made safe to print."""
 
 
-class BadInput(Exception):
-    """What the user gave cannot be used: exit code 2."""
+class BadInput(ValueError):
+    """An option, file or board given by the user cannot be used. The command line exits with code 2."""
 
 
-class RunFailed(Exception):
-    """The input was good but the run did not succeed: exit code 1."""
+class RunFailed(RuntimeError):
+    """The input was valid, but the work failed. The command line exits with code 1."""
 
 
 def plain(text: str) -> str:
-    """Text of a board or a user without what a terminal would obey or cannot show."""
+    """Returns text with each control or unprintable character replaced by '?'.
+
+    Text from a board or a file could otherwise send escape sequences to the terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,8 +1,8 @@
-"""The native modules as the table of docs/native_modules.md: built, size, loaded on, logits, instructions a token.
+"""Prints the table of docs/native_modules.md: size, boards, logits and instructions per token of each native module.
 
     python host/tools/architecture_table.py [--boards m4-stock,unix-stock]
 
-Each board is an emulated one with stock firmware, or the unix port, that gets the module and runs the demo model."""
+The boards are emulated ones with stock firmware, and the unix port. Each gets its module and runs the demo model."""
 
 import argparse
 import shutil
@@ -19,7 +19,7 @@ from tinyprof_bridge.models.demo import DEMO_MODEL
 from tinyprof_bridge.progress import Progress
 from tinyprof_bridge.records.metrics import tests
 
-# Cores that a module is for.
+# Cores that each module is for.
 MODULES = {
     "armv6m": "Cortex-M0, M0+ (RP2040, SAMD21, nRF51)",
     "armv7m": "Cortex-M3, M4 without FPU",
@@ -38,7 +38,7 @@ print(check(tinyprof.load({str(DEMO_MODEL)!r}, context=32))[0])
 
 
 def unix_logits() -> str:
-    """Of the unix port that loads the module from a file."""
+    """Returns the hash of the logits of the unix port with stock firmware, which loads the module from a file."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         shutil.copytree(device_package.folder(), folder / "tinyprof")
@@ -49,7 +49,7 @@ def unix_logits() -> str:
 
 
 def run(board: str) -> tuple[str, str]:
-    """Logits, and instructions a token in decode of 32."""
+    """Returns the hash of the logits, and the instructions per token of decoding 32 tokens, as text."""
     if board == "unix-stock":
         return unix_logits(), "(host time)"
     with tempfile.TemporaryDirectory() as folder:
@@ -63,13 +63,16 @@ def run(board: str) -> tuple[str, str]:
 
 
 def loaded_on(arch: str) -> list[str]:
-    """The boards whose stock firmware loads the modules of an architecture."""
+    """Returns the boards whose stock firmware loads the module of an architecture."""
     if arch == "x64":
         return ["unix-stock"]
     return [name for name, spec in EMULATED.items() if spec.stock and spec.arch == arch]
 
 
 def rows(wanted: list[str]) -> Iterator[str]:
+    """Yields the rows of the table.
+
+    wanted: boards to run; modules of other boards get empty cells."""
     for arch, cores in MODULES.items():
         path = device_package.PACKAGE / "modules" / f"{arch}.mpy"
         head = f"| `{arch}` | {cores} | {f'{path.stat().st_size:,}' if path.is_file() else 'not built'} |"
@@ -82,13 +85,14 @@ def rows(wanted: list[str]) -> Iterator[str]:
 
 
 def main() -> None:
+    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     every = [board for arch in MODULES for board in loaded_on(arch)]
-    parser.add_argument("--boards", default=",".join(every), help="those to run (default: all)")
+    parser.add_argument("--boards", default=",".join(every), help="boards to run, separated by commas (default: all)")
     wanted = parser.parse_args().boards.split(",")
     if unknown := [board for board in wanted if board not in every]:
-        parser.error(f"no board {unknown[0]!r}: some of {','.join(every)}")
-    print("| architecture | cores | bytes | loaded on, by stock firmware | logits | instructions a token |")
+        parser.error(f"no board {unknown[0]!r}; choose from {','.join(every)}")
+    print("| architecture | cores | bytes | loaded on, by stock firmware | logits | instructions per token |")
     print("|---|---|---:|---|---|---:|")
     for row in rows(wanted):
         print(row, flush=True)

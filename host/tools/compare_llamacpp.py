@@ -1,12 +1,12 @@
-"""Decode of the unix port against llama.cpp: same file, same machine, one thread.
+"""Compares the decode speed of the unix port with llama.cpp: same file, same machine, one thread.
 
     pip install -e . llama-cpp-python
     python host/tools/compare_llamacpp.py [model.gguf …]
     python host/tools/compare_llamacpp.py --callgrind [model.gguf …]
 
-For each file, or for a random llama of 15 million parameters in Q8_0 and in Q4_0: tok/s of both in turns, medians over
-the rounds, and their ratio. With --callgrind: instructions of both for one token, counted by valgrind. It knows no
-AVX-512, so both must be built without:
+Without files it uses a random llama of 15 million parameters, in Q8_0 and in Q4_0. For each file it runs both programs
+alternately, and prints the medians of their tok/s over the rounds and the ratio. With --callgrind it counts the
+instructions of one token with valgrind, which does not support AVX-512, so both must be built without it:
 
     python3 firmware_builds/build boards unix-avx2
     CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON" \\
@@ -33,10 +33,11 @@ from tinyprof_bridge.records.metrics import tests
 REPO = Path(__file__).resolve().parents[2]
 SHAPE = {"dim": 288, "layers": 6, "heads": 6, "kv_heads": 6, "hidden": 768, "vocab": 32000, "context": 256}
 CONTEXT = 256
-COUNTED = (4, 20)  # tokens of two runs: their difference is free of loading
+COUNTED = (4, 20)  # tokens of two runs; the difference of their counts excludes loading
 
 
 def ours(model: Path, tokens: int) -> float:
+    """Returns tinyprof's tok/s over `tokens` decoded tokens."""
     with tempfile.TemporaryDirectory() as folder:
         request = Request("unix", model, p=(), n=(tokens,), r=1)
         run, _ = collect(request, Path(folder) / "run.jsonl", Progress(quiet=True))
@@ -44,6 +45,7 @@ def ours(model: Path, tokens: int) -> float:
 
 
 def theirs(llama: Llama, tokens: int) -> float:
+    """Returns llama.cpp's tok/s over `tokens` decoded tokens."""
     llama.reset()
     llama.eval([1])
     began = time.perf_counter()
@@ -69,7 +71,10 @@ for i in range({tokens}):
 
 
 def instructions(command: list[str], code: str, model: Path) -> float:
-    """For one token more, by callgrind."""
+    """Returns the instructions of one decoded token, counted by callgrind.
+
+    command: interpreter with its options.
+    code: template of the program that it runs."""
     counts = []
     for tokens in COUNTED:
         filled = code.format(device=str(REPO / "device"), model=str(model), context=CONTEXT, tokens=tokens)
@@ -77,13 +82,14 @@ def instructions(command: list[str], code: str, model: Path) -> float:
         done = subprocess.run(valgrind, capture_output=True, text=True)
         found = re.search(r"Collected : (\d+)", done.stderr)
         if done.returncode or found is None:
-            raise SystemExit(f"{command[0]} under valgrind: {(done.stdout + done.stderr).strip()[-2000:]}")
+            raise SystemExit(f"{command[0]}: failed under valgrind: {(done.stdout + done.stderr).strip()[-2000:]}")
         counts.append(int(found[1]))
     return (counts[1] - counts[0]) / (COUNTED[1] - COUNTED[0])
 
 
 @contextlib.contextmanager
 def made() -> Iterator[list[Path]]:
+    """Yields random models in Q8_0 and Q4_0, which are deleted afterwards."""
     sys.path.insert(0, str(REPO / "tests" / "support"))
     from models import make_model
 
@@ -92,11 +98,12 @@ def made() -> Iterator[list[Path]]:
 
 
 def main() -> None:
+    """Prints one line for each model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", type=Path)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--callgrind", action="store_true", help="count instructions")
+    parser.add_argument("--callgrind", action="store_true", help="count instructions instead of measuring time")
     args = parser.parse_args()
     with contextlib.nullcontext(args.models) if args.models else made() as models:
         for model in models:
@@ -105,7 +112,7 @@ def main() -> None:
                 mine = instructions([str(port), "-X", "heapsize=64m"], OURS, model)
                 other = instructions([sys.executable], THEIRS, model)
                 print(
-                    f"{model.name}: tinyprof {mine:,.0f} instructions a token, llama.cpp {other:,.0f},"
+                    f"{model.name}: tinyprof {mine:,.0f} instructions per token, llama.cpp {other:,.0f},"
                     f" ratio {other / mine:.2f}",
                     flush=True,
                 )

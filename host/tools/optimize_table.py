@@ -1,10 +1,9 @@
-"""What optimize finds at the bytes of each uniform type, on a held-out text, as tables for docs/optimize.md.
+"""Prints the tables of docs/optimize.md: mixed against uniform types at the same size, judged on a held-out text.
 
     python host/tools/optimize_table.py --model stories260K.bin tok512.bin calibration.txt held-out.txt
 
---model may be given several times: a model, its tokenizer (- where it has one), a text to calibrate with, and one held
-out.
-±: the standard error of the difference from the uniform type.
+--model takes a model, its tokenizer (- if the model contains one), a calibration text and a held-out text. It can be
+given several times. ± is the standard error of the difference from the uniform type.
 """
 
 import argparse
@@ -18,6 +17,11 @@ from tinyprof_bridge.progress import Progress
 
 
 def table(model: list[str], board: str, tokens: int) -> None:
+    """Prints the table of one model.
+
+    model: the four values of --model.
+    board: whose kernels and costs count.
+    tokens: of the held-out text, at most."""
     source, tokenizer, text, held_out = (None if part == "-" else Path(part) for part in model)
     assert source and text and held_out
     with tempfile.TemporaryDirectory() as scratch:
@@ -48,6 +52,7 @@ def table(model: list[str], board: str, tokens: int) -> None:
 
 
 def main() -> None:
+    """Prints a table for each model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", nargs=4, action="append", required=True)
     parser.add_argument("--board", default="m4")

@@ -1,9 +1,9 @@
-"""Perplexity by type and by method of rounding, at equal bytes, as tables for docs/models.md.
+"""Prints the tables of docs/models.md: perplexity by type and method of quantization, at the same size.
 
     python host/tools/quality_table.py --model stories260K.bin tok512.bin calibration.txt held-out.txt
 
---model may be given several times: a llama2.c checkpoint, its tokenizer, a text to calibrate with, and one held out.
-±: the standard error of the difference from nearest.
+--model takes a llama2.c checkpoint, its tokenizer, a calibration text and a held-out text. It can be given several
+times. ± is the standard error of the difference from nearest.
 """
 
 import argparse
@@ -18,7 +18,11 @@ from tinyprof_bridge.quantize import calibrated, weight_types
 
 
 def rows(model: list[Path], types: list[str], args: argparse.Namespace) -> list[quality.Quality]:
-    """Of each type that the model's rows fit, in each method."""
+    """Returns the quality for each type that fits the model's rows and each method.
+
+    model: the four values of --model.
+    types: to try.
+    args: command line."""
     source, tokenizer, calibration, held_out = model
     found = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -37,6 +41,10 @@ def rows(model: list[Path], types: list[str], args: argparse.Namespace) -> list[
 
 
 def table(name: str, found: list[quality.Quality]) -> None:
+    """Prints the table of one model.
+
+    name: of the model.
+    found: what `rows` returned."""
     of = {tuple(q.model.split()): q for q in found}
     print(f"**{name}**, F32: {found[0].reference:.3f}; {found[0].tokens:,} tokens\n")
     print(f"| type | bytes | {' | '.join(calibrated.METHODS)} |\n|---|---:|{'---:|' * len(calibrated.METHODS)}")
@@ -49,6 +57,7 @@ def table(name: str, found: list[quality.Quality]) -> None:
 
 
 def main() -> None:
+    """Prints a table for each model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, nargs=4, action="append", required=True)
     parser.add_argument("--types", default="Q8_0,Q6_K,Q5_1,Q5_0,Q5_K,Q4_1,Q4_0,Q4_K,Q3_K,TP3,Q2_K,TP2,TPT")
@@ -60,7 +69,7 @@ def main() -> None:
     types = args.types.split(",")
     for type_ in types:
         if type_ not in weight_types.TYPES:
-            parser.error(f"no type {type_}")
+            parser.error(f"no type {type_}; choose from {','.join(weight_types.TYPES)}")
     for model in args.model:
         table(model[0].stem, rows(model, types, args))
 

@@ -1,13 +1,13 @@
-"""Train the demo model: a small llama on public-domain text, for `tinyprof-bridge convert`.
+"""Trains the demo model, a small llama, on public-domain text. `tinyprof-bridge convert` takes the result.
 
     pip install torch numpy sentencepiece
     python host/tools/train_demo.py --out build/demo oz.txt shakespeare.txt
     python host/tools/train_demo.py --out build/demo --evaluate
 
-Writes a llama2.c legacy checkpoint (`demo.bin`), its tokenizer (`demo_tok.bin`), the held-out
-text (`heldout.txt`) and `train.json` with what was done. The last tenth of each text is held out.
-The last part of training sees the weights rounded to Q4_0 (straight-through estimator), since
-Q4_0 is what is shipped. Shapes in comments: B batch, T time, D dim, V vocabulary.
+Writes a llama2.c legacy checkpoint (`demo.bin`), its tokenizer (`demo_tok.bin`), the held-out text (`heldout.txt`) and
+the settings and results (`train.json`). The last tenth of each text is held out. The last part of the training rounds
+the weights to Q4_0 in the forward pass (straight-through estimator), since the demo is shipped in Q4_0. With --evaluate
+it prints the perplexities of the model in --out. Shapes: B batch, T time, D dim, V vocabulary.
 """
 
 import argparse
@@ -32,7 +32,7 @@ LAYER = ("norm1", "wq", "wk", "wv", "wo", "norm2", "w1", "w2", "w3")  # in the o
 
 @dataclass(frozen=True)
 class Sizes:
-    """In the order of a llama2.c checkpoint's header."""
+    """Sizes of the model, in the order of the header of a llama2.c checkpoint."""
 
     dim: int
     hidden: int
@@ -42,7 +42,7 @@ class Sizes:
 
 
 def round_q8_0(w: Tensor) -> Tensor:
-    """Weights rounded to Q8_0: blocks of 32, scale = greatest magnitude / 127, in fp16."""
+    """Returns the weights rounded to Q8_0: blocks of 32, scale = greatest magnitude / 127, in fp16."""
     blocks = w.detach().reshape(-1, 32)
     scale = blocks.abs().amax(1, keepdim=True) / 127
     inverse = torch.where(scale == 0, torch.zeros_like(scale), 1 / scale)
@@ -50,9 +50,9 @@ def round_q8_0(w: Tensor) -> Tensor:
 
 
 def round_q4_0(w: Tensor) -> Tensor:
-    """Weights rounded to Q4_0: blocks of 32, scale = signed extreme / -8, in fp16.
+    """Returns the weights rounded to Q4_0: blocks of 32, scale = value of greatest magnitude / -8, in fp16.
 
-    The gradient passes as if nothing were rounded."""
+    Gradients pass through the rounding unchanged (straight-through estimator)."""
     blocks = w.detach().reshape(-1, 32)
     extreme = blocks.gather(1, blocks.abs().argmax(1, keepdim=True))
     scale = extreme / -8
@@ -92,18 +92,21 @@ class Llama(nn.Module):
         angle = torch.outer(torch.arange(CONTEXT).float(), freq)  # (T, head_dim/2)
         self.register_buffer("cos", angle.cos())
         self.register_buffer("sin", angle.sin())
-        self.rounding: Callable[[Tensor], Tensor] | None = None  # of every matrix
+        self.rounding: Callable[[Tensor], Tensor] | None = None  # applied to every matrix
         self.dropout = 0.0
 
     def w(self, p: Tensor) -> Tensor:
+        """Returns a matrix as the forward pass uses it: rounded, if rounding is on."""
         return self.rounding(p) if self.rounding else p
 
     def rope(self, x: Tensor) -> Tensor:  # (B, heads, T, head_dim)
+        """Returns x with RoPE applied to neighbouring pairs."""
         cos, sin = self.cos[: x.shape[2]], self.sin[: x.shape[2]]
         a, b = x[..., 0::2], x[..., 1::2]
         return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2)
 
     def forward(self, tokens: Tensor) -> Tensor:  # (B, T) -> (B, T, V)
+        """Returns the logits after each token."""
         batch, length = tokens.shape
         dim, heads, kv_heads = self.sizes.dim, self.sizes.heads, self.sizes.kv_heads
         emb = self.w(self.emb)
@@ -122,18 +125,21 @@ class Llama(nn.Module):
         return F.rms_norm(x, (dim,), self.norm, EPS) @ emb.T
 
     def drop(self, x: Tensor) -> Tensor:
+        """Returns x with dropout while training."""
         return F.dropout(x, self.dropout, self.training)
 
     def tensors(self) -> list[Tensor]:
-        """All weights in the order of a checkpoint."""
+        """Returns all weights in the order of a checkpoint."""
         return [self.emb, *(layer[name] for name in LAYER for layer in self.layers), self.norm]
 
     @staticmethod
     def heads(x: Tensor, n: int) -> Tensor:
+        """Returns x (B, T, n * head_dim) split into heads (B, n, T, head_dim)."""
         return x.view(x.shape[0], x.shape[1], n, -1).transpose(1, 2)
 
 
 def train_tokenizer(text: Path, out: Path) -> spm.SentencePieceProcessor:
+    """Returns a BPE tokenizer trained on a text; its files go into the folder `out`."""
     spm.SentencePieceTrainer.train(
         input=str(text),
         model_prefix=str(out / "demo_spm"),
@@ -152,7 +158,7 @@ def train_tokenizer(text: Path, out: Path) -> spm.SentencePieceProcessor:
 
 
 def write_tokenizer(sp: spm.SentencePieceProcessor, path: Path) -> None:
-    """llama2.c's tokenizer.bin: longest piece (i32), then score (f32), length (i32), bytes each."""
+    """Writes llama2.c's tokenizer.bin: longest piece (i32), then for each piece score (f32), length (i32), bytes."""
     pieces = []
     for i in range(sp.vocab_size()):
         piece = {sp.bos_id(): "\n<s>\n", sp.eos_id(): "\n</s>\n"}.get(i, sp.id_to_piece(i))
@@ -164,7 +170,7 @@ def write_tokenizer(sp: spm.SentencePieceProcessor, path: Path) -> None:
 
 
 def write_checkpoint(model: Llama, path: Path) -> None:
-    """llama2.c's legacy checkpoint: seven i32, then f32 tensors by kind, then the RoPE tables."""
+    """Writes llama2.c's legacy checkpoint: seven i32, then f32 tensors by kind, then the RoPE tables."""
     with path.open("wb") as f:
         f.write(struct.pack("<7i", *astuple(model.sizes), VOCAB, CONTEXT))
         for t in [*model.tensors(), model.cos, model.sin]:
@@ -172,7 +178,7 @@ def write_checkpoint(model: Llama, path: Path) -> None:
 
 
 def evaluate(model: Llama, ids: np.ndarray) -> float:
-    """Mean negative log-likelihood per token (nats) over windows of CONTEXT, each begun with BOS."""
+    """Returns the mean negative log-likelihood per token in nats, over windows of CONTEXT that start with BOS."""
     model.eval()
     total, count = 0.0, 0
     with torch.no_grad():
@@ -186,7 +192,10 @@ def evaluate(model: Llama, ids: np.ndarray) -> float:
 
 
 def perplexities(model: Llama, ids: np.ndarray, text_bytes: int) -> dict[str, float]:
-    """Held-out perplexity by token and bits by byte, for each type of weights (activations F32)."""
+    """Returns perplexity per token and bits per byte for each type of weights, with activations in F32.
+
+    ids: tokens of the held-out text.
+    text_bytes: its length in UTF-8."""
     result = {}
     for name, rounding in (("f32", None), ("q8_0", round_q8_0), ("q4_0", round_q4_0)):
         model.rounding = rounding
@@ -197,7 +206,7 @@ def perplexities(model: Llama, ids: np.ndarray, text_bytes: int) -> dict[str, fl
 
 
 def read_checkpoint(path: Path) -> Llama:
-    """What write_checkpoint wrote."""
+    """Returns the model in a checkpoint of write_checkpoint."""
     model = Llama(Sizes(*np.fromfile(path, "<i4", count=5).tolist()))
     data = torch.from_numpy(np.fromfile(path, "<f4", offset=28))
     at = 0
@@ -208,7 +217,7 @@ def read_checkpoint(path: Path) -> Llama:
 
 
 def evaluate_saved(out: Path) -> None:
-    """Prints the perplexities of the checkpoint in out on the text held out there."""
+    """Prints the perplexities of the model in the folder `out`, on the held-out text there."""
     model = read_checkpoint(out / "demo.bin")
     sp = spm.SentencePieceProcessor(model_file=str(out / "demo_spm.model"))
     text = (out / "heldout.txt").read_text()
@@ -218,6 +227,7 @@ def evaluate_saved(out: Path) -> None:
 
 
 def main() -> None:
+    """Trains and writes the model, or evaluates a written one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("texts", nargs="*", type=Path)
     parser.add_argument("--out", type=Path, default=Path("build/demo"))
@@ -231,15 +241,15 @@ def main() -> None:
         "--quantized-from",
         type=float,
         default=0.75,
-        help="share of the steps after which weights are rounded to Q4_0",
+        help="share of the steps after which training rounds weights to Q4_0",
     )
-    parser.add_argument("--evaluate", action="store_true", help="only measure what is in --out")
+    parser.add_argument("--evaluate", action="store_true", help="only evaluate the model in --out")
     args = parser.parse_args()
     if args.evaluate:
         evaluate_saved(args.out)
         return
     if not args.texts:
-        parser.error("name the texts to train on")
+        parser.error("no texts to train on; give at least one file")
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(1)
     rng = np.random.default_rng(1)

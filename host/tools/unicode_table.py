@@ -5,11 +5,12 @@ python host/tools/unicode_table.py"""
 import unicodedata
 
 OTHER, LETTER, NUMBER, SPACE = range(4)
-# White_Space of Unicode's PropList.txt: category Z, and these
+# White_Space in Unicode's PropList.txt is category Z and these control characters
 CONTROLS = "\t\n\v\f\r\x85"
 
 
 def kind(character: str) -> int:
+    """Returns the class of a character: OTHER, LETTER, NUMBER or SPACE."""
     category = unicodedata.category(character)
     if category[0] == "Z" or character in CONTROLS:
         return SPACE
@@ -17,7 +18,7 @@ def kind(character: str) -> int:
 
 
 def runs() -> list[tuple[int, int]]:
-    """Length and kind of each run of characters, from U+0000 on; what is not assigned goes with what is before it."""
+    """Returns length and class of each run of characters from U+0000. Unassigned ones extend the run before them."""
     found: list[tuple[int, int]] = []
     before = OTHER
     for code in range(0x110000):
@@ -31,7 +32,7 @@ def runs() -> list[tuple[int, int]]:
 
 
 def number(value: int) -> bytes:
-    """Seven bits a byte, the highest first, with the eighth on all but the last."""
+    """Returns a number in base 128, the most significant digit first; all bytes but the last have bit 7 set."""
     some = [value & 127]
     while value := value >> 7:
         some.append(value & 127 | 128)
@@ -39,7 +40,7 @@ def number(value: int) -> bytes:
 
 
 def table() -> bytes:
-    """Of each run four times its length plus its kind; the last has no end."""
+    """Returns the packed table: for each run 4 * length + class as a `number`, for the last one only its class."""
     *packed, (_, last) = runs()
     return b"".join(number(4 * length + kind_) for length, kind_ in packed) + bytes([last])
 

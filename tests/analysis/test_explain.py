@@ -67,7 +67,7 @@ def test_no_operator_is_above_its_roof(name, saved):
 
 
 def test_every_form(saved, tmp_path):
-    for form, wanted in (("table", "of roof"), ("md", "| whole |"), ("json", '"attribution"')):
+    for form, wanted in (("table", "of ceiling"), ("md", "| whole |"), ("json", '"attribution"')):
         done = bridge("explain", saved("m4"), "-o", form)
         assert done.returncode == 0 and wanted in done.stdout and "emulated-icount" in done.stdout, done.stderr
     whole = json.loads(done.stdout)
@@ -175,7 +175,7 @@ def test_ceilings_without_room_are_left_out_and_said(spare):
     """A heap that holds the run and little more: the run stands, what could not be measured is told."""
     why = planted("heap", spare=spare)
     assert why.run.complete and why.roof.skipped and why.findings[0].name == "heap"
-    assert any("for want of RAM" in note for note in explain.notes(why))
+    assert any("for lack of RAM" in note for note in explain.notes(why))
     with pytest.raises(BadInput, match=r"not measured|no measured ceilings"):
         whatif.predict(why.run, whatif.parse("type=Q8_0"))
 
@@ -243,7 +243,7 @@ def test_counted_instructions_are_evidence(saved):
     assert all("counted" not in finding.evidence for finding in explain.explain(run).findings)
     deepest.counts = counts  # as virtual counters leave them
     finding = next(f for f in explain.explain(run).findings if f.name == "KV cache")
-    assert finding.evidence.endswith("; counted: 60 % float, 40 % load; 1.50 modelled cycles an instruction")
+    assert finding.evidence.endswith("; counted: 60 % float, 40 % load; 1.50 modelled cycles per instruction")
 
 
 def test_a_coarse_counter(saved):

@@ -76,7 +76,7 @@ def test_another_version_on_the_board_is_said(old_package, model, tmp_path, caps
     """By collect, which goes on, and by its report; deploy replaces it, or fails if it is not gone."""
     for name in ("m4", "unix"):
         run, _ = collect(Request(name, model, p=(4,), n=(), r=1), tmp_path / f"{name}.jsonl", Progress())
-        assert run.begin.tinyprof == OLD and f"the board runs tinyprof {OLD}, this is {__version__}" in steps(capsys)
+        assert run.begin.tinyprof == OLD and f"the board runs tinyprof {OLD}, not {__version__}" in steps(capsys)
         assert f"tinyprof {OLD} on the board, {__version__} on the host" in run_report.markdown(run, None)
     image = tmp_path / "old.romfs"
     image.write_bytes(deploy.romfs_image(deploy.compiled_package(), None))
@@ -84,9 +84,9 @@ def test_another_version_on_the_board_is_said(old_package, model, tmp_path, caps
         link = SerialBoard(emulator.device)
         with pytest.raises(RunFailed, match=f"the board runs tinyprof {OLD}"):
             deploy.replace(link, None, Progress())
-        assert f"the board has tinyprof {OLD}, this is {__version__}: it is replaced" in steps(capsys)
+        assert f"replacing tinyprof {OLD} on the board by {__version__}" in steps(capsys)
         monkeypatch.undo()
-        assert deploy.replace(link, None, Progress()) and "it is replaced" in steps(capsys)
+        assert deploy.replace(link, None, Progress()) and "replacing tinyprof" in steps(capsys)
         assert deploy.replace(link, None, Progress()) and "tinyprof" not in steps(capsys)
         link.close()
 

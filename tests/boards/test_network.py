@@ -105,7 +105,7 @@ def test_a_network_that_ends_in_the_middle(kind, cut, model, tmp_path):
         done = collect(server.url, model, tmp_path)
         assert usable(emulator)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert re.search(r"went away: .*; what was measured so far is in .*r\.partial\.jsonl", done.stderr), done.stderr
+    assert re.search(r"was disconnected: .*; the records so far are in .*r\.partial\.jsonl", done.stderr), done.stderr
     kept = (tmp_path / "r.partial.jsonl").read_bytes().splitlines()[1:]
     assert kept == whole_lines(server.sent) and len(server.sent) == cut
 

@@ -45,7 +45,7 @@ def collect(tmp_path, model, *more, name="m4"):
 @pytest.mark.parametrize(
     "options,part",
     [
-        (["-p", "x"], "-p takes whole numbers"),
+        (["-p", "x"], "-p takes comma-separated whole numbers"),
         (["-p", "0"], "-p takes numbers from 1"),
         (["-n", "-3"], "-n takes numbers from 1"),
         (["-r", "0"], "must be positive"),
@@ -228,7 +228,7 @@ def test_no_firmware(model, tmp_path):
 def test_port_that_is_no_board(model, tmp_path):
     """Something that swallows what it gets and never answers."""
     controller, port = os.openpty()
-    says(collect(tmp_path, model, name=os.ttyname(port)), 1, "does not answer as MicroPython does")
+    says(collect(tmp_path, model, name=os.ttyname(port)), 1, "does not answer like MicroPython")
     os.close(controller)
 
 

@@ -118,9 +118,7 @@ def test_reports_and_traces_show_them(watched):
     run = watched
     energy = run_energy.on_board(run)
     text = run_report.markdown(run, energy)
-    assert re.search(r"## Energy of operators in tg8 \(sensor\): together (9\d|10[01])\.\d\d % of a token's", text), (
-        text
-    )
+    assert re.search(r"## Energy of operators in tg8 \(sensor\): (9\d|10[01])\.\d\d % of a token's energy", text), text
     assert re.search(r"\| ffn_up \| .* µJ \| .* % \| 23[012] mW \| repeated \|", text), text
     whole = json.loads(run_report.as_json(run, energy))
     assert {row["how"] for row in whole["power"]["operators"]} == {"repeated"}

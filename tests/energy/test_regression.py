@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from on_board import ROOT
-from tinyprof_bridge.cli import app
+from tinyprof_bridge.cli import power
 from tinyprof_bridge.energy import regression
 from tinyprof_bridge.errors import BadInput
 
@@ -41,11 +41,11 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
 
 def test_columns_that_cannot_be_told_apart_are_named():
     found = regression.fit(synthetic(together=True, noise=0.02))
-    assert "hardly differ" in found.warning and "hardly differ" in regression.markdown(found)
+    assert "nearly collinear" in found.warning and "nearly collinear" in regression.markdown(found)
 
 
 def test_too_few():
-    with pytest.raises(BadInput, match="4 tests with energy are too few"):
+    with pytest.raises(BadInput, match="4 tests with valid energy are too few"):
         regression.fit(synthetic(4))
 
 
@@ -68,34 +68,34 @@ def test_energy_on_cycles_bytes_and_time():
 def test_a_fit_is_written_and_read(tmp_path, monkeypatch):
     rows = synthetic()
     monkeypatch.setattr(regression, "rows", lambda runs: (rows, []))
-    app.power_fit([], on="seconds,macs,bytes", o="md", out=tmp_path / "fit.json")
-    found = regression.read(tmp_path / "fit.json")
+    power.fit([], on="seconds,macs,bytes", o="md", out=tmp_path / "fit.json")
+    found = regression.read_fit(tmp_path / "fit.json")
     assert found == regression.fit(rows) and found.machines == [MACHINE]
     parts = [c.value * size for c, size in zip(found.coefficients, (2.0, 3e9, 4e9), strict=True)]
     assert found.joules({"seconds": 2.0, "cycles": 1.0, "macs": 3e9, "bytes": 4e9}) == pytest.approx(sum(parts))
     with pytest.raises(BadInput, match="is an input too"):
-        app.power_fit([tmp_path / "fit.json"], on="macs", o="md", out=tmp_path / "fit.json")
+        power.fit([tmp_path / "fit.json"], on="macs", o="md", out=tmp_path / "fit.json")
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
         (lambda text: text.replace('"held_out"', '"held"'), "held_out"),
-        (lambda text: text[: len(text) // 2], "is no fit"),
+        (lambda text: text[: len(text) // 2], "is not an energy fit"),
         (lambda text: text.replace('"seconds"', '"joy"'), "columns must be some of"),
         (lambda text: text.replace('"seconds"', '"macs"'), "each once"),
-        (lambda text: re.sub(r'"value": [^,]*', '"value": 1e999', text, count=1), "what is no number"),
-        (lambda text: "[]", "is no fit"),
+        (lambda text: re.sub(r'"value": [^,]*', '"value": 1e999', text, count=1), "contains NaN or infinity"),
+        (lambda text: "[]", "is not an energy fit"),
     ],
 )
 def test_what_is_no_fit_is_one_line(change, problem, tmp_path):
     path = tmp_path / "fit.json"
     path.write_text(change(regression.as_json(regression.fit(synthetic()))))
     with pytest.raises(BadInput, match=problem) as error:
-        regression.read(path)
+        regression.read_fit(path)
     assert "\n" not in str(error.value) and str(path) in str(error.value)
     with pytest.raises(BadInput, match="cannot read"):
-        regression.read(tmp_path / "none.json")
+        regression.read_fit(tmp_path / "none.json")
 
 
 def test_the_docs_show_the_fit():

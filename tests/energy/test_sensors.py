@@ -37,8 +37,8 @@ def test_sensors_by_name():
 @pytest.mark.parametrize(
     "text,why",
     [
-        ("ina260", "no sensor 'ina260': there are ina219"),
-        ("ina226:leg=3", "ina226 takes pin, reps"),
+        ("ina260", "no sensor 'ina260'; choose from ina219"),
+        ("ina226:leg=3", "ina226: unknown option 'leg'; it takes pin, reps"),
         ("ina226:rate=fast", "rate takes a number, not 'fast'"),
     ],
 )
@@ -49,8 +49,8 @@ def test_sensors_that_are_none(text, why):
 
 def test_boards_that_draw_no_current_are_refused():
     for options, why in (
-        (("--power", "ina226"), "m4 draws no current"),
-        (("--freq", "48,96"), "m4 has no clock to set"),
+        (("--power", "ina226"), "m4 is emulated and draws no current"),
+        (("--freq", "48,96"), "m4 is emulated and has no clock to set"),
     ):
         result = bridge("collect", "--board", "m4", *options)
         assert result.returncode == 2 and why in result.stderr and result.stderr.count("\n") <= 2, result.stderr
@@ -263,7 +263,7 @@ def test_collect_keeps_the_trace_beside_the_run(tmp_path, monkeypatch):
     assert run.host.power == "ppk2" and run.host.power_calibration is None
     again = logger_csv.read_csv(tmp_path / "r.power.csv")
     assert again.a == pytest.approx(Watched.trace.a) and again.t == pytest.approx(Watched.trace.t)
-    assert "the marker is not in what the sensor saw" in run_energy.energy(run).findings[0]
+    assert "the markers are not in" in run_energy.energy(run).findings[0]
     result = bridge("report", str(path))
     assert result.returncode == 0 and "POWER NOT VALID" in result.stdout
 
@@ -310,9 +310,9 @@ def test_calibration_is_kept_and_applied(tmp_path, monkeypatch):
 def test_calibration_against_nonsense_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     sensor = sensors.parse("ina226:id=0,scl=5,sda=4,shunt=0.1")
-    with pytest.raises(RunFailed, match="a wrong shunt, or a wrong current"):
+    with pytest.raises(RunFailed, match="check `shunt` and the current of the load"):
         shunt_calibration.calibrate(Link(100000), sensor, 0.2, 60)
-    with pytest.raises(BadInput, match="calibrated by its maker"):
+    with pytest.raises(BadInput, match="joulescope needs no calibration"):
         shunt_calibration.calibrate(Link(100000), sensors.parse("joulescope"), 0.1, 60)
 
 

@@ -65,7 +65,7 @@ def test_pins_without_the_board():
         capture(own, 1000, missing=1.1, foreign=20),
         capture(own, 1000, missing=0.8),
     ):
-        with pytest.raises(NotFound, match="on no pin"):
+        with pytest.raises(NotFound, match="no digital input of the trace"):
             sync_pin.align(seen, own)
 
 

@@ -10,12 +10,12 @@ from on_board import board
 from tinyprof_bridge.boards import emulators
 from tinyprof_bridge.boards.emulators import Emulator
 from tinyprof_bridge.boards.transport import SerialBoard
-from tinyprof_bridge.cli import app
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.measure import collect as collect_
+from tinyprof_bridge.models.demo import DEMO_MODEL
 from tinyprof_bridge.records import metrics, runs
 
-DEMO = app.DEMO_MODEL
+DEMO = DEMO_MODEL
 
 
 @pytest.fixture(autouse=True)

@@ -235,7 +235,7 @@ class Interrupted(Progress):
 
 def test_interrupt_before_the_run_leaves_nothing(model, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        collect(Request("m4", model), tmp_path / "r.jsonl", Interrupted("computing the reference"))
+        collect(Request("m4", model), tmp_path / "r.jsonl", Interrupted("computing reference logits"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -254,7 +254,7 @@ def test_without_a_reference_the_logits_are_not_checked_and_that_is_said(model, 
     run, _ = collect(Request("m4", model, p=(4,), n=(4,), r=1), tmp_path / "r.jsonl", Progress())
     assert run.correctness == "not checked"
     said = capfd.readouterr().err
-    assert "without them logits of that path are not checked: no firmware for board 'unix'" in said
+    assert "no reference, so logits of the float path are not checked: no firmware for board 'unix'" in said
     steps = ["loading", "running the check prompt", "warming up pp4", "measuring pp4", "warming up tg4"]
     places = [said.index(step) for step in [*steps, "measuring tg4", "measuring the profiler itself"]]
     assert places == sorted(places)

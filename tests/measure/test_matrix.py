@@ -1,6 +1,8 @@
 """Many runs by one command."""
 
+import csv
 import hashlib
+import io
 import json
 import os
 import signal
@@ -30,9 +32,9 @@ def collect(boards, models, folder, *more):
 
 def test_each_board_with_each_model_once(models, tmp_path):
     first = collect("m4,rv32", models, tmp_path, "--jobs", "2")
-    assert first.returncode == 0 and "4 runs in all" in first.stdout, first.stderr
+    assert first.returncode == 0 and "4 runs in all" in first.stderr, first.stderr
     entries = json.loads((tmp_path / "all/manifest.json").read_text())["runs"]
-    assert {(r["cell"]["board"], r["cell"]["model"]) for r in entries} == {
+    assert {(r["cell"]["request"]["board"], r["cell"]["request"]["model"]) for r in entries} == {
         (b, str(m)) for b in ("m4", "rv32") for m in models
     }
     for r in entries:
@@ -40,9 +42,9 @@ def test_each_board_with_each_model_once(models, tmp_path):
         assert hashlib.sha256(data).hexdigest() == r["sha256"] and r["error"] == "" and len(r["firmware_sha256"]) == 64
         assert runs.load(tmp_path / "all" / r["file"]).complete
     again = collect("m4,rv32,m3", models, tmp_path)
-    assert "4 of 6 runs are there already" in again.stderr and "6 runs in all" in again.stdout
+    assert "4 of 6 runs are already finished" in again.stderr and "6 runs in all" in again.stderr
     other = collect("m4", models, tmp_path, "--kv", "q8")  # not the same runs
-    assert "there already" not in other.stderr and other.returncode == 0
+    assert "already finished" not in other.stderr and other.returncode == 0
 
 
 def test_the_manifest_names_inputs_and_outputs(models, tmp_path):
@@ -51,7 +53,8 @@ def test_the_manifest_names_inputs_and_outputs(models, tmp_path):
         boards_ = f"m3,m4-stock,unix,{emulator.device}"
         done = collect(boards_, models[:1], tmp_path)
     assert done.returncode == 0, done.stderr
-    entries = {r["cell"]["board"]: r for r in json.loads((tmp_path / "all/manifest.json").read_text())["runs"]}
+    manifest = json.loads((tmp_path / "all/manifest.json").read_text())
+    entries = {r["cell"]["request"]["board"]: r for r in manifest["runs"]}
 
     def sha256(data):
         return hashlib.sha256(data).hexdigest()
@@ -76,24 +79,61 @@ def test_the_manifest_names_inputs_and_outputs(models, tmp_path):
         assert run["firmware_sha256"] == (image or None), board  # nobody knows what a real board was flashed with
 
 
+def test_the_request_reaches_each_run(models, tmp_path):
+    """As it is, --timeout too, which is no reason to run again."""
+    done = collect("unix", models, tmp_path, "--timeout", "77", "--batch", "4", "--events", "all")
+    assert done.returncode == 0, done.stderr
+    for entry in json.loads((tmp_path / "all/manifest.json").read_text())["runs"]:
+        request = entry["cell"]["request"]
+        assert request["timeout"] == 77 and request["events"] == [] and request["p"] == [4]
+        run = runs.load(tmp_path / "all" / entry["file"])
+        assert run.model.batch == 4 and "--timeout 77" in run.host.command  # which names what the user typed
+    again = collect("unix", models, tmp_path, "--timeout", "88", "--batch", "4", "--events", "all")
+    assert "2 of 2 runs are there already" in again.stderr
+
+
+def test_a_timeout_ends_a_run(models, tmp_path):
+    """Loading takes longer than this: the board counts as silent."""
+    result = collect("m4,m3", models[:1], tmp_path, "--timeout", "0.001")
+    entries = json.loads((tmp_path / "all/manifest.json").read_text())["runs"]
+    assert result.returncode == 1 and all("stopped answering" in entry["error"] for entry in entries)
+
+
+def test_results_in_each_format(models, tmp_path):
+    def printed(form):
+        result = collect("unix", models, tmp_path, "-o", form)
+        assert result.returncode == 0 and "2 runs in all" in result.stderr, result.stderr
+        return result.stdout
+
+    files = sorted(str(model.stem) for model in models)
+    assert [run["host"]["model_file"] for run in json.loads(printed("json"))] == [m.name for m in models]
+    rows = list(csv.DictReader(io.StringIO(printed("csv"))))
+    assert [row["test"] for row in rows] == ["pp4", "tg4"] * 2 and len({row["model_sha256"] for row in rows}) == 2
+    assert sum(b'"kind":"begin"' in line for line in printed("jsonl").encode().splitlines()) == 2
+    assert printed("md").count("\n## Tests") == 2
+    table = printed("table")
+    assert table.count("tests (") == 2 and all(f"unix-{name}" in table for name in files)
+
+
 def test_a_run_that_fails_leaves_the_others(models, tmp_path):
     result = collect("m4,/dev/nothing", models[:1], tmp_path)
     assert result.returncode == 1 and "1 of 2 runs failed" in result.stderr and "Traceback" not in result.stderr
-    entries = {r["cell"]["board"]: r for r in json.loads((tmp_path / "all/manifest.json").read_text())["runs"]}
+    manifest = json.loads((tmp_path / "all/manifest.json").read_text())
+    entries = {r["cell"]["request"]["board"]: r for r in manifest["runs"]}
     assert entries["m4"]["error"] == "" and "no such port: /dev/nothing" in entries["/dev/nothing"]["error"]
 
 
 def test_ten_boards_at_once(models, tmp_path):
     names = "m0,m3,m4,m7,m33,m55,rv32,m3-stock,m4-stock,rv32-stock"
     result = collect(names, models[:1], tmp_path, "--jobs", "10")
-    assert result.returncode == 0 and "10 runs in all" in result.stdout, result.stderr
+    assert result.returncode == 0 and "10 runs in all" in result.stderr, result.stderr
     logits = {runs.load(p).check.logits_crc32 for p in (tmp_path / "all").glob("*.jsonl")}
     assert len(logits) == 2  # one of each path
 
 
 def test_names_given_twice(models, tmp_path):
     result = collect("m4,m4", models[:1], tmp_path)
-    assert result.returncode == 2 and "can be given once" in result.stderr
+    assert result.returncode == 2 and "give each board and each model once" in result.stderr
 
 
 def test_ctrl_c_keeps_what_is_done(models, tmp_path):
@@ -105,6 +145,6 @@ def test_ctrl_c_keeps_what_is_done(models, tmp_path):
     assert process.stderr.readline()  # the first run is done
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=60)[1]
-    assert process.returncode == 1 and "goes on from here" in said and "Traceback" not in said, said
+    assert process.returncode == 1 and "to continue" in said and "Traceback" not in said, said
     entries = json.loads((tmp_path / "all/manifest.json").read_text())["runs"]
     assert entries[0]["error"] == "" and len(entries) < 6

@@ -118,14 +118,14 @@ def test_bad_input_is_one_line(models, text, tmp_path):
     other = make_model(tmp_path / "other.gguf", vocab=300)
     reference = ("--reference", models["F32"])
     for arguments, problem in (
-        ((models["Q8_0"], *reference, "--text", empty), "has no text"),
+        ((models["Q8_0"], *reference, "--text", empty), "contains no text"),
         ((models["Q8_0"], *reference, "--text", binary), "not UTF-8 text"),
         ((models["Q8_0"], *reference, "--text", tmp_path), "cannot be read"),
         ((models["Q8_0"], *reference, "--text", text, "--path", "x"), "--path takes"),
         ((models["Q8_0"], *reference, "--text", text, "--activations", "int4"), "--activations takes int8 or int16"),
         ((models["Q8_0"], "--reference", text, "--text", text), "not a GGUF file"),
         ((text, *reference, "--text", text), "not a GGUF file"),
-        ((other, *reference, "--text", text), "not made from it"),
+        ((other, *reference, "--text", text), "give the model it was made from as the reference"),
     ):
         result = bridge("quality", *arguments)
         assert (result.returncode, problem in result.stderr, result.stderr.count("\n")) == (2, True, 1), result.stderr

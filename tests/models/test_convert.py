@@ -168,27 +168,27 @@ def test_f32_computes_what_the_source_does(source):
     [
         (lambda d: b"", "not a llama2.c checkpoint: only 0 bytes; copy or export it again"),
         (lambda d: d[:20], "only 20 bytes"),
-        (lambda d: d[:-1], "cut short"),
-        (lambda d: d + b"\0", "cut short or no llama2.c checkpoint"),
-        (lambda d: b"GGUF" + d[4:], "has its tokenizer in it: leave --tokenizer out"),
+        (lambda d: d[:-1], "truncated"),
+        (lambda d: d + b"\0", "truncated, or not a llama2.c checkpoint"),
+        (lambda d: b"GGUF" + d[4:], "contains its tokenizer; leave out --tokenizer"),
         (lambda d: b"PK\x03\x04" + d[4:], "damaged archive"),
-        (lambda d: struct.pack("<I", 0x616B3432) + d[4:], "version 80 is not known; export the model with"),
+        (lambda d: struct.pack("<I", 0x616B3432) + d[4:], "version 80 is unknown; export the model with"),
         (header(dim=0), "dim is 0; export the model"),
         (header(hidden=-1), "hidden_dim is -1"),
         (header(layers=-(2**31)), "n_layers is -2147483648"),
         (header(heads=0), "n_heads is 0"),
         (header(kv_heads=0), "n_kv_heads is 0"),
-        (header(kv_heads=3), "4 heads do not share 3 key and value heads"),
+        (header(kv_heads=3), "4 query heads are not a multiple of 3 key and value heads"),
         (header(heads=5), "dim 64 does not divide into 5 heads of even size"),
         (header(heads=64), "dim 64 does not divide into 64 heads of even size"),
         (header(vocab=2), "vocab_size is 2"),
         (header(vocab=0), "vocab_size is 0"),
         (header(seq=0), "seq_len is 0"),
-        (header(vocab=2**31 - 1), "where its header asks for 5497"),
-        (header(layers=2**31 - 1, dim=2**30), "where its header asks for"),
-        (header(vocab=-288), "where its header asks for"),
-        (lambda d: d[:28] + struct.pack("<f", np.nan) + d[32:], "token_embd.weight has NaN"),
-        (lambda d: d[:28] + struct.pack("<f", -np.inf) + d[32:], "token_embd.weight has NaN"),
+        (header(vocab=2**31 - 1), "but its header requires 5497"),
+        (header(layers=2**31 - 1, dim=2**30), "but its header requires"),
+        (header(vocab=-288), "but its header requires"),
+        (lambda d: d[:28] + struct.pack("<f", np.nan) + d[32:], "token_embd.weight contains NaN"),
+        (lambda d: d[:28] + struct.pack("<f", -np.inf) + d[32:], "token_embd.weight contains NaN"),
     ],
 )
 def test_bad_checkpoint(source, edit, message):
@@ -199,19 +199,19 @@ def test_bad_checkpoint(source, edit, message):
 @pytest.mark.parametrize(
     "edit,message",
     [
-        (lambda d: b"", "0 bytes are no llama2.c tokenizer"),
-        (lambda d: d[:4], "ends in token 0 of the checkpoint's 288: cut short or of another"),
-        (lambda d: d[:-1], "ends in token 287 of the checkpoint's 288"),
-        (lambda d: d[:-10], "ends in token 286 of the checkpoint's 288"),
-        (lambda d: d + struct.pack("<fi", 0, 1) + b"!", "more than the checkpoint's 288 tokens"),
+        (lambda d: b"", "not a llama2.c tokenizer (0 bytes)"),
+        (lambda d: d[:4], "ends at token 0 of the checkpoint's 288: truncated, or of another"),
+        (lambda d: d[:-1], "ends at token 287 of the checkpoint's 288"),
+        (lambda d: d[:-10], "ends at token 286 of the checkpoint's 288"),
+        (lambda d: d + struct.pack("<fi", 0, 1) + b"!", "more tokens than the checkpoint's 288"),
         (token(270, b"abc", length=-1), "token 270 has length -1"),
         (token(270, b"abc", length=2**31 - 1), "token 270 has length 2147483647"),
         (token(270, b""), "token 270 has length 0"),
         (token(270, b"seven.."), "token 270 has length 7"),
         (token(270, b"abc", score=np.nan), "token 270 has length 3 and score nan"),
         (token(270, b"\xff"), "token 270 is not UTF-8; export"),
-        (token(270, b" t"), "token '▁t' is there twice; export"),
-        (token(1, b"the"), "token 1 is 'the' where llama2.c has <s>"),
+        (token(270, b" t"), "token '▁t' occurs twice; export"),
+        (token(1, b"the"), "token 1 is 'the', but llama2.c has <s>"),
     ],
 )
 def test_bad_tokenizer(source, edit, message):
@@ -234,7 +234,9 @@ def check_refused(source, message, *parts, type_="F32"):
 
 def test_rows_that_fit_no_block(tmp_path):
     source = make_source(tmp_path, dim=48)
-    check_refused(source, "token_embd.weight: rows of 48 weights are no multiple of the 32", type_="Q4_0")
+    check_refused(
+        source, "token_embd.weight: rows of 48 weights do not fit Q4_0: they must be a multiple of 32", type_="Q4_0"
+    )
     check_refused(source, "use F16 or F32", type_="Q8_0")
     assert source.convert("F16").tensors == {"F32": 5, "F16": 15}
 
@@ -259,20 +261,20 @@ def test_missing_files_and_bad_names(source):
     missing, folder = source.out.with_name("none"), source.out.parent
     for bad, message in (
         ({"checkpoint": missing}, "none: cannot be read: No such file"),
-        ({"checkpoint": folder}, "a folder has its tokenizer in it: leave --tokenizer out"),
+        ({"checkpoint": folder}, "is read from that folder; leave out --tokenizer"),
         ({"checkpoint": folder, "tokenizer": None}, "needs a config.json and safetensors files"),
         ({"tokenizer": missing}, "none: cannot be read: No such file"),
-        ({"tokenizer": folder}, "cannot be read: not a file"),
-        ({"checkpoint": Path("/dev/zero")}, "/dev/zero: cannot be read: not a file"),
-        ({"out": folder}, "is a folder; name a file in it"),
-        ({"out": missing / "x.gguf"}, "its folder does not exist; make it first"),
-        ({"out": source.checkpoint}, "is an input too; give another name"),
-        ({"checkpoint": folder, "out": source.tokenizer}, "is an input too; give another name"),
-        ({"out": Path("/dev/null")}, "is a device or a pipe; name a file"),
+        ({"tokenizer": folder}, "cannot be read: not a regular file"),
+        ({"checkpoint": Path("/dev/zero")}, "/dev/zero: cannot be read: not a regular file"),
+        ({"out": folder}, "is a folder; give the name of a file"),
+        ({"out": missing / "x.gguf"}, "its folder does not exist; create it first"),
+        ({"out": source.checkpoint}, "is also an input; give another name"),
+        ({"checkpoint": folder, "out": source.tokenizer}, "is also an input; give another name"),
+        ({"out": Path("/dev/null")}, "is a device or a pipe; give the name of a file"),
     ):
         with pytest.raises(BadInput, match=message):
             dataclasses.replace(source, **bad).convert()
-    with pytest.raises(BadInput, match="type Q7_K is not known: use one of F32, F16, Q4_0, "):
+    with pytest.raises(BadInput, match="type Q7_K is unknown; use one of F32, F16, Q4_0, "):
         source.convert("Q7_K")
     assert sorted(p.name for p in folder.iterdir()) == ["small.bin", "tok.bin"]
 
@@ -457,7 +459,7 @@ def test_what_is_wrong_is_told_before_calibrating(source):
     recipe.write_text('"other" = "Q8_0"')
     for options, message in (
         (["-o", source.out.parent / "none" / "x.gguf"], "its folder does not exist"),
-        (["-o", source.out, "--recipe", recipe], "fits none of the model's matrices"),
+        (["-o", source.out, "--recipe", recipe], "matches none of the model's matrices"),
         (["-o", source.out, "--type", "keep"], "--calibration and --type keep"),
         (["-o", source.out], "none.txt: cannot be read"),
     ):

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from models import SMALLEST_VOCAB, add_tokenizer, make_model
 from on_board import DATA, NO_DATA
 from reference import Reference, metadata
-from tinyprof_bridge.cli import app
 from tinyprof_bridge.errors import BadInput
 from tinyprof_bridge.models import convert
+from tinyprof_bridge.models.demo import DEMO_MODEL
 from tinyprof_bridge.quantize import weight_types
 
 TOKENS = [1, 270, 40, 280, 3, 259]
@@ -74,7 +74,7 @@ def test_all_types_of_llama_cpp_are_unpacked(tmp_path):
         data[old.data_offset : old.data_offset + rows.size] = rows.tobytes()
         source.write_bytes(data)
         if type_.name in unknown:
-            with pytest.raises(BadInput, match=f"type {type_.name} cannot be unpacked"):
+            with pytest.raises(BadInput, match=f"type {type_.name} cannot be dequantized"):
                 convert_to(source, out)
             continue
         convert_to(source, out)
@@ -191,7 +191,7 @@ def string(key, value):
         (lambda d: d.replace(b"blk.1.attn_q.weight", b"blk.1.attn_x.weight"), "blk.1.attn_q.weight is missing"),
         (string(b"tokenizer.ggml.model", b"gpt-2"), "tokenizer.ggml.model 'gpt-2' is not supported"),
         (lambda d: d.replace(b"<0x41>", b"<0x\xff1>"), "token 68 is not UTF-8"),
-        (lambda d: d[:-4] + struct.pack("<f", np.nan), "blk.1.ffn_up.weight has NaN"),
+        (lambda d: d[:-4] + struct.pack("<f", np.nan), "blk.1.ffn_up.weight contains NaN"),
     ],
 )
 def test_bad_files(tmp_path, edit, message):
@@ -221,7 +221,7 @@ def test_parts_of_a_model(tmp_path):
     writer.write_tensors_to_file()
     writer.close()
     for part in sorted(tmp_path.glob("m-*")):
-        with pytest.raises(BadInput, match=r"llama-gguf-split --merge m-00001-of-00003\.gguf OUT joins them"):
+        with pytest.raises(BadInput, match=r"join all parts .* llama-gguf-split --merge m-00001-of-00003\.gguf OUT"):
             convert_to(part, tmp_path / "out.gguf")
 
 
@@ -237,7 +237,7 @@ def test_what_boards_refuse_is_noted(tmp_path):
 
 def test_types_to_keep(tmp_path):
     source = written(tmp_path / "in.gguf", GGMLQuantizationType.BF16)
-    with pytest.raises(BadInput, match=r"no board has kernels for the type of token_embd\.weight: give --type"):
+    with pytest.raises(BadInput, match=r"no board has kernels for the type of token_embd\.weight; give another --type"):
         convert_to(source, tmp_path / "out.gguf", "KEEP")
 
 
@@ -275,7 +275,7 @@ def test_stories(tmp_path, type_):
 
 
 def test_the_demo_model_again_in_other_types(tmp_path):
-    source = app.DEMO_MODEL
+    source = DEMO_MODEL
     convert_to(source, tmp_path / "keep.gguf", "KEEP")
     tokens = [1, 300, 200, 17]
     expected = Reference(source).logits(tokens)

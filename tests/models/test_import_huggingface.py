@@ -188,7 +188,7 @@ def test_sentencepiece_agrees(tmp_path, piece_model):
     assert metadata(reader, "tokenizer.ggml.add_bos_token") is False
     assert metadata(reader, "tokenizer.ggml.tokens")[400:] == [f"[PAD{i}]" for i in range(400, 410)]
     (folder / "tokenizer.model").write_bytes(piece_model.with_name("spm-unigram.model").read_bytes())
-    with pytest.raises(BadInput, match="of type UNIGRAM is not supported: only BPE"):
+    with pytest.raises(BadInput, match="of type UNIGRAM is not supported; only BPE is"):
         convert(folder, None, tmp_path / "out.gguf", "F32")
 
 
@@ -225,27 +225,30 @@ def test_a_sliding_window_is_the_longest_context(tmp_path):
 @pytest.mark.parametrize(
     "changes,message",
     [
-        ({"model_type": "gemma3"}, "'gemma3' is not supported: it sees pictures"),
+        ({"model_type": "gemma3"}, "'gemma3' is not supported: it takes images"),
         (
             {"model_type": "gemma2", "attn_logit_softcapping": None},
-            "not supported: caps of scores and logits None, 0.0",
+            "not supported: attn_logit_softcapping None with final_logit_softcapping 0.0",
         ),
-        ({"model_type": "gemma3_text", "final_logit_softcapping": 3.0}, "caps of scores and logits 0.0, 3.0"),
+        (
+            {"model_type": "gemma3_text", "final_logit_softcapping": 3.0},
+            "attn_logit_softcapping 0.0 with final_logit_softcapping 3.0",
+        ),
         ({"model_type": "gemma2", "hidden_activation": "gelu"}, "not supported: hidden_act 'gelu'"),
         (
             {"model_type": "gemma2", "layer_types": ["full_attention", "sliding_attention"]},
-            "not supported: layer_types other than a full_attention after each so many with a window",
+            "not supported: layer_types in which full_attention does not come at a fixed interval",
         ),
         ({"model_type": "gemma2", "sliding_window": -5}, "window is -5"),
         ({"rope_parameters": {"sliding_attention": {}}}, "not supported: RoPE of two kinds"),
         (
             {"model_type": "gemma3_text", "rope_parameters": {"sliding_attention": {"rope_type": "linear"}}},
-            "not supported: rope scaling 'linear' of layers with a window",
+            "not supported: rope scaling 'linear' in layers with a sliding window",
         ),
-        ({"model_type": "gemma3_text", "rope_local_base_freq": 0.5}, "of layers with a window 0.5 is no usable number"),
+        ({"model_type": "gemma3_text", "rope_local_base_freq": 0.5}, "of layers with a sliding window is 0.5, outside"),
         ({"model_type": "gemma2", "query_pre_attn_scalar": 1e-300}, "query_pre_attn_scalar: Input should be"),
         ({"model_type": "gemma", "hidden_act": "silu"}, "not supported: hidden_act 'silu'"),
-        ({"model_type": "gemma", "tie_word_embeddings": False}, "not supported: a gemma with an output of its own"),
+        ({"model_type": "gemma", "tie_word_embeddings": False}, "not supported: a gemma whose output is not tied"),
         ({"model_type": "gemma", "use_bidirectional_attention": True}, "not supported: use_bidirectional_attention"),
         (
             {"model_type": "gpt2"},
@@ -255,21 +258,21 @@ def test_a_sliding_window_is_the_longest_context(tmp_path):
         ({"attention_bias": True}, "not supported: attention_bias"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor 0.0, high_freq_factor 0.0 and"),
         ({"model_type": "qwen3", "rope_scaling": LLAMA3}, "not supported: rope scaling 'llama3'"),
-        ({"rope_scaling": LLAMA3 | {"factor": 0.0}}, "is no usable number"),
+        ({"rope_scaling": LLAMA3 | {"factor": 0.0}}, "factor of rope scaling is 0.0, outside"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 8.0}}, "not supported: rope scaling 'yarn'"),
-        ({"rope_scaling": {"type": "linear", "factor": 0.0}}, "is no usable number"),
-        ({"rope_theta": 1e39}, "rope_theta 1e+39 is no usable number"),
-        ({"head_dim": 32}, "blk.0.attn_q.weight is 64 x 64 where the sizes ask for 128 x 64"),
+        ({"rope_scaling": {"type": "linear", "factor": 0.0}}, "factor of rope scaling is 0.0, outside"),
+        ({"rope_theta": 1e39}, "rope_theta is 1e+39, outside"),
+        ({"head_dim": 32}, "blk.0.attn_q.weight is 64 x 64, but the model's sizes require 128 x 64"),
         ({"head_dim": 15}, "does not divide into 4 heads of even size"),
         ({"model_type": "qwen2"}, "tensor blk.0.attn_q.bias is missing"),
-        ({"quantization_config": {}}, "quantized already"),
+        ({"quantization_config": {}}, "already quantized"),
         ({"rms_norm_eps": 1e-40}, "rms_norm_eps: Input should be greater than 0.0000"),
         ({"hidden_size": 0}, "hidden_size: Input should be greater than 0"),
         ({"hidden_size": "x"}, "hidden_size: Input should be a valid integer"),
         ({"num_attention_heads": 5}, "dim 64 does not divide into 5 heads"),
         ({"num_hidden_layers": 3}, "tensor blk.2.attn_norm.weight is missing"),
         ({"num_hidden_layers": 1}, "tensor 'model.layers.1.input_layernorm.weight' is not supported"),
-        ({"vocab_size": 300}, "token_embd.weight is 288 x 64 where the sizes ask for 300 x 64"),
+        ({"vocab_size": 300}, "token_embd.weight is 288 x 64, but the model's sizes require 300 x 64"),
         ({"tie_word_embeddings": False}, "lm_head.weight) are missing"),
         ({"bos_token_id": 288}, "bos token 288 is outside the vocabulary of 288"),
     ],
@@ -296,7 +299,7 @@ def test_tensors_of_other_kinds(tmp_path):
     refused(make_folder(tmp_path / "hf", tensors | norm), "q_norm.weight' is not supported")
     first = "model.embed_tokens.weight"
     refused(make_folder(tmp_path / "hf", tensors | {first: tensors[first].astype(np.int8)}), "is of type I8")
-    refused(make_folder(tmp_path / "hf", tensors | {first: tensors[first] * np.nan}), "has NaN or infinity")
+    refused(make_folder(tmp_path / "hf", tensors | {first: tensors[first] * np.nan}), "contains NaN or infinity")
 
 
 def test_a_folder_that_lacks_files(tmp_path):
@@ -306,18 +309,18 @@ def test_a_folder_that_lacks_files(tmp_path):
     index = folder / "model.safetensors.index.json"
     for name in ("../model-0.safetensors", "/etc/passwd", "a/b"):
         index.write_text(json.dumps({"weight_map": {"x": name}}))
-        refused(folder, "is no file in the folder")
+        refused(folder, "is not the name of a file in the folder")
     index.write_text("[1]")
-    refused(folder, "is no JSON object")
+    refused(folder, "not a JSON object")
     index.write_text("[" * 100000)
-    refused(folder, "is no JSON")
+    refused(folder, "not valid JSON")
     index.unlink()
-    refused(folder, "has no weights: neither model.safetensors nor pytorch_model.bin")
+    refused(folder, "has no weights; it needs model.safetensors, pytorch_model.bin, or")
     folder = make_folder(tmp_path / "hf", tokens=False)
     (folder / "tokenizer.json").unlink()
-    refused(folder, "has neither tokenizer.model nor tokenizer.json")
+    refused(folder, "has no tokenizer; put tokenizer.model, tokenizer.json, or vocab.json")
     (folder / "config.json").write_text("{" * 100000)
-    refused(folder, "config.json: is no JSON")
+    refused(folder, "config.json: not valid JSON")
     (folder / "config.json").write_text('{"model_type": "gpt2", "n_embd": 64}')
     refused(folder, "model_type 'gpt2' is not supported: only llama")
     (folder / "config.json").unlink()
@@ -335,21 +338,21 @@ def change(**parts):
 @pytest.mark.parametrize(
     "edit,message",
     [
-        (change(byte_fallback=False), "(BPE, of words or characters) is not supported"),
+        (change(byte_fallback=False), "of type BPE without byte fallback is not supported"),
         (change(type="Unigram"), "is not supported"),
-        (change(vocab=[["a", 0.5]]), "is not supported: only BPE"),
-        (change(vocab={"a": "b"}), "damaged: vocabulary"),
-        (change(vocab={"a": 2**40}), "damaged: vocabulary"),
-        (change(vocab={"a": 5}), "have gaps"),
-        (change(merges=[["a"]]), "damaged: vocabulary"),
-        (change(merges=["ab"]), "damaged: vocabulary"),
-        (change(merges=None), "damaged: vocabulary"),
-        (lambda p: p | {"added_tokens": [{"id": 400, "content": "x"}]}, "have gaps"),
-        (lambda p: p | {"added_tokens": [{"id": 288, "content": "x"}]}, "289 tokens, but the embedding has 288 rows"),
-        (lambda p: p | {"added_tokens": [{"id": 3, "content": "<s>"}]}, "token '<s>' is there twice"),
-        (lambda p: p | {"added_tokens": [{"id": 3, "content": "\ud800"}]}, "is no Unicode text"),
-        (lambda p: p | {"added_tokens": 3}, "damaged: vocabulary"),
-        (lambda p: {"model": 3}, "is not supported: only BPE"),
+        (change(vocab=[["a", 0.5]]), "is not supported; only BPE is"),
+        (change(vocab={"a": "b"}), "damaged: its vocabulary"),
+        (change(vocab={"a": 2**40}), "damaged: its vocabulary"),
+        (change(vocab={"a": 5}), "number is missing, or used twice"),
+        (change(merges=[["a"]]), "damaged: its vocabulary"),
+        (change(merges=["ab"]), "damaged: its vocabulary"),
+        (change(merges=None), "damaged: its vocabulary"),
+        (lambda p: p | {"added_tokens": [{"id": 400, "content": "x"}]}, "number is missing, or used twice"),
+        (lambda p: p | {"added_tokens": [{"id": 288, "content": "x"}]}, "has 289 tokens, the embedding has 288 rows"),
+        (lambda p: p | {"added_tokens": [{"id": 3, "content": "<s>"}]}, "token '<s>' occurs twice"),
+        (lambda p: p | {"added_tokens": [{"id": 3, "content": "\ud800"}]}, "is not valid Unicode"),
+        (lambda p: p | {"added_tokens": 3}, "damaged: its vocabulary"),
+        (lambda p: {"model": 3}, "is not supported; only BPE is"),
     ],
 )
 def test_bad_tokenizers(tmp_path, edit, message):
@@ -361,13 +364,13 @@ def test_bad_tokenizers(tmp_path, edit, message):
 @pytest.mark.parametrize(
     "edit,message",
     [
-        (lambda d: b"", "cut short"),
-        (lambda d: d[:100], "cut short"),
-        (lambda d: d[:-1], "damaged, or no safetensors file"),
-        (lambda d: struct.pack("<Q", 2**63) + d[8:], "cut short"),
-        (lambda d: d[:8] + b"[" * 3000 + d[3008:], "damaged, or no safetensors file"),
-        (lambda d: d.replace(b'"shape":[288,64]', b'"shape":[288,32]'), "damaged, or no safetensors file"),
-        (lambda d: d.replace(b'"data_offsets":[0,', b'"data_offsets":[8,'), "damaged, or no safetensors file"),
+        (lambda d: b"", "truncated"),
+        (lambda d: d[:100], "truncated"),
+        (lambda d: d[:-1], "damaged, or not a safetensors file"),
+        (lambda d: struct.pack("<Q", 2**63) + d[8:], "truncated"),
+        (lambda d: d[:8] + b"[" * 3000 + d[3008:], "damaged, or not a safetensors file"),
+        (lambda d: d.replace(b'"shape":[288,64]', b'"shape":[288,32]'), "damaged, or not a safetensors file"),
+        (lambda d: d.replace(b'"data_offsets":[0,', b'"data_offsets":[8,'), "damaged, or not a safetensors file"),
     ],
 )
 def test_bad_safetensors(tmp_path, edit, message):

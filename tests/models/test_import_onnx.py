@@ -42,7 +42,7 @@ def test_logits_are_the_source_s(tmp_path, source, halves, gemm, external):
     path = write(tmp_path / "m.onnx", build(source, halves=halves, gemm=gemm), external)
     summary = convert_to(path)
     np.testing.assert_array_equal(logits(tmp_path / "out.gguf"), logits(source))
-    assert "logits are met within" in summary.notes[0]
+    assert "logits match its graph's within" in summary.notes[0]
     assert (tmp_path / "m.onnx.data").exists() == external
 
 
@@ -80,9 +80,9 @@ def test_a_folder_s_config_and_tokenizer(tmp_path, source):
     convert(path, None, tmp_path / "out.gguf", "F32")
     assert Reference(tmp_path / "out.gguf").context == 64
     for change, message in (
-        ({"rms_norm_eps": 1e-2}, "the graph's logits are others than a llama's with its weights"),
-        ({"rope_theta": 500.0}, "the graph's logits are others than a llama's with its weights"),
-        ({"num_attention_heads": 8}, "the sizes ask for"),
+        ({"rms_norm_eps": 1e-2}, "the graph's logits differ from those of a llama with its weights"),
+        ({"rope_theta": 500.0}, "the graph's logits differ from those of a llama with its weights"),
+        ({"num_attention_heads": 8}, "the model's sizes require"),
         ({"model_type": "gpt2"}, "'gpt2' is not supported"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(CONFIG | change))
@@ -133,22 +133,22 @@ def constant(index, edit):
 @pytest.mark.parametrize(
     "change,message",
     [
-        (name("Sigmoid", "Tanh"), "it has GELU where a llama has SiLU"),
+        (name("Sigmoid", "Tanh"), "it has GELU, but a llama has SiLU"),
         (name("Sigmoid", "Cos"), "feed-forward part of layer 1 is not gated by SiLU"),
-        (name("Softmax", "Sigmoid"), "the graph's logits are others"),
-        (edited("Sqrt", lambda n, m: setattr(n, "op_type", "Exp")), "the graph's logits are others"),
+        (name("Softmax", "Sigmoid"), "the graph's logits differ"),
+        (edited("Sqrt", lambda n, m: setattr(n, "op_type", "Exp")), "the graph's logits differ"),
         (edited("MatMul", swap), "cannot be run"),
         (edited("MatMul", bias), "a product has biases"),
         (edited("Sigmoid", lambda n, m: setattr(n, "domain", "com.microsoft")), "com.microsoft.Sigmoid is not"),
         (edited("Sigmoid", lambda n, m: n.input.__setitem__(0, "gone")), "cannot be run"),
         (edited("Gather", lambda n, m: m.graph.node.remove(n)), "cannot be run"),
-        (constant(-1, lambda t: t.dims.append(2)), "which its shape does not ask for"),
-        (constant(-1, lambda t: t.dims.__setitem__(0, -1)), "which its shape does not ask for"),
+        (constant(-1, lambda t: t.dims.append(2)), "which do not match its shape"),
+        (constant(-1, lambda t: t.dims.__setitem__(0, -1)), "which do not match its shape"),
         (constant(-1, lambda t: setattr(t, "data_type", 16)), "of a type that is not supported"),
-        (constant(-1, lambda t: setattr(t, "raw_data", t.raw_data[:-4])), "which its shape does not ask for"),
-        (constant(-1, lambda t: setattr(t, "raw_data", b"\xff" * len(t.raw_data))), "the graph's logits are others"),
-        (lambda m: m.functions.add(), "has functions of its own"),
-        (lambda m: m.graph.input.add(name="x").type.tensor_type.shape.dim.add(), "its input 'x' is not known"),
+        (constant(-1, lambda t: setattr(t, "raw_data", t.raw_data[:-4])), "which do not match its shape"),
+        (constant(-1, lambda t: setattr(t, "raw_data", b"\xff" * len(t.raw_data))), "the graph's logits differ"),
+        (lambda m: m.functions.add(), "contains functions"),
+        (lambda m: m.graph.input.add(name="x").type.tensor_type.shape.dim.add(), "its input 'x' is unknown"),
         (lambda m: m.graph.ClearField("node"), "without a graph"),
         (lambda m: m.graph.input[0].type.tensor_type.shape.dim[1].__setattr__("dim_value", 4096), "1 x 4096 tokens"),
     ],
@@ -164,26 +164,26 @@ def test_weights_in_other_files(tmp_path, source):
     data = tmp_path / "m.onnx.data"
     good, whole = path.read_bytes(), data.read_bytes()
     data.write_bytes(whole[:-1])
-    refused(path, "of which m.onnx wants")
+    refused(path, "but m.onnx needs")
     data.unlink()
-    refused(path, "no file in its folder")
+    refused(path, "which is not in its folder")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "w").write_bytes(whole)
     data.symlink_to(tmp_path / "elsewhere" / "w")
-    refused(path, "no file in its folder")
+    refused(path, "which is not in its folder")
     data.unlink()
     data.write_bytes(whole)
     model = onnx.load(path, load_external_data=False)
     for key, value, message in (
-        ("location", "elsewhere/w", "no file in its folder"),
-        ("location", "../w", "no file in its folder"),
-        ("location", "/etc/passwd", "no file in its folder"),
-        ("location", "", "no file in its folder"),
-        ("offset", "-1", "wants -1 to"),
-        ("offset", str(2**70), "wants 1,180,591"),
-        ("offset", "x", "has no place in it"),
-        ("length", str(2**70), "of which m.onnx wants"),
-        ("length", "64", "has 64 bytes, which its shape does not ask for"),
+        ("location", "elsewhere/w", "which is not in its folder"),
+        ("location", "../w", "which is not in its folder"),
+        ("location", "/etc/passwd", "which is not in its folder"),
+        ("location", "", "which is not in its folder"),
+        ("offset", "-1", "needs -1 to"),
+        ("offset", str(2**70), "needs 1,180,591"),
+        ("offset", "x", "has a wrong offset into it"),
+        ("length", str(2**70), "but m.onnx needs"),
+        ("length", "64", "has 64 bytes, which do not match its shape"),
     ):
         changed = onnx.ModelProto.FromString(good)
         tensor = next(t for t in changed.graph.initializer if t.data_location)
@@ -209,7 +209,7 @@ def test_graphs_that_want_more_than_they_have(tmp_path, source):
         names = [f"x{i}" for i in range(len(data))]
         model.graph.node.insert(0, helper.make_node(op, names, ["y"]))
         model.graph.initializer.extend(onnx.numpy_helper.from_array(d, n) for d, n in zip(data, names, strict=True))
-        refused(write(tmp_path / "m.onnx", model), f"{op} makes more values than the model has weights")
+        refused(write(tmp_path / "m.onnx", model), f"{op} needs more memory than the model's weights")
     model = build(source)
     body = helper.make_graph([], "body", [], [])
     model.graph.node.insert(0, helper.make_node("Loop", ["", "", ""], ["y"], body=body))
@@ -218,7 +218,11 @@ def test_graphs_that_want_more_than_they_have(tmp_path, source):
 
 def test_files_that_are_no_onnx(tmp_path, source):
     good = write(tmp_path / "m.onnx", build(source)).read_bytes()
-    for data, message in ((b"", "no ONNX file"), (good[:-5], "damaged, or no ONNX file"), (bytes(99), "no ONNX file")):
+    for data, message in (
+        (b"", "not an ONNX file"),
+        (good[:-5], "damaged, or not an ONNX file"),
+        (bytes(99), "not an ONNX file"),
+    ):
         (tmp_path / "m.onnx").write_bytes(data)
         refused(tmp_path / "m.onnx", message)
     (tmp_path / "m.onnx").unlink()
@@ -233,10 +237,10 @@ def test_rope_that_is_none():
             rope.base_and_scale(rope.rotation(before, after)[1], 1e-5)
     freqs = 10000.0 ** (-np.arange(8) / 8)
     assert rope.base_and_scale(freqs / 3, 1e-5) == (10000.0, 3.0)
-    with pytest.raises(rope.NoRope, match="another way than by one factor"):
+    with pytest.raises(rope.NoRope, match="scaling is not linear"):
         rope.base_and_scale(np.where(freqs < 0.1, freqs / 8, freqs), 1e-5)
     for wrong in (1e30, np.inf, np.nan):  # of a damaged table
-        with pytest.raises(rope.NoRope, match="not turned by RoPE"):
+        with pytest.raises(rope.NoRope, match="not rotated by RoPE"):
             rope.base_and_scale(np.where(np.arange(8) == 3, wrong, freqs), 1e-5)
 
 

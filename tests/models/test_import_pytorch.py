@@ -61,9 +61,9 @@ def test_heads_from_the_tables_of_rope(tmp_path, source):
     assert (model.heads, model.kv_heads, model.context) == (4, 2, 64)
     (tmp_path / "out.gguf").unlink()
     path = save(tmp_path, meta_state(weights_of(source)))
-    refused(path, "does not say how many heads it has: put its config.json or params.json beside it")
+    refused(path, "does not contain the number of heads; put the model's config.json or params.json into its folder")
     (tmp_path / "params.json").write_text(json.dumps({"n_heads": 4, "use_scaled_rope": True}))
-    refused(path, "does not say how its RoPE is scaled: put its config.json beside it")
+    refused(path, "does not contain RoPE's scaling; put the model's config.json into its folder")
 
 
 def test_hugging_face_s_names(tmp_path, source):
@@ -97,7 +97,7 @@ def test_config_json_says_what_ends_a_text(tmp_path):
         convert(path, tokenizer, tmp_path / "out.gguf", "F32")
         assert metadata(GGUFReader(tmp_path / "out.gguf"), "tokenizer.ggml.eos_token_id") == 7
     (tmp_path / "config.json").write_text(json.dumps(config | {"eos_token_id": None}))
-    with pytest.raises(BadInput, match="no token is said to end a text"):
+    with pytest.raises(BadInput, match="no EOS token is named"):
         convert(path, None, tmp_path / "out.gguf", "F32")
 
 
@@ -121,14 +121,14 @@ class Bomb:
 
 def test_pickles_that_are_no_tensors(tmp_path, source):
     module = meta_state(weights_of(source))
-    refused(save(tmp_path, {"model": module, "x": Code()}), "asks for __builtin__.exec, which is no tensor")
-    refused(save(tmp_path, {"model": module, "x": Bomb()}), "asks for __builtin__.bytearray, which is no tensor")
-    refused(save(tmp_path, torch.nn.Linear(2, 2)), "which is no tensor; save model.state_dict()")
-    refused(save(tmp_path, {"model": module}, pickle_protocol=4), "its pickle makes objects")
-    refused(save(tmp_path, [1]), "holds no state_dict")
-    refused(save(tmp_path, {}), "holds no tensors")
-    refused(save(tmp_path, {"a": 1}), "'a' is no tensor")
-    refused(save(tmp_path, module, _use_new_zipfile_serialization=False), "as PyTorch wrote before 1.6")
+    refused(save(tmp_path, {"model": module, "x": Code()}), "names __builtin__.exec, which is not a tensor")
+    refused(save(tmp_path, {"model": module, "x": Bomb()}), "names __builtin__.bytearray, which is not a tensor")
+    refused(save(tmp_path, torch.nn.Linear(2, 2)), "which is not a tensor; save model.state_dict()")
+    refused(save(tmp_path, {"model": module}, pickle_protocol=4), "its pickle creates objects")
+    refused(save(tmp_path, [1]), "contains no state_dict")
+    refused(save(tmp_path, {}), "contains no tensors")
+    refused(save(tmp_path, {"a": 1}), "'a' is not a tensor")
+    refused(save(tmp_path, module, _use_new_zipfile_serialization=False), "has the format of PyTorch before 1.6")
     (tmp_path / "ckpt.pt").write_bytes(pickle.dumps(Code()))
     refused(tmp_path / "ckpt.pt", "not a llama2.c checkpoint")
 
@@ -140,12 +140,12 @@ def test_archives_that_torch_did_not_write(tmp_path, source):
         members = {m.filename: archive.read(m) for m in archive.infolist()}
     bomb = members | {"ckpt/data/0": bytes(64 << 20)}
     for compression, entries, message in (
-        (zipfile.ZIP_DEFLATED, bomb, "its parts are compressed or overlap"),
+        (zipfile.ZIP_DEFLATED, bomb, "parts of the archive are compressed or overlap"),
         (zipfile.ZIP_STORED, {"a": b"b"}, "without one small data.pkl"),
-        (zipfile.ZIP_STORED, members | {"ckpt/data.pkl": b"\x80\x02" + b"c" * 50}, "a damaged pickle"),
+        (zipfile.ZIP_STORED, members | {"ckpt/data.pkl": b"\x80\x02" + b"c" * 50}, "damaged pickle"),
         (zipfile.ZIP_STORED, members | {"ckpt/data.pkl": bytes(17 << 20)}, "without one small data.pkl"),
-        (zipfile.ZIP_STORED, members | {"ckpt/data/0": b"short"}, "damaged, or no state_dict"),
-        (zipfile.ZIP_STORED, {n: d for n, d in members.items() if n != "ckpt/data/3"}, "damaged, or no state_dict"),
+        (zipfile.ZIP_STORED, members | {"ckpt/data/0": b"short"}, "damaged, or not a state_dict"),
+        (zipfile.ZIP_STORED, {n: d for n, d in members.items() if n != "ckpt/data/3"}, "damaged, or not a state_dict"),
     ):
         with zipfile.ZipFile(path, "w", compression) as archive:
             for name, data in entries.items():
@@ -153,7 +153,7 @@ def test_archives_that_torch_did_not_write(tmp_path, source):
         refused(path, message)
     for cut in (10, 1000, len(good) - 10):
         path.write_bytes(good[:cut])
-        refused(path, "a damaged archive")
+        refused(path, "damaged archive")
     at = good.index(b"PK\x01\x02") + 24  # a size in the directory
     path.write_bytes(good[:at] + struct.pack("<I", 2**31) + good[at + 4 :])
     refused(path, "")
@@ -163,21 +163,24 @@ def test_tensors_that_are_no_llama(tmp_path, source):
     module = meta_state(weights_of(source)) | {"freqs_cos": torch.ones(64, 8)}
     first = "tok_embeddings.weight"
     for value, message in (
-        (torch.zeros(1).expand(288, 64), "is no plain tensor of floats"),
-        (module[first].to(torch.int64), "is no plain tensor of floats"),
-        (module[first].to_sparse(), "which is no tensor"),
-        (torch.tensor(1.0), "is no plain tensor of floats"),
-        (module[first][:100], "output.weight is 288 x 64 where the sizes ask for 100 x 64"),
-        (module[first].t().contiguous(), "where the sizes ask for"),
-        (module[first] * float("nan"), "has NaN or infinity"),
+        (torch.zeros(1).expand(288, 64), "is not a plain tensor of floats"),
+        (module[first].to(torch.int64), "is not a plain tensor of floats"),
+        (module[first].to_sparse(), "which is not a tensor"),
+        (torch.tensor(1.0), "is not a plain tensor of floats"),
+        (module[first][:100], "output.weight is 288 x 64, but the model's sizes require 100 x 64"),
+        (module[first].t().contiguous(), "but the model's sizes require"),
+        (module[first] * float("nan"), "contains NaN or infinity"),
     ):
         refused(save(tmp_path, module | {first: value}), message)
-    refused(save(tmp_path, module | {"layers.0.attention.wq.bias": torch.ones(64)}), "wq.bias' is no llama's")
+    refused(
+        save(tmp_path, module | {"layers.0.attention.wq.bias": torch.ones(64)}),
+        "a llama has no tensor 'layers.0.attention.wq.bias'",
+    )
     for norm in ("self_attn.q_norm", "pre_feedforward_layernorm"):
         more = {f"model.layers.0.{norm}.weight": torch.ones(16)}
-        refused(save(tmp_path, module | more), f"{norm}.weight' is no llama's: put its config.json beside it")
-    refused(save(tmp_path, {"conv.weight": torch.ones(3, 3)}), "no llama: tensor token_embd.weight is missing")
-    refused(save(tmp_path, module | {"model.norm.weight": torch.ones(64)}), "output_norm.weight is there twice")
+        refused(save(tmp_path, module | more), f"{norm}.weight'; put the model's config.json into its folder")
+    refused(save(tmp_path, {"conv.weight": torch.ones(3, 3)}), "not a llama: tensor token_embd.weight is missing")
+    refused(save(tmp_path, module | {"model.norm.weight": torch.ones(64)}), "output_norm.weight occurs twice")
     far = {"layers.4095.attention.wq.weight": torch.ones(64, 64)}
     refused(save(tmp_path, module | far), "tensor blk.2.attn_norm.weight is missing")
     for heads in (-4, 2**70, "x", True, 3, 0.5):

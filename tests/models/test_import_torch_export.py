@@ -34,7 +34,7 @@ def test_logits_are_the_program_s(tmp_path, options, same):
     torch.export.save(program, tmp_path / "m.pt2")
     code = (
         "import sys; sys.modules['torch'] = None;"
-        "from pathlib import Path; from tinyprof_bridge.convert import convert;"
+        "from pathlib import Path; from tinyprof_bridge.models.convert import convert;"
         "convert(Path('m.pt2'), Path('tok.bin'), Path('out.gguf'), 'F32')"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
@@ -56,7 +56,7 @@ def refused(path, message):
 def test_config_json_says_how_rope_is_scaled(tmp_path):
     source = llama3_source(tmp_path / "source.gguf")
     path, program = exported(tmp_path, source, torch.tensor(Reference(source).weights["rope_freqs.weight"]))
-    refused(path, "RoPE is scaled in another way than by one factor: put its config.json beside it")
+    refused(path, "RoPE's scaling is not linear; put the model's config.json into its folder")
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"rope_scaling": LLAMA3}))
     convert(path, tmp_path / "tok.bin", tmp_path / "out.gguf", "F32")
     with torch.no_grad():
@@ -84,17 +84,17 @@ def test_programs_that_are_none(tmp_path):
     model = next(name for name in members if name.endswith("models/model.json"))
     sizes = [{"as_int": 64}] * 2
     for changes, message in (
-        (first(use_pickle=True), "is no plain tensor of floats"),
-        (first(dtype=5), "is no plain tensor of floats"),
-        (first(sizes=[{"as_int": 64}, {"as_int": 2**40}]), "which its shape does not ask for"),
-        (first(sizes=[{"as_int": -64}, {"as_int": -64}]), "which its shape does not ask for"),
-        (first(sizes=[{"as_expr": "x"}]), "damaged, or no program"),
-        (first(strides=sizes), "its rows do not follow one another"),
-        (first(storage_offset={"as_int": 8}), "which its shape does not ask for"),
-        (first(path_name="../x"), "damaged, or no program"),
-        ({weights: b"[" * 99999}, "damaged, or no program"),
-        ({model: b"{}"}, "damaged, or no program"),
-        ({constants: b'{"config": {}}'}, "does not say RoPE's base"),
+        (first(use_pickle=True), "is not a plain tensor of floats"),
+        (first(dtype=5), "is not a plain tensor of floats"),
+        (first(sizes=[{"as_int": 64}, {"as_int": 2**40}]), "which do not match its shape"),
+        (first(sizes=[{"as_int": -64}, {"as_int": -64}]), "which do not match its shape"),
+        (first(sizes=[{"as_expr": "x"}]), "damaged, or not a program"),
+        (first(strides=sizes), "is not contiguous"),
+        (first(storage_offset={"as_int": 8}), "which do not match its shape"),
+        (first(path_name="../x"), "damaged, or not a program"),
+        ({weights: b"[" * 99999}, "damaged, or not a program"),
+        ({model: b"{}"}, "damaged, or not a program"),
+        ({constants: b'{"config": {}}'}, "does not contain RoPE's base"),
     ):
         with zipfile.ZipFile(path, "w") as archive:
             for name, data in (members | changes).items():
@@ -103,10 +103,10 @@ def test_programs_that_are_none(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in members.items():
             archive.writestr(name, data.replace(b"aten.silu", b"aten.gelu"))
-    refused(path, "has no SiLU, so is no llama")
+    refused(path, "has no SiLU, so it is not a llama")
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     convert(path, tmp_path / "tok.bin", tmp_path / "out.gguf", "F32")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("serialized_exported_program.json", b"{}")
     (tmp_path / "out.gguf").unlink()
-    refused(path, "a program of torch.export before 2.8")
+    refused(path, "from torch.export before 2.8")

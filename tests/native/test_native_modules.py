@@ -124,10 +124,10 @@ def a_board(**changes):
 @pytest.mark.parametrize(
     "changes,why",
     [
-        ({"arch": "none"}, "takes no native modules"),
+        ({"arch": "none"}, "cannot load native modules"),
         ({"arch": "xtensawin"}, "no native module for xtensawin"),
-        ({"version": (5, 0)}, "version 5.0, tinyprof's are of 6.3"),
-        ({"heap": 40_000}, "40,000 are free"),
+        ({"version": (5, 0)}, "version 5.0, tinyprof needs 6.3"),
+        ({"heap": 40_000}, "only 40,000 are free"),
     ],
 )
 def test_why_no_module_fits(changes, why):

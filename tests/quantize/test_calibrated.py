@@ -204,16 +204,16 @@ def test_recipe(stories, tmp_path):
 @pytest.mark.parametrize(
     "name,content,problem",
     [
-        ("a.toml", '"blk.*" = "Q9"', "is none of F32"),
+        ("a.toml", '"blk.*" = "Q9"', "has no known type; use one of F32"),
         ("a.toml", "blk.0.ffn_down = 'Q8_0'", "in quotes"),
-        ("a.toml", '"blk.9.*" = "Q8_0"', "fits none"),
-        ("a.toml", '"*_norm" = "F16"', "fits none"),
-        ("a.toml", "= 3", "neither TOML nor"),
-        ("a.toml", "a = " + "[" * 10000, "neither TOML nor"),
-        ("a.json", "[" * 100000, "neither TOML nor"),
-        ("a.json", "[]", "a recipe is a table"),
-        ("a.json", '{"*": 8}', "is none of F32"),
-        ("a.toml", '"attn_*" = "Q4_K"', "fits none"),
+        ("a.toml", '"blk.9.*" = "Q8_0"', "matches none"),
+        ("a.toml", '"*_norm" = "F16"', "matches none"),
+        ("a.toml", "= 3", "not valid TOML"),
+        ("a.toml", "a = " + "[" * 10000, "not valid TOML"),
+        ("a.json", "[" * 100000, "not valid JSON"),
+        ("a.json", "[]", "not an object"),
+        ("a.json", '{"*": 8}', "has no known type; use one of F32"),
+        ("a.toml", '"attn_*" = "Q4_K"', "matches none"),
     ],
 )
 def test_recipes_that_are_none(name, content, problem, tmp_path):

@@ -9,8 +9,8 @@ import tempfile
 import time
 import traceback
 
+# in this process, for all forks: the verbs load these when they run
 from tinyprof_bridge.__main__ import main
-from tinyprof_bridge.cli import app  # noqa: F401  in this process, for all forks
 
 
 def bridge(*arguments, cwd=None, env=None, timeout=120):
@@ -32,6 +32,11 @@ def bridge(*arguments, cwd=None, env=None, timeout=120):
             file.seek(0)
             texts.append(file.read().decode())
     return subprocess.CompletedProcess(arguments, os.waitstatus_to_exitcode(done[1]), *texts)
+
+
+def heed_interrupts():
+    """Where the tests run in the background of a shell, SIGINT is ignored and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _run(arguments, cwd, out, error):

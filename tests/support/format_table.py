@@ -23,8 +23,8 @@ sys.path.insert(0, str(ROOT / "host"))
 from byte_level_json import VOCAB, tokenizer_json
 from checkpoints import later, tokenizer_bytes
 from hf_folders import CONFIG, make_folder, state
-from tinyprof_bridge.cli import app
 from tinyprof_bridge.models.convert import convert
+from tinyprof_bridge.models.demo import DEMO_MODEL
 from tinyprof_bridge.models.formats import llama2c
 
 TOKENS = [1, 270, 40, 280, 3, 259, 17, 99]
@@ -201,7 +201,7 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         out = folder / "out.gguf"
-        row("GGUF, Q4_0", "tinyprof-demo", app.DEMO_MODEL, None, Reference(app.DEMO_MODEL).logits(TOKENS), out)
+        row("GGUF, Q4_0", "tinyprof-demo", DEMO_MODEL, None, Reference(DEMO_MODEL).logits(TOKENS), out)
         sources = {"random": make_model(folder / "random.gguf", tied=False)}
         if (stories := DATA / "stories260K.bin").exists():
             sources["stories260K"] = folder / "stories260K.gguf"

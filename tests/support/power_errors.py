@@ -1,4 +1,4 @@
-"""How far the energy that is recovered is off the energy of the waveform, for docs/power.md:
+"""Error of the measured energy against the energy of the waveform, for docs/power.md:
 
     .venv/bin/python tests/support/power_errors.py
 
@@ -35,16 +35,21 @@ WAVES = {
     "steady 60 mA": [(0, 60000), (100000, 60000)],
     "tokens: 18 ms of 60 mA, 7 ms of 20 mA": [(0, 60000), (18000, 60000), (18000, 20000), (25000, 20000)],
     "layers: 40 to 90 mA and back in 3.1 ms": [(0, 40000), (2000, 90000), (3100, 40000)],
-    "spikes: 0.4 ms of 250 mA each 5.3 ms, on 15 mA": [(0, 15000), (4900, 15000), (4900, 250000), (5300, 250000)],
+    "spikes: 0.4 ms of 250 mA every 5.3 ms, on 15 mA": [(0, 15000), (4900, 15000), (4900, 250000), (5300, 250000)],
     "ten windows of 60 readings of 60 mA, 5 mA around": None,
-    "wake-ups: 20 ms of 100 mA each 201.3 ms, on 1 mA": [(0, 1000), (181300, 1000), (181300, 100000), (201300, 100000)],
-    "rare: 2 ms of 100 mA each 201.3 ms, on 1 mA": [(0, 1000), (199300, 1000), (199300, 100000), (201300, 100000)],
-    "rarer: 1 ms of 100 mA each 307.1 ms, on 1 mA": [(0, 1000), (306100, 1000), (306100, 100000), (307100, 100000)],
-    "square: 80 and 10 mA by turns of 0.501 ms": [(0, 80000), (501, 80000), (501, 10000), (1002, 10000)],
+    "wake-ups: 20 ms of 100 mA every 201.3 ms, on 1 mA": [
+        (0, 1000),
+        (181300, 1000),
+        (181300, 100000),
+        (201300, 100000),
+    ],
+    "rare: 2 ms of 100 mA every 201.3 ms, on 1 mA": [(0, 1000), (199300, 1000), (199300, 100000), (201300, 100000)],
+    "rarer: 1 ms of 100 mA every 307.1 ms, on 1 mA": [(0, 1000), (306100, 1000), (306100, 100000), (307100, 100000)],
+    "square: 80 and 10 mA, alternating every 0.501 ms": [(0, 80000), (501, 80000), (501, 10000), (1002, 10000)],
     "ramp: 5 to 95 mA in 0.7 s": [(0, 5000), (700000, 95000)],
-    "noise: 10 to 90 mA, other every 1 to 4 ms": noise(),
+    "noise: 10 to 90 mA, changing every 1 to 4 ms": noise(),
 }
-# what a Meter is told; those with a way of their own are tried at 1000 Hz
+# options of a Meter; sensors with an option are tested at 1000 Hz only
 SENSORS = {
     "INA219": "",
     "INA226": "",

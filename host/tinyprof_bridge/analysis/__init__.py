@@ -1,3 +1,3 @@
-"""Answers from runs: what bounds them, where the time goes and why, what a change would make, how runs differ.
+"""Analysis of runs: ceilings, attribution, findings, what-if predictions and comparisons.
 
-May import: measure and what stands before it."""
+May import measure and the packages before it."""

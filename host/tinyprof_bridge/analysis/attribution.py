@@ -1,17 +1,22 @@
-"""Where the units of a test went: each operator's, split into parts that add up to the whole."""
+"""Attribution: where the units of a test went. Each operator's units are split into parts that add up to the total.
+
+Units are those of the run's counter (cycles, nanoseconds, instructions). "Hot" data is in the fastest memory."""
 
 from dataclasses import dataclass, field
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from ..errors import BadInput
 from ..quantize import weight_types
 from ..records.metrics import attended, batches, kv_bytes, work
 from ..records.runs import Run, Test
 from ..records.schema import Event, Op
+from ..tables import Rows
 from .ceilings import Ceilings
 
-# In this order: what a part finds taken already it does not get.
+if TYPE_CHECKING:
+    import pandas as pd
+
+# In order of priority: a part gets at most what the parts before it left.
 PARTS = ("profiler", "calls", "storage", "compute", "memory", "unknown")
 BETWEEN = "(between operators)"
 STALLS = ("stall-data", "stall-xip0")  # events (device/tinyprof/registers.py) that are cycles spent waiting for memory
@@ -19,9 +24,13 @@ STALLS = ("stall-data", "stall-xip0")  # events (device/tinyprof/registers.py) t
 
 @dataclass
 class Share:
-    """Units of one operator over all repetitions; parts: by name, whole numbers that add up to units.
+    """The units of one operator role over all repetitions of a test.
 
-    roof: the units that ceilings allow for its work, None where no ceiling was measured."""
+    role, op, type: as in the op records.
+    units: total.
+    parts: units by part, whole numbers that add up to units.
+    roof: units that the measured ceilings allow for this work; None if no ceiling was measured.
+    macs, bytes, calls: work done, over all repetitions."""
 
     role: str
     op: str
@@ -36,7 +45,12 @@ class Share:
 
 @dataclass
 class Attribution:
-    """tokens: of all repetitions; units: of all of them."""
+    """The attribution of one test.
+
+    test: the test.
+    tokens: tokens of all repetitions.
+    units: units of all repetitions.
+    shares: one per operator role, largest first; the last is the time between operators."""
 
     test: Test
     tokens: int
@@ -44,17 +58,24 @@ class Attribution:
     shares: list[Share]
 
     def part(self, name: str) -> int:
+        """Units of one part, over all operators. name: one of PARTS."""
         return sum(share.parts[name] for share in self.shares)
 
     def per_token(self, units: float) -> float:
+        """Units per token, from units of all repetitions."""
         return units / self.tokens
 
 
 def attribute(run: Run, name: str, roof: Ceilings) -> Attribution:
-    """Splits a test. Raises BadInput where the run does not have all of it."""
+    """The attribution of one test.
+
+    name: the test.
+    roof: the run's ceilings.
+
+    Raises BadInput if the run has no such test or its records are incomplete."""
     test = run.tests.get(name)
     if test is None:
-        raise BadInput(f"the run has no test '{name}': it has {', '.join(run.tests) or 'none'}")
+        raise BadInput(f"{run.path}: no test '{name}'; its tests are {', '.join(run.tests) or 'none'}")
     totals = test.totals
     if not len(totals) or test.runs != len(totals) or any(op.i not in test.costs for op in run.ops):
         raise BadInput(f"{run.path}: records of {name} are missing; collect it again")
@@ -71,7 +92,7 @@ def attribute(run: Run, name: str, roof: Ceilings) -> Attribution:
 
 
 def _add(run: Run, op: Op, test: Test, roof: Ceilings, share: Share) -> None:
-    """One record of the plan to the share of its role."""
+    """Adds one operator of the plan to the share of its role."""
     units = test.costs[op.i]
     macs, moved, calls = work(run, op, test)
     times = int(calls) * test.runs
@@ -104,7 +125,9 @@ def _add(run: Run, op: Op, test: Test, roof: Ceilings, share: Share) -> None:
 
 
 def stalled(run: Run, test: Test) -> Event | None:
-    """Cycles that the core itself counted as waiting for memory, in each record over one repetition."""
+    """The event record of memory stalls: cycles per operator in one repetition that the core waited for memory.
+
+    None unless the chip's own counter measured them."""
     for name in STALLS:
         event = test.events.get(name)
         if event and event.source == "hw-event" and run.unit == "cycles" and len(event.v) == len(run.ops):
@@ -113,14 +136,14 @@ def stalled(run: Run, test: Test) -> Event | None:
 
 
 def hot(run: Run, op: Op, test: Test, roof: Ceilings) -> float | None:
-    """Units of a record over one repetition if all that it reads were hot; None: not measured."""
+    """Units of an operator in one repetition if all data it reads were hot; None if that was not measured."""
     twin = next((o.i for o in run.ops if o.role == op.role and o.layer in (-1, 0)), op.i)
     total, pos = 0.0, float(test.depth)
     windows = any(o.window for o in run.ops)
     for n in batches(run, op, test):
         if op.op == "matmul":
             units = roof.product(op.type, op.rows, op.cols, n)
-        elif op.op == "attention" and (windows or n not in roof.batches):  # whose cost is no straight line in n
+        elif op.op == "attention" and (windows or n not in roof.batches):  # its cost is not linear in n
             last = op.window - 1 if op.window else float("inf")
             each = [roof.operator(twin, 1, min(pos + t, last)) for t in range(n)]
             units = None if None in each else sum(filter(None, each)) - (n - 1) * (roof.call or 0)
@@ -134,8 +157,8 @@ def hot(run: Run, op: Op, test: Test, roof: Ceilings) -> float | None:
 
 
 def memory(run: Run, op: Op, test: Test, roof: Ceilings) -> float:
-    """Units over one repetition that it takes longer to read weights, keys and values from where they lie than
-    it would if they were hot."""
+    """Extra units of an operator in one repetition for reading weights, keys and values from their actual memory
+    instead of hot memory: bytes x the difference of the measured rates."""
     near = roof.reads.get("hot")
     if near is None or run.model is None:
         return 0.0
@@ -151,24 +174,30 @@ def memory(run: Run, op: Op, test: Test, roof: Ceilings) -> float:
     return 0.0
 
 
-def frame(found: Attribution) -> pd.DataFrame:
-    """One row an operator, units per token."""
+def share_rows(found: Attribution) -> Rows:
+    """The attribution as a table in units per token: one row per operator role, then "whole".
+
+    Columns: role, type, units, share (of the total), and one for each of PARTS."""
     rows = [
         {"role": s.role, "type": s.type, "units": found.per_token(s.units), "share": s.units / max(found.units, 1)}
         | {part: found.per_token(units) for part, units in s.parts.items()}
         for s in found.shares
     ]
     whole = {"role": "whole", "type": "", "units": found.per_token(found.units), "share": 1.0}
-    return pd.DataFrame([*rows, whole | {part: found.per_token(found.part(part)) for part in PARTS}])
+    return [*rows, whole | {part: found.per_token(found.part(part)) for part in PARTS}]
 
 
-def roofline(found: Attribution, run: Run, roof: Ceilings) -> pd.DataFrame:
-    """One row an operator with MACs: where it stands (MAC/byte, MAC/unit), what the measured ceilings allow there,
-    and which of them is the lower."""
+def roofline_rows(found: Attribution, run: Run, roof: Ceilings) -> Rows:
+    """The roofline of a test: one row per operator role that has MACs.
+
+    Columns: role, op, type; intensity (MAC/byte); speed (MAC/unit); roof (MAC/unit that the lower of the measured
+    ceilings allows); of_roof (speed / roof); bound (the name of the lower ceiling).
+
+    Source: Williams, Waterman and Patterson, "Roofline", CACM 52(4), 2009."""
     place = run.model.placement if run.model else ""
     rate = roof.reads.get("mapped" if place == "mapped" else "ram")
     n = min(run.model.batch, found.test.tokens) if run.model and found.test.phase == "prefill" else 1
-    rows = []
+    rows: Rows = []
     for s in found.shares:
         if not s.macs or not s.units:
             continue
@@ -194,4 +223,11 @@ def roofline(found: Attribution, run: Run, roof: Ceilings) -> pd.DataFrame:
                 "bound": bound,
             }
         )
-    return pd.DataFrame(rows)
+    return rows
+
+
+def roofline(found: Attribution, run: Run, roof: Ceilings) -> "pd.DataFrame":
+    """roofline_rows as a DataFrame."""
+    import pandas as pd
+
+    return pd.DataFrame(roofline_rows(found, run, roof))

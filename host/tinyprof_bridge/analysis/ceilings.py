@@ -1,4 +1,4 @@
-"""What this board can do at best, from the roof records of a run: units of work where all is hot or near."""
+"""Ceilings: the best that the board can do, as measured in the roof records of a run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,22 +9,33 @@ from ..records.schema import Roof
 
 @dataclass
 class Ceilings:
-    """Measured ceilings. call: units of an operator that does nothing, with one read of the counter in it;
-    reads: units a byte, by place; batches: numbers of tokens at once; skipped: what there was no RAM for."""
+    """The measured ceilings of a board, in units of its counter.
+
+    call: units of an operator that does nothing, including one counter read; None in a run without ceilings.
+    reads: units per byte read, by place ("hot", "ram", "mapped", "storage", "copy").
+    batches: the numbers of tokens per call that were measured, ascending.
+    skipped: what was not measured for lack of RAM, one reason each.
+    products: records of matrix products, by (type, columns, tokens).
+    hot: units of other operators by position in the KV cache, by (operator number, tokens)."""
 
     call: int | None = None
     reads: dict[str, float] = field(default_factory=dict)
     batches: list[int] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
-    products: dict[tuple[str, int, int], Roof] = field(default_factory=dict)  # by type, columns, tokens
-    hot: dict[tuple[int, int], dict[int, int]] = field(default_factory=dict)  # by record, tokens: units by position
+    products: dict[tuple[str, int, int], Roof] = field(default_factory=dict)
+    hot: dict[tuple[int, int], dict[int, int]] = field(default_factory=dict)
 
     @property
     def types(self) -> list[str]:
+        """Weight types whose products were measured."""
         return list(dict.fromkeys(type_ for type_, _, _ in self.products))
 
     def product(self, type_: str, rows: int, cols: int, n: int) -> float | None:
-        """Units of a product whose weights are hot, the call in it."""
+        """Units of a matrix product with hot weights, including its call; None if it was not measured.
+
+        type_: weight type.
+        rows, cols: shape of the weights.
+        n: tokens per call."""
 
         def units(record: Roof) -> float:
             (few, many), (less, more) = record.rows, record.v
@@ -33,18 +44,24 @@ class Ceilings:
         return self._of(type_, cols, n, units)
 
     def quantize(self, type_: str, cols: int, n: int) -> float | None:
+        """Units of quantizing n activation vectors of cols values for a product with weights of that type."""
         return self._of(type_, cols, n, lambda record: record.quantize)
 
     def embed(self, type_: str, cols: int, n: int) -> float | None:
+        """Units of looking up the embeddings of n tokens, cols values each."""
         return self._of(type_, cols, n, lambda record: record.embed)
 
     def portable(self, type_: str, rows: int, cols: int) -> float | None:
-        """Units of the portable kernel with one token."""
+        """Units of the product by the portable kernel, for one token; None if that was not measured."""
         record = self.products.get((type_, cols, 1))
         return None if record is None or record.portable is None else record.portable * rows / record.rows[1]
 
     def operator(self, i: int, n: int, pos: float | None) -> float | None:
-        """Units of a record that is no product, for n tokens; pos: the first one's position, where that matters."""
+        """Units of an operator other than a product; None if it was not measured.
+
+        i: number of the operator.
+        n: tokens per call.
+        pos: position of the first token, for attention; None for the mean over all measured positions."""
 
         def units(at: int) -> float | None:
             measured = sorted((where, cost) for where, cost in self.hot.get((i, at), {}).items() if cost)
@@ -58,8 +75,9 @@ class Ceilings:
         return self._between(n, units)
 
     def peak(self, type_: str, n: int) -> float | None:
-        """Units a MAC of a product of many rows, the least over the model's row lengths; None where the clock of a host
-        saw no difference."""
+        """Units per MAC of a product with many rows: the minimum over the model's row lengths.
+
+        None if it was not measured, or if a host's clock was too coarse to show a difference."""
         found = [
             (r.v[1] - r.v[0]) / (r.rows[1] - r.rows[0]) / (r.cols * n)
             for (has, _, at), r in self.products.items()
@@ -75,7 +93,7 @@ class Ceilings:
         return self._between(n, measured)
 
     def _between(self, n: int, units: Callable[[int], float | None]) -> float | None:
-        """Units for n tokens, between the numbers of tokens that were measured."""
+        """Units for n tokens: measured, or interpolated between the smallest and the largest measured batch."""
         if n in self.batches or not self.batches:
             return units(n)
         first, last = self.batches[0], self.batches[-1]
@@ -86,7 +104,7 @@ class Ceilings:
 
 
 def ceilings(run: Run) -> Ceilings:
-    """What the run's roof records say; of an old run nothing."""
+    """The ceilings in a run's roof records; all empty for an older run without them."""
     found = Ceilings()
     for record in run.roof:
         match record.what:

@@ -1,4 +1,4 @@
-"""Runs side by side: medians with their interval, changes, and whether a change is more than chance."""
+"""Compares runs: medians with their intervals, changes, and whether a change is statistically significant."""
 
 import json
 import math
@@ -19,13 +19,12 @@ from ..records.runs import Run, load
 from ..records.stats import ALPHA, geomean, least_p, mann_whitney, median_interval
 from ..tables import Column, markdown_table, number, rich_table
 
-FORMATS = ("table", "md", "csv", "json")
 MEMORY = ("model_storage", "model_ram", "arena", "kv", "plan", "heap_peak")
-LONG_NAME = 24  # characters, from which on a group stands as #1, #2, ... in tables
-# Runs a group from which on a run is one sample: repetitions of one run share its conditions, so
-# they say little of whether two runs differ by more than runs do.
+LONG_NAME = 24  # characters; longer group names become #1, #2, ... in tables
+# Runs per group from which one run is one sample. Repetitions of one run share its conditions, so they say
+# little about whether two runs differ by more than runs of the same program do.
 RUNS = 4
-# recorded facts that are told where groups differ in them, by their names for --by
+# recorded facts to list if the groups differ in them, by their names for --by
 FACTS = (
     *("board", "machine", "micropython", "firmware_sha256", "clock_hz", "path", "kernels", "compiler", "flags"),
     *("model.name", "types", "kv", "activations", "placement", "context", "batch"),
@@ -35,7 +34,10 @@ FACTS = (
 
 @dataclass
 class Group:
-    """Runs that stand in one column."""
+    """A group of runs, one column of the tables.
+
+    name: its heading.
+    runs: its runs."""
 
     name: str
     runs: list[Run]
@@ -43,9 +45,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Change:
-    """From the first group to another. ratio: of medians; p: None where nothing was tested.
+    """The change of one figure from the first group to another.
 
-    real: there is a change, and the counts are exact or chance is an unlikely reason."""
+    ratio: median of the other group / median of the first.
+    p: p-value of the Mann-Whitney U test; None if it was not tested.
+    real: whether there is a change that is exact or significant (p < ALPHA)."""
 
     ratio: float
     p: float | None
@@ -54,14 +58,18 @@ class Change:
 
 @dataclass
 class Row:
-    """One figure of each group; samples[i] is empty where group i lacks it. exact: no chance in it."""
+    """One figure in all groups.
+
+    name: the test, operator role or field of the memory record.
+    samples: values by group; empty for a group without this figure.
+    exact: whether it is a count without noise."""
 
     name: str
     samples: list[list[float]]
     exact: bool
 
     def change(self, i: int) -> Change | None:
-        """From group 0 to group i; None where one of them lacks the figure or it is 0."""
+        """The change from group 0 to group i; None if one of them lacks the figure or it is 0."""
         before, after = self.samples[0], self.samples[i]
         if not before or not after:
             return None
@@ -78,7 +86,14 @@ class Row:
 
 @dataclass
 class Comparison:
-    """Groups and their figures. Units: of the counter, per token (tests, operators); bytes (memory)."""
+    """The comparison of groups.
+
+    groups: the first is the reference.
+    unit, source: of the counter; several are joined by " | ".
+    notes: differences and warnings, one line each.
+    tests: units per token, one row per test.
+    operators: units per token, one row per operator role, by test.
+    memory: bytes, one row per field of the memory record."""
 
     groups: list[Group]
     unit: str
@@ -90,30 +105,40 @@ class Comparison:
 
     @property
     def one_unit(self) -> bool:
-        """Figures of different units, which --allow lets pass, have no axis in common."""
+        """Whether all runs have the same unit. --allow permits others; a chart cannot show them on one axis."""
         return len({run.unit for group in self.groups for run in group.runs}) == 1
 
     def geomean(self, i: int) -> float:
-        """Of the ratios of all tests from group 0 to group i; nan where there are none."""
+        """Geometric mean of all tests' ratios from group 0 to group i; NaN without any."""
         changes = [row.change(i) for row in self.tests]
         return geomean([c.ratio for c in changes if c is not None])
 
 
 def compare(files: Sequence[Path], by: str, allow: bool) -> Comparison:
-    """Reads runs and puts them side by side: each file for itself, or grouped by recorded fields.
+    """The comparison of runs.
 
-    Raises BadInput for runs that cannot be compared, with the reason; allow lets those pass whose
-    figures can at least be set against each other, with a note."""
-    runs = [_load_whole(file) for file in files]
+    files: saved runs.
+    by: recorded fields to group runs by, with commas between; empty for one group per file.
+    allow: compare runs of different kinds with a warning instead of an error.
+
+    Raises BadInput if the runs cannot be compared."""
+    return compare_runs([load(file) for file in files], by, allow)
+
+
+def compare_runs(runs: Sequence[Run], by: str, allow: bool) -> Comparison:
+    """The comparison of runs that are already loaded; parameters as in compare."""
+    for run in runs:
+        _check_whole(run)
+    runs = list(runs)
     names = [name.strip() for name in by.split(",") if name.strip()]
     groups = _groups(runs, names)
     if len(groups) < 2:
-        same = f"{by} is the same in all of them" if names else "name two or more"
+        same = f"{by} is the same in all of them" if names else "give two or more"
         raise BadInput(f"nothing to compare in {len(runs)} run{'s' * (len(runs) > 1)}: {same}")
     notes = []
     for reason, hint in _objections(runs, names):
         if not allow:
-            raise BadInput(f"{reason}: {hint}, or --allow to compare them nevertheless")
+            raise BadInput(f"{reason}: {hint}, or use --allow to compare them with a warning")
         notes.append(f"NOT COMPARABLE, shown because of --allow: {reason}")
     notes += _differences(groups)
     for i, group in enumerate(groups):
@@ -125,21 +150,19 @@ def compare(files: Sequence[Path], by: str, allow: bool) -> Comparison:
     result = Comparison(groups, " | ".join(units), " | ".join(sources), notes)
     _fill(result, exact=sources == ["emulated-icount"])
     if all(sum(map(bool, row.samples)) < 2 for row in result.tests):
-        raise BadInput("these runs have no test in common: measure the same -p, -n and -d")
+        raise BadInput("the runs have no test in common; collect them with the same -p, -n and -d")
     return result
 
 
-def _load_whole(file: Path) -> Run:
-    run = load(file)
+def _check_whole(run: Run) -> None:
     if not run.complete:
-        raise BadInput(f"{file} is incomplete and takes no part in comparisons: measure again")
+        raise BadInput(f"{run.path} is incomplete and cannot be compared; collect it again")
     if run.correctness == "WRONG":
-        raise BadInput(f"{file} has wrong logits: figures of a wrong kernel take no part in comparisons")
-    return run
+        raise BadInput(f"{run.path} has wrong logits, so its figures are invalid; fix the kernel and collect it again")
 
 
 def _recorded(run: Run) -> dict[str, object]:
-    """What decides a run, by dotted name: host.board, begin.native.kernels, model.types, ..."""
+    """Recorded facts of a run by dotted name: host.board, begin.native.kernels, model.types, ..."""
     found: dict[str, object] = {}
 
     def walk(prefix: str, value: object) -> None:
@@ -156,13 +179,15 @@ def _recorded(run: Run) -> dict[str, object]:
 
 
 def _dotted(name: str, known: set[str]) -> str:
-    """The recorded field that a name means: its whole name, or its last part where that is enough."""
+    """The full name of a recorded field, from its full name or the last part of it.
+
+    known: all full names. Raises BadInput if none or several match."""
     matches = sorted(k for k in known if k == name or k.endswith(f".{name}"))
     if name in known or len(matches) == 1:
         return name if name in known else matches[0]
     if matches:
-        raise BadInput(f"--by {name} may be {' or '.join(matches)}: give one of these")
-    raise BadInput(f"--by {name}: no run has that field recorded; there are {', '.join(sorted(known))}")
+        raise BadInput(f"--by {name} is ambiguous: use {' or '.join(matches)}")
+    raise BadInput(f"--by {name}: no run records that field; choose from {', '.join(sorted(known))}")
 
 
 def _groups(runs: list[Run], names: list[str]) -> list[Group]:
@@ -180,10 +205,10 @@ def _groups(runs: list[Run], names: list[str]) -> list[Group]:
 
 
 def _objections(runs: list[Run], names: list[str]) -> Iterator[tuple[str, str]]:
-    """(reason, what to do) for each thing that makes a comparison of these runs meaningless."""
+    """(reason, remedy) for each difference that makes a comparison of these runs meaningless."""
 
     def differ(of: Callable[[Run], object], alike: Callable[[Run], object] = lambda _: 0) -> tuple[Run, Run] | None:
-        """Two runs that are alike and differ in what `of` gives."""
+        """The first two runs with the same `alike` and different `of`; None without such runs."""
         first: dict[object, Run] = {}
         for run in runs:
             other = first.setdefault(alike(run), run)
@@ -192,7 +217,7 @@ def _objections(runs: list[Run], names: list[str]) -> Iterator[tuple[str, str]]:
         return None
 
     def arithmetic(run: Run) -> object:
-        """Runs of one arithmetic must give the same bits on every board."""
+        """What determines the logits' bits: runs that agree in it must agree in the logits, on every board."""
         return run.begin and run.begin.native.path, run.model and (run.model.kv, run.model.activations)
 
     def model(run: Run) -> str | None:
@@ -200,21 +225,22 @@ def _objections(runs: list[Run], names: list[str]) -> Iterator[tuple[str, str]]:
         return recorded or (run.host.model_sha256 if run.host else None)
 
     if pair := differ(lambda run: (run.source, run.unit)):
-        figures = " but ".join(f"{run.path} {run.unit} by {run.source}" for run in pair)
-        yield f"other figures: {figures}", "take runs of one kind of counter"
+        figures = ", ".join(f"{run.path} has {run.unit} from {run.source}" for run in pair)
+        yield f"the counters differ: {figures}", "compare runs of the same kind of counter"
     fields = {_dotted(name, set().union(*map(_recorded, runs))) for name in names}
     model_varies = any(f.startswith("model.") or f in ("host.model_file", "host.model_sha256") for f in fields)
     if pair := differ(model):
         if not model_varies:
-            yield f"{pair[0].path} and {pair[1].path} ran other models", "say that the model varies (--by types)"
+            yield f"{pair[0].path} and {pair[1].path} ran different models", "group by the model (--by types)"
     elif pair := differ(lambda run: run.check and run.check.prompt):
-        yield f"{pair[0].path} and {pair[1].path} ran other prompts", "load the model with the same context"
+        yield f"{pair[0].path} and {pair[1].path} ran different prompts", "load the model with the same context"
     elif pair := differ(lambda run: run.check and run.check.logits_crc32, arithmetic):
-        yield f"{pair[0].path} and {pair[1].path} have other logits of one model", "find out which of them is wrong"
+        paths = f"{pair[0].path} and {pair[1].path}"
+        yield f"{paths} have different logits of the same model", "find out which kernel is wrong"
 
 
 def _differences(groups: list[Group]) -> list[str]:
-    """Facts in which groups differ: the reader judges whether they should."""
+    """The facts in which the groups differ, one line each."""
     lines = []
     recorded = [[_recorded(run) for run in group.runs] for group in groups]
     known = set().union(*(facts for group in recorded for facts in group))
@@ -227,6 +253,7 @@ def _differences(groups: list[Group]) -> list[str]:
 
 
 def _fill(result: Comparison, exact: bool) -> None:
+    """Adds the figures of all groups. exact: whether the counter has no noise."""
     groups = result.groups
 
     def rows(names: Sequence[str], exact: bool, samples: Callable[[Run, str], list[float]]) -> list[Row]:
@@ -264,7 +291,7 @@ def _operator_units(run: Run, test: str) -> dict[str, float]:
 
 
 def limit(text: str) -> float:
-    """'5%' or '5' as 0.05. Raises BadInput."""
+    """The fraction that a percentage such as "5%" or "5" means. Raises BadInput if it is not a percentage."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?%?", text.strip())
     if match is None:
         raise BadInput(f"--fail-on takes a percentage such as 5%, not '{text}'")
@@ -272,18 +299,20 @@ def limit(text: str) -> float:
 
 
 def regressions(result: Comparison, limit: float) -> list[str]:
-    """Tests that are slower by more than limit, and not by chance.
+    """Tests that became significantly slower by more than a limit, one line each.
 
-    Raises BadInput where that could not be seen: a test is missing, or the samples are too few."""
+    limit: a fraction.
+
+    Raises BadInput if that cannot be decided: a test is missing or there are too few samples."""
     slower = []
     for row in result.tests:
         for i, group in enumerate(result.groups[1:], 1):
             change = row.change(i)
             if change is None:
-                raise BadInput(f"--fail-on cannot judge {row.name}: it is not in every run")
+                raise BadInput(f"cannot judge {row.name}: some runs lack it; collect all with the same tests")
             n, m = len(row.samples[0]), len(row.samples[i])
             if not row.exact and least_p(n, m) >= ALPHA:
-                raise BadInput(f"--fail-on cannot tell {row.name} from chance with {n} and {m} samples: take -r 10")
+                raise BadInput(f"cannot judge {row.name} with {n} and {m} samples; collect with -r 10")
             if change.real and change.ratio > 1 + limit:
                 slower.append(f"{row.name} {_percent(change.ratio)} in {group.name}")
     return slower
@@ -317,10 +346,10 @@ def _change(row: Row, i: int) -> str:
 
 
 def _table(result: Comparison, rows: list[Row], heading: str, mean: bool) -> tuple[pd.DataFrame, list[Column]]:
-    """rows as texts; mean: with the geometric mean of the ratios as the last."""
+    """(rows as text, columns). mean: whether the last row is the geometric mean of the ratios."""
     columns = [Column(heading, "name", plain), Column(result.groups[0].name, "0", str)]
     for i, group in enumerate(result.groups[1:], 1):
-        # in a narrow terminal the last groups go first
+        # a narrow terminal drops the last groups first
         columns += [Column(group.name, f"{i}", str, i - 1), Column("change", f"change {i}", str, i - 1)]
     lines = []
     for row in rows:
@@ -334,7 +363,9 @@ def _table(result: Comparison, rows: list[Row], heading: str, mean: bool) -> tup
 
 
 def parts(result: Comparison, every_test: bool) -> Iterator[tuple[str, pd.DataFrame, list[Column]]]:
-    """(title, table, columns) of tests, operators and memory; operators of every test or of the main one."""
+    """(title, rows, columns) of each table: tests, operators, memory.
+
+    every_test: operators of all tests, instead of the main test only."""
     per = f"{result.unit}/token ({result.source})"
     yield f"tests, {per}", *_table(result, result.tests, "test", True)
     main = main_test(result.groups[0].runs[0])
@@ -346,15 +377,17 @@ def parts(result: Comparison, every_test: bool) -> Iterator[tuple[str, pd.DataFr
 
 
 def footnote(result: Comparison) -> str:
+    """How to read the tables, in one line."""
     if all(row.exact for row in result.tests):
-        return "counts are exact: nothing is left to chance; instructions are not the cycles or seconds of a chip"
+        return "counts are exact, without noise; instructions are not the cycles or seconds of a chip"
     text = f"median ± 95 % interval (?: fewer than 6 samples); p: Mann-Whitney U; ~: no difference found (p ≥ {ALPHA})"
     if all(len(group.runs) >= RUNS for group in result.groups):
         return f"{text}; a sample is the median of a run"
-    return f"{text}; a sample is a repetition: with {RUNS} runs or more a side it would be a run"
+    return f"{text}; a sample is a repetition (with {RUNS} or more runs per group it is the median of a run)"
 
 
 def terminal(result: Comparison, console: Console) -> None:
+    """Prints the comparison."""
     for note in result.notes:
         console.print(Text(plain(note), style="bold red" if note.startswith("NOT COMPARABLE") else ""))
     for title, frame, columns in parts(result, every_test=False):
@@ -363,6 +396,7 @@ def terminal(result: Comparison, console: Console) -> None:
 
 
 def markdown(result: Comparison) -> str:
+    """The comparison as a Markdown document."""
     lines = [f"# {plain(' | '.join(g.name for g in result.groups))}\n"]
     lines += [f"- {plain(note)}" for note in result.notes]
     for title, frame, columns in parts(result, every_test=True):
@@ -371,7 +405,7 @@ def markdown(result: Comparison) -> str:
 
 
 def records(result: Comparison) -> list[dict[str, Any]]:
-    """One flat record for each figure of each group."""
+    """The figures as flat records, one per figure and group."""
     tables = [("test", "", row) for row in result.tests]
     tables += [("operator", test, row) for test, rows in result.operators.items() for row in rows]
     tables += [("memory", "", row) for row in result.memory]
@@ -402,6 +436,7 @@ def records(result: Comparison) -> list[dict[str, Any]]:
 
 
 def as_json(result: Comparison) -> str:
+    """The comparison as JSON."""
     means = {g.name: result.geomean(i) for i, g in enumerate(result.groups) if i}
     whole = {
         "groups": {g.name: [run.path for run in g.runs] for g in result.groups},
@@ -414,7 +449,7 @@ def as_json(result: Comparison) -> str:
 
 
 def csv(result: Comparison) -> str:
-    """The figures, one row each; source and notes in each, since a row may travel alone."""
+    """The figures as CSV, one row per figure and group. Each row repeats source and notes, so it can stand alone."""
     frame = pd.DataFrame(records(result))
     frame["source"] = result.source
     frame["notes"] = "; ".join(result.notes)

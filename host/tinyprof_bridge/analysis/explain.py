@@ -1,4 +1,4 @@
-"""Why a run is as slow as it is, for people: attribution, roofline, findings."""
+"""Explains why a run is slow: findings, attribution and roofline, as text, Markdown or JSON."""
 
 import json
 import math
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
@@ -15,15 +14,14 @@ from ..energy import run_energy
 from ..errors import BadInput, plain
 from ..records.facts import facts, main_test
 from ..records.runs import Run
-from ..tables import Column, markdown_table, number, rich_table
+from ..tables import Column, Rows, markdown_table, number, rich_table
 from . import attribution, findings
 from .attribution import PARTS, Attribution
 from .ceilings import Ceilings, ceilings
 from .findings import Finding
 
-FORMATS = ("table", "md", "json")
 _PLACES = {
-    "hot": "reading RAM that is hot",
+    "hot": "reading hot RAM",
     "ram": "reading RAM",
     "mapped": "reading mapped flash",
     "storage": "reading storage",
@@ -33,6 +31,13 @@ _PLACES = {
 
 @dataclass
 class Explanation:
+    """The explanation of one test.
+
+    run: the run.
+    roof: its ceilings.
+    found: attribution of the test.
+    findings: alarms first, then by gain."""
+
     run: Run
     roof: Ceilings
     found: Attribution
@@ -40,33 +45,37 @@ class Explanation:
 
 
 def explain(run: Run, test: str | None = None) -> Explanation:
-    """Of one test, else of the one that a report shows first. Raises BadInput where records are missing."""
+    """The explanation of one test of a run.
+
+    test: its name; None for the test that a report shows first.
+
+    Raises BadInput if there is no such test or its records are incomplete."""
     name = test or main_test(run)
     if name is None:
-        raise BadInput(f"{run.path} has no test with operators: collect it again")
+        raise BadInput(f"{run.path}: no test has per-operator records; collect the run again")
     roof = ceilings(run)
     found = attribution.attribute(run, name, roof)
     return Explanation(run, roof, found, findings.find(run, found, roof))
 
 
 def notes(why: Explanation) -> list[str]:
-    """How the figures were obtained, and what is missing."""
+    """Notes on how the figures were obtained and what is missing, one line each."""
     run, roof = why.run, why.roof
     lines = [
-        f"units: {run.unit}, by {run.source}. Compute: what the same work cost on this board with all of it hot;"
-        " memory: what reading weights, keys and values costs more where they lie, by the measured rates; unknown: the"
-        " rest"
+        f"units: {run.unit}, from {run.source}. Compute: what the same work costs on this board with all data hot;"
+        " memory: the extra cost of reading weights, keys and values from where they are stored, by the measured"
+        " rates; unknown: the rest"
     ]
     stalls = attribution.stalled(run, why.found.test)
     if stalls:
-        lines.append(f"memory here is what the core counted: cycles stalled, {stalls.event} of {stalls.counter}")
+        lines.append(f"memory is measured here: stall cycles counted by the core, {stalls.event} of {stalls.counter}")
     if run.source == "emulated-icount":
-        lines.append("an instruction counter sees no stalls: all memory costs the same there")
+        lines.append("an instruction counter does not see stalls: all memory costs the same")
     if roof.call is None:
-        lines.append("this run has no measured ceilings: what could be compute or memory is unknown")
+        lines.append("this run has no measured ceilings: compute and memory are part of unknown")
     if roof.skipped:
         more = f"; and {len(roof.skipped) - 3} more" if len(roof.skipped) > 3 else ""
-        lines.append(f"ceilings not measured for want of RAM: {plain('; '.join(roof.skipped[:3]))}{more}")
+        lines.append(f"ceilings not measured for lack of RAM: {plain('; '.join(roof.skipped[:3]))}{more}")
     return lines
 
 
@@ -82,44 +91,47 @@ def _part(value: float) -> str:
     return number(round(value)) if value else "·"
 
 
-def tables(why: Explanation) -> Iterator[tuple[str, pd.DataFrame, list[Column]]]:
-    """(title, rows, columns) of attribution, roofline and ceilings."""
+def tables(why: Explanation) -> Iterator[tuple[str, Rows, list[Column]]]:
+    """(title, rows, columns) of each table: attribution, roofline, ceilings."""
     run, name = why.run, why.found.test.name
     columns = [Column("operator", "role", plain), Column("type", "type", plain, 2)]
     columns += [Column(f"{run.unit}/token", "units", _part), Column("share", "share", _share)]
     columns += [Column(part, part, _part) for part in PARTS]
-    yield f"where {name} goes ({run.source})", attribution.frame(why.found), columns
-    frame = attribution.roofline(why.found, run, why.roof)
-    if not frame.empty:
+    yield f"attribution of {name} ({run.source})", attribution.share_rows(why.found), columns
+    under = attribution.roofline_rows(why.found, run, why.roof)
+    if under:
         yield (
             f"{name} under the measured ceilings ({run.source})",
-            frame,
+            under,
             [
                 Column("operator", "role", plain),
                 Column("type", "type", plain),
                 Column("MAC/byte", "intensity", _rate),
                 Column(f"MAC/{run.unit}", "speed", _rate),
-                Column("roof", "roof", _rate),
-                Column("of roof", "of_roof", _share),
+                Column("ceiling", "roof", _rate),
+                Column("of ceiling", "of_roof", _share),
                 Column("bound by", "bound", plain),
             ],
         )
-    rows = [(f"{_PLACES.get(place, place)}, a byte", units) for place, units in why.roof.reads.items()]
+    rows = [
+        {"what": f"{_PLACES.get(place, place)}, per byte", "units": units} for place, units in why.roof.reads.items()
+    ]
     used = {s.type for s in why.found.shares if s.op == "matmul"}
     for type_ in sorted(used):
         for n in why.roof.batches:
             peak = why.roof.peak(type_, n)
             if peak is not None:
-                rows.append((f"{type_} product, {n} token{'s' * (n > 1)}, a MAC", peak))
+                rows.append({"what": f"{type_} product, {n} token{'s' * (n > 1)}, per MAC", "units": peak})
     if rows:
         yield (
             f"ceilings ({run.source})",
-            pd.DataFrame(rows, columns=["what", "units"]),
+            rows,
             [Column("measured", "what", plain), Column(run.unit, "units", lambda v: f"{v:.4f}")],
         )
 
 
 def gain(why: Explanation, finding: Finding) -> str:
+    """What fixing a finding would gain, as text; "" if that is unknown."""
     if finding.gain is None:
         return ""
     share = finding.gain / (finding.whole or why.found.per_token(why.found.units))
@@ -127,6 +139,7 @@ def gain(why: Explanation, finding: Finding) -> str:
 
 
 def terminal(why: Explanation, console: Console) -> None:
+    """Prints the explanation."""
     for name, text in facts(why.run):
         if name in ("model", "weights", "board", "kernels", "INCOMPLETE"):
             console.print(Text.assemble((f"{name:>10}  ", "bold"), text))
@@ -141,15 +154,16 @@ def terminal(why: Explanation, console: Console) -> None:
             if text:
                 console.print(Padding(Text.assemble((f"{what}: ", "dim"), plain(text)), (0, 4), expand=False))
     console.print()
-    for title, frame, columns in tables(why):
-        console.print(rich_table(frame, columns, title, console.width))
+    for title, rows, columns in tables(why):
+        console.print(rich_table(rows, columns, title, console.width))
     for line in notes(why):
         console.print(Text(line, style="dim"))
 
 
 def markdown(why: Explanation) -> str:
+    """The explanation as a Markdown document."""
     run = why.run
-    title = f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}: why"
+    title = f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}: explanation"
     parts = [
         f"# {plain(title)}\n",
         *(f"- **{n}**: {t}" for n, t in facts(run, run_energy.energy_facts(run_energy.energy(run)))),
@@ -163,22 +177,25 @@ def markdown(why: Explanation) -> str:
         parts.append(f"   Try: {plain(finding.step)}.")
     if not why.findings:
         parts.append("Nothing stands out.")
-    for heading, frame, columns in tables(why):
-        parts += [f"\n## {heading[0].upper()}{heading[1:]}\n", markdown_table(frame, columns)]
+    for heading, rows, columns in tables(why):
+        parts += [f"\n## {heading[0].upper()}{heading[1:]}\n", markdown_table(rows, columns)]
     return "\n".join([*parts, "", *(f"{line}.  " for line in notes(why))]) + "\n"
 
 
 def as_json(why: Explanation) -> str:
-    def rows(frame: pd.DataFrame) -> Any:
-        return json.loads(frame.to_json(orient="records"))
+    """The explanation as JSON."""
+    import pandas as pd
+
+    def rows(table: Rows) -> Any:
+        return json.loads(pd.DataFrame(table).to_json(orient="records"))
 
     whole = {
         "test": why.found.test.name,
         "unit": why.run.unit,
         "source": why.run.source,
         "findings": [asdict(finding) for finding in why.findings],
-        "attribution": rows(attribution.frame(why.found)),
-        "roofline": rows(attribution.roofline(why.found, why.run, why.roof)),
+        "attribution": rows(attribution.share_rows(why.found)),
+        "roofline": rows(attribution.roofline_rows(why.found, why.run, why.roof)),
         "reads": why.roof.reads,
         "notes": notes(why),
     }

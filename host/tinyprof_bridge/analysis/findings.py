@@ -1,6 +1,6 @@
-"""Why is it this slow? What stands out in a run: evidence, what could be gained by this run's own numbers, what to try.
+"""Findings: what stands out in a run, with evidence, the possible gain and what to try.
 
-A gain that the run cannot give is None and is not shown."""
+Evidence and gain come from the run's own figures. A gain that they do not give is None and is not shown."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,18 +16,25 @@ from .attribution import BETWEEN, Attribution, Share
 from .ceilings import Ceilings
 from .evidence import mix
 
-WORTH = 0.05  # share of a token from which on something is told
-NEAR_FULL = 0.9  # of the heap
-OFF_ROOF = 1.3  # times the ceiling's units
-COARSE = 20  # ticks below which one tick more or less is seen
-UNSTEADY = 0.03  # of the mean, between repetitions
+WORTH = 0.05  # share of a token from which something is reported
+NEAR_FULL = 0.9  # share of the heap
+OFF_ROOF = 1.3  # units / units that the ceiling allows
+COARSE = 20  # ticks per call: with fewer, one tick is a visible error
+UNSTEADY = 0.03  # standard deviation between repetitions / mean
 NO_FPU = [name for name, variant in VARIANTS.items() if variant.path == FIXED]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """name: of its kind; gain: units a token; whole: what a token costs where it is of another test; alarm: it puts
-    the run, or its figures, at risk."""
+    """One finding.
+
+    name: its kind.
+    what: the finding, as text.
+    evidence: the figures that show it.
+    step: what to try.
+    gain: units per token that could be saved; None if unknown.
+    alarm: whether it puts the run or its figures at risk.
+    whole: units per token of the test that it refers to; None for the explained test."""
 
     name: str
     what: str
@@ -39,7 +46,10 @@ class Finding:
 
 
 def find(run: Run, found: Attribution, roof: Ceilings) -> list[Finding]:
-    """Alarms first, then by gain."""
+    """The findings in a run, alarms first, then by gain.
+
+    found: attribution of the test to explain.
+    roof: the run's ceilings."""
     parts = (_heap, _unsteady, _coarse, _storage, _slow_memory, _kernels, _between, _cache, _ends, _floats)
     all_ = [finding for part in parts for finding in part(run, found, roof)]
     return sorted(all_, key=lambda f: (not f.alarm, -(f.gain or 0)))
@@ -57,9 +67,9 @@ def _heap(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]:
     m = run.memory
     if m is None or not m.heap_total or m.heap_peak < NEAR_FULL * m.heap_total:
         return
-    step = "a smaller --batch"
+    step = "use a smaller --batch"
     if run.model and run.model.context > 1 and m.kv:
-        step = f"half the context frees {m.kv // 2:,} bytes; or {step}"
+        step = f"halve the context, which frees {m.kv // 2:,} bytes; or {step}"
     if run.model and run.model.kv == "f32":
         step += ", or --kv q8"
     yield Finding(
@@ -79,7 +89,7 @@ def _unsteady(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]
     mean, deviation = float(totals.mean()), float(totals.std(ddof=1))
     if deviation < UNSTEADY * mean:
         return
-    # how many pairs of repetitions are in rising order, less those in falling order
+    # pairs of repetitions in rising order minus pairs in falling order (Kendall's S)
     order = sum(int(np.sign(b - a)) for i, a in enumerate(totals) for b in totals[i + 1 :])
     pairs = len(totals) * (len(totals) - 1) / 2
     values = ", ".join(number(round(float(t))) for t in totals[:8]) + " …" * (len(totals) > 8) + f" {run.unit}/token"
@@ -87,8 +97,8 @@ def _unsteady(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]
         yield Finding(
             "drift",
             f"repetitions drift {'up' if order > 0 else 'down'}",
-            f"{values}, one after the other",
-            "a clock that changes, or heat: fix the clock, let it settle with a greater --warmup",
+            f"{values}, in order of time",
+            "the clock changes or the chip heats up: fix the clock, or use a longer --warmup",
             mean - float(totals.min()),
             alarm=True,
         )
@@ -97,7 +107,7 @@ def _unsteady(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]
             "variance",
             "repetitions differ",
             f"{values}; standard deviation {100 * deviation / mean:.1f} % of the mean",
-            "interrupts, or other work on the board: stop it while measuring, take more repetitions",
+            "interrupts or other work disturb the board: stop them while measuring, or use more repetitions",
             mean - float(totals.min()),
             alarm=True,
         )
@@ -116,9 +126,9 @@ def _coarse(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]:
         yield Finding(
             "counter",
             "the counter is too coarse for some operators",
-            f"{c.name} moves by {tick:g} {c.unit}; {', '.join(s.role for s in below[:4])} take less than {COARSE} such"
-            f" steps a call, together {_share(found, units)}",
-            "a counter of cycles, or more repetitions: only sums of many calls can be trusted",
+            f"one tick of {c.name} is {tick:g} {c.unit}; {', '.join(s.role for s in below[:4])} take less than {COARSE}"
+            f" ticks per call, together {_share(found, units)}",
+            "use a cycle counter or more repetitions: only sums over many calls are reliable",
             alarm=True,
         )
 
@@ -131,15 +141,15 @@ def _storage(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]:
     rate = roof.reads.get("storage")
     m = run.memory
     free = m.heap_total - m.heap_peak if m else 0
-    step = "put the model where it is mapped (ROMFS)"
+    step = "put the model into memory-mapped flash (ROMFS)"
     if m and m.model_storage <= free:
-        step += f", or into RAM: {free:,} bytes are free and it takes {m.model_storage:,}"
+        step += f", or into RAM: {free:,} bytes are free and it needs {m.model_storage:,}"
     yield Finding(
         "storage",
         "weights are read from storage for each token",
         f"{_say(run, found, units)}, {op.p2:,} bytes/token"
         + (f"; a sustained read costs {rate:.2f} {run.unit}/byte" if rate else ""),
-        step + "; fewer bits a weight read less",
+        step + "; or use fewer bits per weight",
         found.per_token(units),
     )
 
@@ -153,19 +163,19 @@ def _slow_memory(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Findi
     worst = max(products, key=lambda s: s.parts["memory"])
     m = run.memory
     free = m.heap_total - m.heap_peak if m else 0
-    room = "all of it fits" if m and m.model_storage <= free else f"{free:,} bytes are free: the hottest tensors"
+    room = "the model fits" if m and m.model_storage <= free else f"{free:,} bytes are free for the most used tensors"
     yield Finding(
         "slow memory",
-        f"weights lie in slow memory ({place})",
-        f"{_say(run, found, units)}; a byte from there costs {roof.reads[place]:.3f} {run.unit}, a hot one"
+        f"weights are in slow memory ({place})",
+        f"{_say(run, found, units)}; a byte from there costs {roof.reads[place]:.3f} {run.unit}, a hot byte"
         f" {roof.reads['hot']:.3f}; most in {worst.role}",
-        f"weights into faster RAM ({room}), faster flash or its cache, fewer bits a weight",
+        f"move weights to faster RAM ({room}), speed up the flash or enable its cache, or use fewer bits per weight",
         found.per_token(units),
     )
 
 
 def _kernels(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]:
-    """Products far above their ceiling, together where they have the same reason."""
+    """Products far slower than their ceiling, grouped by type and cause."""
     slow: dict[tuple[str, str], list[Share]] = {}
     for s in found.shares:
         if s.op != "matmul" or not s.roof or s.units < OFF_ROOF * s.roof:
@@ -181,19 +191,20 @@ def _kernels(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]:
         portable = reason == "portable"
         yield Finding(
             "portable kernel" if portable else "below its roof",
-            f"products of {type_} run as slow as the portable kernel" if portable else f"{names}: far below the roof",
-            f"{names}: {_say(run, found, units)}; {units / sum(s.macs for s in shares):.2f} {run.unit}/MAC where"
-            f" {allowed / sum(s.macs for s in shares):.2f} were measured with the same shapes and hot weights"
+            f"{type_} products are as slow as the portable kernel" if portable else f"{names}: far below the ceiling",
+            f"{names}: {_say(run, found, units)}; {units / sum(s.macs for s in shares):.2f} {run.unit}/MAC instead of"
+            f" the {allowed / sum(s.macs for s in shares):.2f} measured with the same shapes and hot weights"
             + mix(run, found.test, [s.role for s in shares]),
-            "build without TP_ONLY_PORTABLE and PORTABLE, and for this core; see `bench kernels`"
+            "build for this core, without TP_ONLY_PORTABLE and PORTABLE; see `bench kernels`"
             if portable
-            else "not explained by reading the weights: rows too few, weights off their alignment, or interrupts",
+            else "reading the weights does not explain it: check for few rows, misaligned weights or interrupts",
             found.per_token(units - allowed),
         )
     yield from _types(run, found, roof)
 
 
 def _portable(run: Run, test: Test, s: Share, roof: Ceilings) -> float | None:
+    """Units of a role's products over all repetitions if the portable kernel ran them; None if not measured."""
     total = 0.0
     for op in run.ops:
         if op.role == s.role:
@@ -205,7 +216,7 @@ def _portable(run: Run, test: Test, s: Share, roof: Ceilings) -> float | None:
 
 
 def _types(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]:
-    """Types whose kernel is the portable one, where a type of no fewer bits has a faster one."""
+    """Types that only have the portable kernel, if a type with at least as many bits has a faster one."""
     for type_ in {s.type for s in found.shares if s.op == "matmul"}:
         shares = [s for s in found.shares if s.op == "matmul" and s.type == type_]
         first = next(op for op in run.ops if op.role == shares[0].role)
@@ -222,9 +233,9 @@ def _types(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]:
         yield Finding(
             "no fast kernel",
             f"this build has no fast kernel for {type_}",
-            f"{_say(run, found, units)}; {own:.2f} {run.unit}/MAC, as much as the portable kernel; {other} costs"
+            f"{_say(run, found, units)}; {own:.2f} {run.unit}/MAC, as slow as the portable kernel; {other} takes"
             f" {cost:.2f} here",
-            f"convert the model to {other}, which has no fewer bits: explain --what-if type={other}",
+            f"convert the model to {other}, which has at least as many bits: explain --what-if type={other}",
             found.per_token(gain),
         )
 
@@ -245,30 +256,30 @@ def _between(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]:
             yield Finding(
                 "copied weights",
                 "weights seem to be copied for each token",
-                f"{evidence}, between operators: {times:.2f} times what copying the model's {m.model_storage:,} bytes"
-                f" costs here ({number(round(once))} {run.unit}), and the heap holds what could be a copy",
-                "use them where they lie, or copy them once",
+                f"{evidence}, between operators: {times:.2f} times the cost of copying the model's"
+                f" {m.model_storage:,} bytes here ({number(round(once))} {run.unit}); the heap has room for a copy",
+                "use the weights in place, or copy them once",
                 found.per_token(units),
             )
             return
     yield Finding(
         "interpreter",
-        "much happens between the operators",
-        f"{evidence}: MicroPython's own work, interrupts, garbage collection",
-        "prefill more tokens at once (--batch), nothing else in the loop, no allocation",
+        "much time is spent between operators",
+        f"{evidence}: the MicroPython interpreter, interrupts, garbage collection",
+        "prefill more tokens per call (--batch); do nothing else in the loop and allocate nothing in it",
         found.per_token(units),
     )
 
 
 def _room_for_copies(run: Run) -> bool:
-    """Whether the heap holds, beside what is known, as much as the largest tensor takes."""
+    """Whether the heap holds, in addition to the known buffers, at least as many bytes as the largest tensor."""
     m = run.memory
     tensors = [op.rows * weight_types.row_bytes(op.type, op.cols) for op in run.ops if op.op == "matmul"]
     return m is not None and m.heap_peak - m.arena - m.kv - m.plan - m.model_ram > max(tensors, default=0)
 
 
 def _cache(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]:
-    """Attention at two depths: what a position costs."""
+    """The cost of attention per position, from two depths."""
     slope = per_position(run)
     if slope is None:
         return
@@ -281,18 +292,20 @@ def _cache(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]:
     smaller = {"f32": "f16 or q8", "f16": "q8"}.get(m.kv if m else "", "")
     yield Finding(
         "KV cache",
-        "cost grows with what is in the KV cache",
-        f"attention takes {number(growth)} {run.unit}/token more for each position: {100 * growth * mean / whole:.1f} %"
+        "the cost grows with the filled KV cache",
+        f"attention takes {number(growth)} {run.unit}/token more per position: {100 * growth * mean / whole:.1f} %"
         f" of {deepest.name} ({number(round(whole))} {run.unit}/token)" + mix(run, deepest, ["attention"]),
-        "keep fewer positions (the gain is that of half as many)"
-        + (f"; --kv {smaller} for fewer bytes" if smaller else ""),
+        "keep fewer positions (the gain is for half as many)"
+        + (f"; use --kv {smaller} to read fewer bytes" if smaller else ""),
         growth * mean / 2,
         whole=whole,
     )
 
 
 def per_position(run: Run) -> tuple[float, Test] | None:
-    """(units a token for each position, the deepest test), from decodes of one length at two depths."""
+    """(units per token that each position in the KV cache adds to attention, the deepest test).
+
+    It compares two decode tests of the same length at different depths. None without such tests."""
     decodes = [t for t in run.tests.values() if t.phase == "decode" and t.runs and len(t.totals)]
     for deepest in sorted(decodes, key=lambda t: -t.depth):
         least = min((t for t in decodes if t.tokens == deepest.tokens), key=lambda t: t.depth)
@@ -306,7 +319,7 @@ def per_position(run: Run) -> tuple[float, Test] | None:
 
 
 def _ends(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]:
-    """The output head and the embedding."""
+    """The output head or the embedding, if it dominates."""
     for roles, what, least in ((("output", "argmax"), "the output head", 0.25), (("embed",), "the embedding", 0.1)):
         units = sum(s.units for s in found.shares if s.role in roles)
         if units < least * found.units or run.model is None:
@@ -316,13 +329,13 @@ def _ends(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]:
             "head" if head else "embedding",
             f"{what} dominates",
             f"{_say(run, found, units)}; vocabulary {run.model.vocab:,}",
-            "a smaller vocabulary: the gain is that of half of it" if head else "a type that is faster to unpack",
+            "use a smaller vocabulary (the gain is for half of it)" if head else "use a type that is faster to unpack",
             found.per_token(units) / 2 if head else None,
         )
 
 
 def _floats(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]:
-    """On cores without FPU: products of floats, and operators on floats."""
+    """Float products and other float operators on a core without FPU."""
     if run.begin is None or not (run.begin.native.path == "fixed" or run.begin.native.kernels in NO_FPU):
         return
     products = [s for s in found.shares if s.op == "matmul" and s.type in ("F32", "F16")]
@@ -333,10 +346,10 @@ def _floats(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]:
         gain = units - cost * sum(s.macs for s in products)
         yield Finding(
             "soft float",
-            "products of floats on a core without FPU",
-            f"{_say(run, found, units)}; {units / sum(s.macs for s in products):.2f} {run.unit}/MAC; {type_} costs"
+            "float products on a core without FPU",
+            f"{_say(run, found, units)}; {units / sum(s.macs for s in products):.2f} {run.unit}/MAC; {type_} takes"
             f" {cost:.2f} here",
-            "quantized weights",
+            "use quantized weights",
             found.per_token(max(gain, 0)),
         )
     others = [s for s in found.shares if s.op not in ("matmul", "read", "embed", "") and s.role != "attention"]
@@ -344,11 +357,11 @@ def _floats(run: Run, found: Attribution, roof: Ceilings) -> Iterator[Finding]:
     if units >= 0.1 * found.units:
         largest = sorted(others, key=lambda s: -s.units)[:3]
         path = run.begin.native.path
-        how = "in integers of the fixed path" if path == "fixed" else "in float arithmetic by a library"
+        how = "in fixed-point integers" if path == "fixed" else "in software floating point"
         yield Finding(
             "soft float",
-            "operators on floats, on a core without FPU",
+            "operators other than products are slow on a core without FPU",
             f"{_say(run, found, units)}, {how}; most in {', '.join(s.role for s in largest)}"
             + mix(run, found.test, [s.role for s in others]),
-            "a core with FPU; fewer layers or a wider, shallower model. How much is float arithmetic is unknown",
+            "use a core with FPU, or a wider model with fewer layers; the share of float arithmetic is unknown",
         )

@@ -1,4 +1,4 @@
-"""What a change really makes of a run: measured on the same board, beside what was predicted."""
+"""Verifies a what-if prediction: measures the change on the same board and shows it next to the prediction."""
 
 import hashlib
 import json
@@ -15,7 +15,8 @@ from rich.text import Text
 
 from ..boards import emulators
 from ..errors import BadInput, plain
-from ..measure.collect import Request, collect, read_model
+from ..measure.collect import Request, collect
+from ..models.demo import DEMO_MODEL, model_path, read_model
 from ..models.requantize import requantize
 from ..progress import Progress
 from ..records.runs import Run
@@ -24,20 +25,34 @@ from .whatif import Change, Estimate, Prediction
 
 
 def measure(run: Run, change: Change, model: Path, progress: Progress) -> Run:
-    """Runs the tests of a run with the change. Raises BadInput where that is not possible here."""
+    """A new run with the same tests and the change applied.
+
+    run: the original run.
+    change: the change.
+    model: file of the run's model.
+
+    Raises BadInput if the change cannot be measured here or the model is another one."""
     if run.host is None or run.model is None or run.begin is None:
-        raise BadInput(f"{run.path} does not say on which board it ran")
+        raise BadInput(f"{run.path} does not record its board or model; collect it again")
     if run.host.board not in emulators.NAMES:
-        raise BadInput(f"--verify runs emulated boards and the unix port, not {run.host.board}")
+        raise BadInput(f"--verify cannot run {run.host.board}, only emulated boards and the unix port")
     if hashlib.sha256(read_model(model)).hexdigest() != run.host.model_sha256:
-        raise BadInput(f"{model} is not the model of the run")
+        raise BadInput(f"{model} is not the model of {run.path}; give the same file with --model")
     request = _request(run, change, model)
     with tempfile.TemporaryDirectory() as scratch:
         if change.what == "type":
             request = replace(request, model=Path(scratch) / "model.gguf")
-            progress.step(f"making the model's matrices {change.value}")
+            progress.step(f"requantizing the model's matrices to {change.value}")
             requantize(model, request.model, change.value)
         return collect(request, Path(scratch) / "run.jsonl", progress)[0]
+
+
+def model_of(run: Run, model: str | None) -> Path:
+    """The file of a run's model: the one given, else the demo model if the run is of that. Raises BadInput."""
+    name = run.host.model_file if run.host else ""
+    if model is None and name != DEMO_MODEL.name:
+        raise BadInput(f"verify needs the model of the run: give {name or 'it'} as model")
+    return model_path(model or "demo")
 
 
 def _request(run: Run, change: Change, model: Path) -> Request:
@@ -62,19 +77,22 @@ def _request(run: Run, change: Change, model: Path) -> Request:
         case "context":
             context = int(change.number)
             fields |= {"p": (), "d": tuple(sorted({context - n for n in lengths["decode"]})), "context": context}
-            if len(fields["d"]) > 1:  # not all lengths with all depths: the longest alone
+            if len(fields["d"]) > 1:  # lengths and depths would be combined, and only the longest is wanted
                 fields |= {"n": lengths["decode"][-1:], "d": (context - lengths["decode"][-1],)}
         case "placement":
             if run.host.board not in emulators.EMULATED or "ram" in (change.value, run.model.placement):
-                raise BadInput("--verify can hold mapped and streamed weights against each other, on emulated boards")
+                raise BadInput("--verify placement: only mapped against stream can be measured, on emulated boards")
             fields["stream"] = change.value == "stream"
         case "clock":
-            raise BadInput("--verify cannot change the clock of a board")
+            raise BadInput("--verify cannot set the clock of a board; collect a run with --freq")
     return Request(**fields)
 
 
 def table(predicted: Prediction, measured: Run | None) -> pd.DataFrame:
-    """One row an estimate; measured and error are nan where nothing was measured."""
+    """Predictions and measurements, one row per estimate.
+
+    Columns: the fields of Estimate; measured; error (expected / measured - 1); inside (whether measured is in the
+    interval). measured and error are NaN if nothing was measured."""
     rows = []
     for estimates in (predicted.tests, predicted.memory):
         for e in estimates:
@@ -99,20 +117,16 @@ def _error(value: float) -> str:
     return "–" if math.isnan(value) else f"{100 * value:+.2f} %"
 
 
-def show(run: Run, predicted: Prediction, measured: Run | None, form: str) -> None:
+def notes_of(predicted: Prediction, measured: Run | None) -> list[str]:
+    """What to know about the estimates, and whether the measured run is wrong."""
+    wrong = measured is not None and measured.correctness == "WRONG"
+    note = "WRONG: the measured run's logits differ from the unix port's, so its figures are invalid"
+    return [*predicted.notes, *([note] if wrong else [])]
+
+
+def printed(run: Run, predicted: Prediction, measured: Run | None) -> tuple[str, pd.DataFrame, list[Column]]:
+    """(title, rows, columns) of the estimates, and of the measured run if there is one."""
     frame = table(predicted, measured)
-    change = f"{predicted.change.what}={predicted.change.value}"
-    notes = [*predicted.notes]
-    if measured is not None and measured.correctness == "WRONG":
-        notes.append("NOT the bits of the unix port: what was measured is wrong")
-    if form == "json":
-        rows = json.loads(frame.to_json(orient="records"))
-        print(
-            json.dumps(
-                {"change": change, "unit": run.unit, "source": run.source, "rows": rows, "notes": notes}, indent=1
-            )
-        )
-        return
     frame["what"] = frame["name"] + ", " + frame["unit"] + frame["unit"].map(lambda u: "" if u == "bytes" else "/token")
     columns = [
         Column("", "what", plain),
@@ -123,7 +137,26 @@ def show(run: Run, predicted: Prediction, measured: Run | None, form: str) -> No
     ]
     if measured is not None:
         columns += [Column("measured", "measured", _value), Column("error", "error", _error)]
-    title = f"what if {change}: computed from the run's own numbers ({run.source})"
+    change = f"{predicted.change.what}={predicted.change.value}"
+    return f"what if {change}: predicted from this run's figures ({run.source})", frame, columns
+
+
+def show(run: Run, predicted: Prediction, measured: Run | None, form: str) -> None:
+    """Prints a prediction and, if there is one, the measured run.
+
+    form: "table", "md" or "json"."""
+    notes = notes_of(predicted, measured)
+    if form == "json":
+        change = f"{predicted.change.what}={predicted.change.value}"
+        frame = table(predicted, measured)
+        rows = json.loads(frame.to_json(orient="records"))
+        print(
+            json.dumps(
+                {"change": change, "unit": run.unit, "source": run.source, "rows": rows, "notes": notes}, indent=1
+            )
+        )
+        return
+    title, frame, columns = printed(run, predicted, measured)
     if form == "md":
         print(f"# {plain(title)}\n\n{markdown_table(frame, columns)}\n\n" + "".join(f"{n}.  \n" for n in notes), end="")
         return

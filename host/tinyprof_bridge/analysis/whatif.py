@@ -1,7 +1,7 @@
-"""What would it cost? Predictions from one run's own numbers: another type of weights, context, clock or placement.
+"""What-if predictions from one run's figures: another weight type, context, clock or placement.
 
-Each comes with an interval: what the ways of computing it that this run allows disagree by, and what the run's
-repetitions do. What the run cannot say is nan, and shown as unknown."""
+Each prediction has an interval. It covers the disagreement between the available ways to compute it and the noise of
+the run's repetitions. What the run does not show is NaN and printed as unknown."""
 
 import math
 import re
@@ -18,7 +18,7 @@ from . import attribution
 from .ceilings import Ceilings, ceilings
 
 PLACEMENTS = ("mapped", "ram", "stream")
-# The first product of those that share quantized activations.
+# Products can share quantized activations: the first of each group.
 _LEADERS = ("attn_q", "attn_output", "ffn_gate", "ffn_down", "output")
 _HERTZ = {"": 1.0, "hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
 UNKNOWN = math.nan
@@ -26,13 +26,17 @@ UNKNOWN = math.nan
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that is different. what: type, context, clock or placement."""
+    """One change to a run.
+
+    what: type, context, clock or placement.
+    value: as the user wrote it; types in upper case."""
 
     what: str
     value: str
 
     @property
     def number(self) -> float:
+        """The value as a number, a clock in Hz. Raises BadInput if it is not a number."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmg]?hz)?", self.value.lower())
         if match is None:
             raise BadInput(f"--what-if {self.what}= takes a number, not '{self.value}'")
@@ -41,7 +45,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Estimate:
-    """now: measured; expected between low and high; unit: of the counter a token, s a token, or bytes."""
+    """The prediction of one figure.
+
+    name: the test, or the field of the memory record.
+    now: measured in the run.
+    low, expected, high: predicted, with its interval.
+    unit: the counter's unit (per token), "s" (per token) or "bytes"."""
 
     name: str
     now: float
@@ -53,20 +62,27 @@ class Estimate:
 
 @dataclass
 class Prediction:
+    """All predictions for one change.
+
+    change: the change.
+    tests: one estimate per test.
+    memory: estimates in bytes, named as in the memory record.
+    notes: assumptions and what is missing."""
+
     change: Change
     tests: list[Estimate] = field(default_factory=list)
-    memory: list[Estimate] = field(default_factory=list)  # named as in the memory record
+    memory: list[Estimate] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 def parse(text: str) -> Change:
-    """'type=Q8_0' and so on. Raises BadInput."""
+    """The change that a text such as "type=Q8_0" or "clock=80MHz" describes. Raises BadInput if it is not valid."""
     what, _, value = (part.strip() for part in text.partition("="))
     if what not in ("type", "context", "clock", "placement") or not value:
         raise BadInput(f"--what-if takes type=Q8_0, context=512, clock=80MHz or placement=ram, not '{text}'")
     change = Change(what, value.upper() if what == "type" else value)
     if what == "type" and change.value not in weight_types.TYPES:
-        raise BadInput(f"no type '{value}': there are {', '.join(weight_types.TYPES)}")
+        raise BadInput(f"no weight type '{value}'; choose from {', '.join(weight_types.TYPES)}")
     if what == "placement" and value not in PLACEMENTS:
         raise BadInput(f"--what-if placement= takes {', '.join(PLACEMENTS)}, not '{value}'")
     if what in ("context", "clock") and change.number < 1:
@@ -75,14 +91,16 @@ def parse(text: str) -> Change:
 
 
 def predict(run: Run, change: Change) -> Prediction:
-    """Raises BadInput where the run lacks what a prediction is made from."""
+    """The prediction of a run's tests and memory after a change.
+
+    Raises BadInput if the run lacks the records that the prediction needs."""
     if run.model is None or not run.tests:
-        raise BadInput(f"{run.path} has no measured test: collect it again")
+        raise BadInput(f"{run.path}: no measured test; collect it again")
     roof = ceilings(run)
     if roof.call is None:
-        raise BadInput(f"{run.path} has no measured ceilings (an older run, or no RAM for them): collect it again")
+        raise BadInput(f"{run.path}: no measured ceilings (an older run, or too little RAM); collect it again")
     for test in run.tests.values():
-        attribution.attribute(run, test.name, roof)  # all of it is there
+        attribution.attribute(run, test.name, roof)  # raises if records are missing
     match change.what:
         case "type":
             return _type(run, change, roof)
@@ -98,13 +116,13 @@ def _now(test: Test) -> float:
 
 
 def _noise(test: Test) -> float:
-    """Two standard errors of a token's mean."""
+    """Two standard errors of the mean over repetitions, in units per token."""
     totals = test.totals / test.tokens
     return 2 * float(totals.std(ddof=1)) / math.sqrt(len(totals)) if len(totals) > 1 else 0.0
 
 
 def _between(test: Test) -> float:
-    """Units a token between operators: MicroPython's own, which change from run to run with where its names lie."""
+    """Units per token between operators: the interpreter's, which vary between runs with its memory layout."""
     whole = float(test.totals.sum())
     return max(whole - sum(test.costs.values()), 0.0) / (test.tokens * len(test.totals)) if test.costs else 0.0
 
@@ -125,7 +143,8 @@ def _type(run: Run, change: Change, roof: Ceilings) -> Prediction:
     result = Prediction(change)
     ratio = _weights(run, change.value) / max(_weights(run, None), 1)
     for test in run.tests.values():
-        ceiling, then, spent, reading = 0.0, 0.0, 0.0, 0.0  # of what changes, over a repetition
+        # units of the affected operators in one repetition: ceilings now and then, measured; and reading from storage
+        ceiling, then, spent, reading = 0.0, 0.0, 0.0, 0.0
         for op in run.ops:
             cost, groups = test.costs[op.i] / test.runs, batches(run, op, test)
             if op.op == "read":
@@ -140,12 +159,12 @@ def _type(run: Run, change: Change, roof: Ceilings) -> Prediction:
                 spent += cost
                 if op.role in _LEADERS and type_ not in ("F32", "F16") and not _later_part(run, op):
                     then += sum(_need(roof.quantize(type_, op.cols, n), type_, run) for n in groups)
-        # what the ceilings leave unexplained is taken to be as great a share then
+        # assume that the ratio of measured units to the ceiling stays the same
         likely = then * spent / ceiling if ceiling else then
         same = _now(test) - (spent + reading) / test.tokens
         expected = same + (likely + reading * ratio) / test.tokens
         found = attribution.attribute(run, test.name, roof)
-        unknown = found.per_token(found.part("unknown"))  # of single operators, which may cancel out in the sum
+        unknown = found.per_token(found.part("unknown"))  # per operator: in the sum above they may cancel out
         spread = 2 * abs(likely - then) / test.tokens + unknown + _noise(test)
         result.tests.append(Estimate(test.name, _now(test), expected - spread, expected, expected + spread, run.unit))
     more = float(_weights(run, change.value) - _weights(run, None))
@@ -155,24 +174,27 @@ def _type(run: Run, change: Change, roof: Ceilings) -> Prediction:
     result.memory.append(_bytes(run, "kv", 0))
     fallbacks = {_fitting(change.value, op) for op in run.ops if op.op == "matmul"} - {change.value}
     if fallbacks:
-        result.notes.append(f"{', '.join(sorted(fallbacks))} where rows do not fit {change.value}")
-    result.notes.append("quality is not predicted: hold the logits of both against each other")
+        result.notes.append(f"matrices whose rows do not fit {change.value} become {', '.join(sorted(fallbacks))}")
+    result.notes.append("quality is not predicted; compare the models with `quality`")
     return result
 
 
 def _later_part(run: Run, op: Op) -> bool:
-    """Whether this is a further part of an output that a streamed model takes in pieces."""
+    """Whether this is not the first part of a product that a streamed model splits into parts."""
     return any(o.role == op.role and o.layer == op.layer and o.i < op.i for o in run.ops)
 
 
 def _need(units: float | None, type_: str, run: Run) -> float:
+    """The units. Raises BadInput if they are None."""
     if units is None:
-        raise BadInput(f"{type_} was not measured in {run.path}: this build lacks it, or there was no RAM for it")
+        raise BadInput(
+            f"{run.path}: {type_} was not measured (not in the build, or too little RAM); choose another type"
+        )
     return units
 
 
 def _ideal(run: Run, op: Op, test: Test, roof: Ceilings, type_: str) -> float:
-    """Units of a product or an embedding over one repetition, of that type, where its weights lie."""
+    """Units of a product or embedding in one repetition by the ceilings, with another weight type, placed as now."""
     other = op.model_copy(update={"type": type_})
     total = attribution.memory(run, other, test, roof)
     for n in batches(run, op, test):
@@ -182,8 +204,9 @@ def _ideal(run: Run, op: Op, test: Test, roof: Ceilings, type_: str) -> float:
 
 
 def _weights(run: Run, type_: str | None) -> int:
-    """Bytes of all matrices, of that type (None: as they are). Embedding and output are one where there is no
-    room for two in the file."""
+    """Bytes of all matrices if they had that type (None: as they are).
+
+    Embedding and output share one matrix if the file is too small for two."""
     sizes: dict[str, int] = {}
     as_is = 0
     for op in run.ops:
@@ -202,10 +225,10 @@ def _context(run: Run, change: Change, roof: Ceilings) -> Prediction:
     result = Prediction(change)
     decodes = [t for t in run.tests.values() if t.phase == "decode"]
     if not decodes:
-        raise BadInput(f"{run.path} has no decode to predict from: collect it with -n")
+        raise BadInput(f"{run.path}: no decode test to predict from; collect it with -n")
     for length in dict.fromkeys(t.tokens for t in decodes):
         if length > context:
-            raise BadInput(f"a decode of {length} tokens does not fit a context of {context}")
+            raise BadInput(f"--what-if context={context}: the decode test needs at least {length} positions")
         known = sorted((t for t in decodes if t.tokens == length), key=lambda t: t.depth)
         base, depth = known[-1], context - length
         slopes = _slopes(run, known, roof)
@@ -216,14 +239,14 @@ def _context(run: Run, change: Change, roof: Ceilings) -> Prediction:
         result.tests.append(
             Estimate(name, _now(base), min(guesses) - noise, guesses[0], max(guesses) + noise, run.unit)
         )
-        result.notes.append(f"now: {base.name}; then: the last {length} of {context} positions")
+        result.notes.append(f"now: {base.name}; predicted: the last {length} of {context} positions")
         if len(known) < 2:
-            result.notes.append("from one depth: a run with two (-d 0,64) knows better what a position costs")
+            result.notes.append("measured at one depth only; a run with two (-d 0,64) predicts better")
     m, model = run.memory, run.model
     if m and model and model.context:
         more = m.kv // model.context * context - m.kv
         scores = 4 * (context - model.context)
-        garbage = m.heap_peak - m.heap_live  # of which there may be more or less then
+        garbage = m.heap_peak - m.heap_live  # may differ in the other run
         result.memory += [_bytes(run, "kv", more), _bytes(run, "arena", scores, 64 + abs(scores))]
         result.memory.append(_bytes(run, "heap_peak", more + scores, garbage + abs(scores)))
         if m.heap_total and m.heap_peak + more > m.heap_total:
@@ -232,8 +255,12 @@ def _context(run: Run, change: Change, roof: Ceilings) -> Prediction:
 
 
 def _slopes(run: Run, known: list[Test], roof: Ceilings) -> list[float]:
-    """Units a token for each position that it sees, the best estimate first: from two depths, from the ceilings of
-    attention, from the tokens of one decode."""
+    """Estimates of the units per token that each visible position adds, the best first.
+
+    From two depths; from the ceilings of attention; from the tokens within one decode test. Raises BadInput without
+    any of them.
+
+    known: decode tests of one length, by depth."""
     found = []
     base = known[-1]
     more = seen(run, base.depth, base.tokens) - seen(run, known[0].depth, base.tokens)
@@ -247,7 +274,7 @@ def _slopes(run: Run, known: list[Test], roof: Ceilings) -> list[float]:
     if base.tokens >= 8 and not any(op.window for op in layers):
         found.append(float(np.polyfit(base.samples.positions, base.samples.units, 1)[0]))
     if not found:
-        raise BadInput(f"{run.path} does not say what a position costs: collect it with -d 0,64")
+        raise BadInput(f"{run.path}: the cost per position was not measured; collect it with -d 0,64")
     return found
 
 
@@ -261,7 +288,8 @@ def _clock(run: Run, change: Change, roof: Ceilings) -> Prediction:
             values = (now, now, now) if same else (UNKNOWN,) * 3
             result.tests.append(Estimate(test.name, now, *values, run.unit))
         result.notes.append(
-            f"{run.unit} by {run.source}: seconds at another clock are unknown; they take cycles of a chip"
+            f"seconds at another clock are unknown: they need a chip's cycles, and this run has {run.unit} from"
+            f" {run.source}"
         )
         return result
     ratio = begin.clock_hz / change.number
@@ -271,10 +299,10 @@ def _clock(run: Run, change: Change, roof: Ceilings) -> Prediction:
         waits = found.per_token(found.part("memory") + found.part("storage")) / begin.clock_hz
         unknown = found.per_token(found.part("unknown")) / begin.clock_hz
         noise = _noise(test) / begin.clock_hz * ratio
-        # what waits for memory takes as long at any clock, if that memory keeps its own
+        # waiting for memory takes the same time at any core clock, assuming that the memory's clock does not change
         guesses = (now * ratio, (now - waits) * ratio + waits, (now - waits - unknown) * ratio + waits + unknown)
         result.tests.append(Estimate(test.name, now, min(guesses) - noise, guesses[1], max(guesses) + noise, "s"))
-    result.notes.append("memory and storage are taken to keep their own clock: wait states of flash may change")
+    result.notes.append("assumes that memory and storage keep their own clock; wait states of flash may change")
     return result
 
 
@@ -282,9 +310,9 @@ def _placement(run: Run, change: Change, roof: Ceilings) -> Prediction:
     result = Prediction(change)
     model, m = run.model, run.memory
     if model is None or m is None:
-        raise BadInput(f"{run.path} has no memory record: collect it again")
+        raise BadInput(f"{run.path}: no memory record; collect it again")
     if model.placement == change.value:
-        raise BadInput(f"the model is {change.value} in this run already")
+        raise BadInput(f"--what-if placement={change.value}: the model of {run.path} has that placement already")
     for test in run.tests.values():
         found = attribution.attribute(run, test.name, roof)
         now, noise = _now(test), _noise(test)
@@ -305,9 +333,9 @@ def _placement(run: Run, change: Change, roof: Ceilings) -> Prediction:
             low, high = min(now, expected), max(now, expected)
         result.tests.append(Estimate(test.name, now, low - noise, expected, high + noise, run.unit))
     if change.value == "stream":
-        result.notes.append("a filesystem costs more than copying, how much is unknown: this run did not read one")
+        result.notes.append("a lower bound: a filesystem is slower than copying, and this run did not measure one")
     elif change.value == "mapped" and model.placement == "stream":
-        result.notes.append("what reading mapped weights costs was not measured: at most what streaming them did")
+        result.notes.append("reading mapped memory was not measured; it costs at most what streaming did")
     elif change.value == "mapped":
         result.notes.append("reading mapped memory was not measured in this run")
     in_ram = {"ram": model.bytes, "mapped": 0}.get(change.value)
@@ -315,7 +343,7 @@ def _placement(run: Run, change: Change, roof: Ceilings) -> Prediction:
         result.memory.append(_bytes(run, "model_ram", in_ram - m.model_ram))
         after = m.heap_peak + in_ram - m.model_ram
         if m.heap_total and after > m.heap_total:
-            result.notes.append(f"does not fit: it takes {after:,} of {m.heap_total:,} bytes of heap")
+            result.notes.append(f"does not fit: it needs {after:,} bytes of heap and there are {m.heap_total:,}")
     return result
 
 

@@ -1,3 +1,3 @@
-"""Boards, real or emulated: which there are, how to reach them, and how the device package gets onto them.
+"""Boards, real or emulated: finding them, running code on them, and deploying the device package to them.
 
-May import: records and what stands before it."""
+May import: records and the packages before it."""

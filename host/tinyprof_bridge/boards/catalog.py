@@ -1,4 +1,4 @@
-"""The table of known boards: those on QEMU from the table of emulated boards, the others from known_boards.csv."""
+"""The known boards: those on QEMU from emulated_boards.toml, all others from known_boards.csv."""
 
 import csv
 from dataclasses import dataclass, fields
@@ -15,8 +15,18 @@ TABLE = Path(__file__).with_name("known_boards.csv")
 
 @dataclass(frozen=True)
 class Known:
-    """One board. Sizes in KiB; arch: of its native modules; usb: vendor and product, as lsusb writes them;
-    evidence: how we know that tinyprof works there. Empty: not known, or none."""
+    """One board, as in the table. A field is empty if it is unknown or does not apply.
+
+    board: name of the board's firmware in MicroPython.
+    family: MicroPython's port.
+    chip, core: of the board.
+    clock_mhz: CPU clock that MicroPython sets, in MHz.
+    ram_kb, flash_kb, psram_kb: sizes in KiB.
+    fpu, dsp: extensions of the core.
+    counter: the counter that tinyprof uses there.
+    arch: architecture of its native modules.
+    usb: vendor and product id, as lsusb prints them.
+    evidence: how far tinyprof was tried there, such as "run in an emulator"."""
 
     board: str
     family: str
@@ -35,14 +45,16 @@ class Known:
 
 
 def boards() -> list[Known]:
-    """All known boards, those on QEMU first."""
+    """Returns all known boards, those on QEMU first."""
     with TABLE.open(newline="", encoding="utf-8") as file:
         others = [Known(**row) for row in csv.DictReader(file)]
     return [_emulated(name, facts) for name, facts in emulators.TABLE.items() if "known" in facts] + others
 
 
 def _emulated(name: str, facts: dict[str, Any]) -> Known:
-    """The row of an emulated board. facts: as in emulators.TABLE."""
+    """Returns the row of an emulated board.
+
+    facts: its entry in emulators.TABLE."""
     empty = dict.fromkeys((field.name for field in fields(Known)), "")
     own = {"board": name, "family": facts["port"], "arch": facts["arch"], "evidence": "run in an emulator"}
     return Known(**empty | own | {field: str(value) for field, value in facts["known"].items()})
@@ -68,7 +80,7 @@ NUMBERS = ("clock_mhz", "ram_kb", "flash_kb", "psram_kb")
 
 
 def markdown() -> str:
-    """The table for docs/known_boards.md."""
+    """Returns the Markdown table of docs/known_boards.md."""
     lines = [f"| {' | '.join(HEADINGS.values())} |"]
     lines.append(f"|{'|'.join('---:' if name in NUMBERS else '---' for name in HEADINGS)}|")
     lines += [f"| {' | '.join(getattr(board, name) for name in HEADINGS)} |" for board in boards()]
@@ -76,6 +88,7 @@ def markdown() -> str:
 
 
 def show_known() -> None:
+    """Prints the table of known boards."""
     table = Table(box=None, pad_edge=False)
     for name, heading in HEADINGS.items():
         table.add_column(heading, justify="right" if name in NUMBERS else "left", no_wrap=True)

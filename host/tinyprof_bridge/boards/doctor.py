@@ -1,4 +1,4 @@
-"""What stands between this machine, or a board, and a measurement; and what to do about it."""
+"""Checks of this machine and of a board: what is missing for a measurement, and how to get it."""
 
 import importlib.metadata
 import os
@@ -15,7 +15,12 @@ from .usb_devices import Attached, attached
 
 @dataclass(frozen=True)
 class Finding:
-    """good: None where it does not matter to everybody. todo: what to do, empty for nothing."""
+    """The result of one check.
+
+    what: that was checked.
+    good: False if nothing works without it; None if only some users need it.
+    found: the state that was found.
+    todo: the remedy; empty if there is nothing to do."""
 
     what: str
     good: bool | None
@@ -24,7 +29,7 @@ class Finding:
 
 
 def machine() -> list[Finding]:
-    """This machine: packages, native modules, emulators, firmware, ports."""
+    """Returns the checks of this machine: packages, native modules, emulators, firmware, ports."""
     python = ".".join(map(str, sys.version_info[:3]))
     findings = [Finding("Python", True, python), Finding("mpremote", True, importlib.metadata.version("mpremote"))]
     modules = sorted(p.stem for p in (device_package.PACKAGE / "modules").glob("*.mpy"))
@@ -38,10 +43,10 @@ def machine() -> list[Finding]:
     )
     for program, setup in sorted({(spec.program, spec.setup) for spec in emulators.EMULATED.values()}):
         path = shutil.which(program)
-        todo = "" if path else f"{setup}, for emulated boards; real ones need none"
+        todo = "" if path else f"{setup} (only emulated boards need it)"
         findings.append(Finding(program, True if path else None, path or "not installed", todo))
     built = sorted(p.parent.name for p in (emulators.build_folder() / "firmware").glob("*/build.json"))
-    todo = "" if built else "make firmware, for emulated boards; real ones need none"
+    todo = "" if built else "make firmware (only emulated boards need it)"
     findings.append(Finding("firmware", True if built else None, ", ".join(built) or "none built", todo))
     on_usb, problem = attached()
     findings += [_attached(board) for board in on_usb]
@@ -62,12 +67,14 @@ def _attached(board: Attached) -> Finding:
         return Finding("no port", None, f"{board.product or name} ({board.usb})", board.todo)
     if os.access(board.device, os.R_OK | os.W_OK):
         return Finding(board.device, True, f"{name} ({board.usb})")
-    todo = "you may not open it: sudo usermod -aG dialout $USER, then log in again"
+    todo = "you have no permission to open it: sudo usermod -aG dialout $USER, then log in again"
     return Finding(board.device, False, f"{name} ({board.usb})", todo)
 
 
 def board(device: str) -> list[Finding]:
-    """A board on a port: whether it answers, what it takes, what is on it."""
+    """Returns the checks of one board: whether it answers, which native module it loads, its free memory, its package.
+
+    device: a port, or "auto"."""
     try:
         link = SerialBoard(emulators.serial_port(device))
     except (BadInput, RunFailed) as error:
@@ -86,21 +93,22 @@ def board(device: str) -> list[Finding]:
         findings.append(_package(link))
         return findings
     except RunFailed as error:
-        return [Finding(device, False, str(error), "press reset; is it MicroPython?")]
+        return [Finding(device, False, str(error), "press reset; check that MicroPython is installed on the board")]
     finally:
         link.close()
 
 
 def _package(link: SerialBoard) -> Finding:
-    """Whether the device package is there, and of this version."""
+    """Returns the check of the device package: present, and of this version."""
     said = deploy.package_version(link)
     if said.startswith("-"):
-        return Finding("package", None, said[2:], "tinyprof-bridge deploy, or collect, brings it")
+        return Finding("package", None, said[2:], "tinyprof-bridge deploy (collect does it, too)")
     same = said == __version__
     return Finding("package", same, said, "" if same else f"this is {__version__}: tinyprof-bridge deploy")
 
 
 def show(findings: list[Finding]) -> None:
+    """Prints checks, each with "ok", "--" (only some users need it) or "NO", and its remedy on a second line."""
     width = max(len(f.what) for f in findings)
     for f in findings:
         mark = {True: "ok", None: "--", False: "NO"}[f.good]

@@ -1,6 +1,6 @@
-"""The variants of the kernels, one for each instruction set: all that the host knows of them.
+"""The kernel variants, one for each instruction set: all facts that the host needs of them.
 
-A new variant takes three files: its C file in native_modules/kernels, its line in isa.h there, and its entry here.
+A new variant touches three files: its C file in native_modules/kernels, its line in isa.h there, and its entry here.
 """
 
 from dataclasses import dataclass, field
@@ -10,15 +10,16 @@ FLOAT, FIXED = "float", "fixed"  # paths; cores without an FPU run the fixed-poi
 
 @dataclass(frozen=True)
 class Variant:
-    """path: FLOAT or FIXED.
-    archs, dsp: the cores that run it, by their DSP extension or, where dsp is "", by the architecture of their native
-    modules; both as in the table of known boards.
-    activations: bytes of 32 quantized activations, by type of the weights. Other types have those of the portable
-    kernels.
-    group_bytes: bytes after each group of eight such blocks, by type: sums, and a scale.
-    bounds: instructions per MAC, by type, below which its scheme cannot come, for one token and without block scales:
-    loads of the weights, unpacking, products, and the activations' loads, which two to eight rows share.
-    docs/kernels.md counts them.
+    """One variant of the matrix products.
+
+    path: FLOAT or FIXED.
+    archs: architectures of native modules whose cores run it, if dsp is empty (as in the table of known boards).
+    dsp: the DSP extension that a core must have.
+    activations: bytes of 32 quantized activations, by weight type; types not listed have the portable kernels' size.
+    group_bytes: bytes after each group of eight such blocks (sums and a scale), by weight type.
+    bounds: by weight type, the fewest instructions per MAC that the variant can reach for one token. They count loads
+        of weights, unpacking, products, and loads of activations, which two to eight rows share, but no block scales
+        (docs/kernels.md).
     """
 
     path: str
@@ -69,9 +70,11 @@ VARIANTS = {
 
 
 def of_core(arch: str, fpu: bool, dsp: str) -> str:
-    """The variant that a core runs: that of its DSP extension, else of its architecture, else a general one.
+    """Returns the name of the variant that a core runs: by its DSP extension, else by its architecture, else in C.
 
-    arch, dsp: as in Variant.
+    arch: architecture of its native modules.
+    fpu: whether it has an FPU.
+    dsp: its DSP extension, "" for none.
     """
     of_path = {name: variant for name, variant in VARIANTS.items() if variant.path == (FLOAT if fpu else FIXED)}
     by_dsp = [name for name, variant in of_path.items() if variant.dsp and variant.dsp == dsp]

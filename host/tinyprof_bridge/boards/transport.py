@@ -1,4 +1,4 @@
-"""Running code on a board and reading its lines: the only file that knows mpremote's API."""
+"""Running code on a board and reading what it prints. No other file uses mpremote's API."""
 
 import contextlib
 import io
@@ -23,40 +23,50 @@ _EOT = b"\x04"
 
 
 class Transport(Protocol):
-    def run(self, code: str, timeout: float) -> Iterator[bytes]:
-        """Runs code and yields its lines as they come, without their newline.
+    """A board that runs MicroPython code."""
 
-        Raises RunFailed if nothing comes for timeout seconds, if the board goes away, or with
-        the traceback's last line if the code raised."""
+    def run(self, code: str, timeout: float) -> Iterator[bytes]:
+        """Runs code on the board and yields the lines that it prints, without newlines.
+
+        timeout: seconds to wait for the next output.
+        Raises RunFailed if nothing arrives in that time, the connection is lost, or the code raises an exception (the
+        message is the last line of its traceback)."""
 
     def interrupt(self, timeout: float) -> list[bytes]:
-        """Stops what runs, as Ctrl-C does; returns the lines that still came.
+        """Stops the running code, as Ctrl-C does, and returns the lines that still arrived.
 
-        Native code runs to its end first, so this may take as long as one batch of tokens; a
-        board that stays silent for timeout seconds is left alone."""
+        Native code cannot be interrupted, so this may take as long as one batch of tokens.
+
+        timeout: seconds without output after which it gives up."""
 
     def close(self) -> None:
-        """Leaves the board at its normal REPL."""
+        """Ends the connection and leaves the board at its normal REPL."""
 
 
 class SerialBoard:
-    """A board on a serial port, a pty, or any URL that pyserial opens."""
+    """A board on a serial port, a pty, or any URL that pyserial opens. Implements Transport.
+
+    device: that port."""
 
     def __init__(self, device: str) -> None:
+        """Opens the port and resets MicroPython (soft reset).
+
+        Raises BadInput if the port cannot be opened; RunFailed if no MicroPython answers."""
         self.device = device
         if device.startswith("/") and not os.path.exists(device):
-            raise BadInput(f"no such port: {device}")
+            raise BadInput(f"no such port: {device}; `tinyprof-bridge devices` lists the boards on USB")
         try:
-            self._link = SerialTransport(device, baudrate=115200, timeout=5)  # else a silent pty would hold us for ever
+            self._link = SerialTransport(device, baudrate=115200, timeout=5)  # without it a silent pty blocks for ever
         except (TransportError, OSError, ValueError) as error:
             raise BadInput(
-                f"cannot open {device}: another program may be using it, or you may not (see `ls -l {device}`)"
+                f"cannot open {device}: another program may be using it, or you lack permission (see `ls -l {device}`)"
                 if os.path.exists(device)
-                else f"cannot open {device}: {error}"
+                else f"cannot open {device}: {error}; check that the board is reachable"
             ) from None
         self._port: serial.Serial = self._link.serial
         self._pending = self._tail = b""
-        # Once its connection has ended, an RFC 2217 port's read gives no more of what had come; its queue does.
+        # After an RFC 2217 connection has ended, pyserial's read no longer returns the data that had arrived before.
+        # So we read its queue.
         is_rfc2217 = isinstance(self._port, rfc2217.Serial)
         self._received: Queue[bytes | None] | None = vars(self._port)["_read_buffer"] if is_rfc2217 else None
         try:
@@ -69,7 +79,7 @@ class SerialBoard:
             raise
 
     def _quietly(self, function: object, *args: object, **kwargs: object) -> object:
-        """Calls into mpremote, which prints on errors, and turns its errors into ours."""
+        """Calls a function of mpremote without its output, and turns its errors into RunFailed."""
         assert callable(function)
         try:
             with contextlib.redirect_stdout(io.StringIO()):
@@ -77,47 +87,52 @@ class SerialBoard:
         except TransportExecError as error:
             raise RunFailed(f"{self.device}: {_last_line(error.error_output)}") from None
         except TransportError as error:
-            raise RunFailed(f"{self.device} does not answer as MicroPython does: {error}") from None
-        except OSError as error:  # pyserial's among them
-            raise RunFailed(f"{self.device} went away: {error}") from None
+            raise RunFailed(
+                f"{self.device} does not answer like MicroPython: {error}; press reset, then check the firmware"
+            ) from None
+        except OSError as error:  # includes those of pyserial
+            raise RunFailed(f"{self.device} was disconnected: {error}") from None
 
-    def _patience(self, seconds: float) -> None:
-        """How long a read may take. Nothing for RFC 2217: each setting is a conversation over the network."""
+    def _set_timeout(self, seconds: float) -> None:
+        """Sets how long a read may take. Not for RFC 2217, where each setting is an exchange over the network."""
         if self._received is None:
             self._port.timeout = seconds
 
     def soft_reset(self) -> None:
-        """Starts MicroPython anew: what lies in ROMFS now is found only then."""
-        self._patience(5)
+        """Restarts MicroPython. Only then does it find a new ROMFS."""
+        self._set_timeout(5)
         self._quietly(self._link.enter_raw_repl, soft_reset=True)
 
     def execute(self, code: str) -> bytes:
-        """Runs short code to its end and returns what it printed."""
-        self._patience(5)
+        """Runs short code to its end and returns what it printed. Raises RunFailed if it fails."""
+        self._set_timeout(5)
         result = self._quietly(self._link.exec, code)
         assert isinstance(result, bytes)
         return result
 
     def evaluate(self, expression: str) -> object:
-        self._patience(5)
+        """Returns the value of an expression, as a Python literal. Raises RunFailed if it fails."""
+        self._set_timeout(5)
         return self._quietly(self._link.eval, expression)
 
     def run(self, code: str, timeout: float) -> Iterator[bytes]:
-        self._patience(5)
+        """See Transport."""
+        self._set_timeout(5)
         self._quietly(self._link.exec_raw_no_follow, code)
-        self._patience(0.1)
+        self._set_timeout(0.1)
         self._pending = self._tail = b""
         yield from self._lines(timeout)
         error = b"".join(self._until_eot(10))
-        # we may have read the next prompt too, which mpremote waits for: ask for another
-        self._patience(5)
+        # mpremote waits for a prompt that may have been read here already, so ask for another one.
+        self._set_timeout(5)
         self._quietly(self._link.enter_raw_repl, soft_reset=False)
         if error.strip():
             raise RunFailed(f"{self.device}: {_last_line(error.decode('utf-8', 'replace'))}")
 
     def _lines(self, timeout: float) -> Iterator[bytes]:
-        """Lines up to the next end-of-transmission mark. What came of a line that has not ended is kept for
-        the next call, and told when nothing more can come."""
+        """Yields lines up to the next end-of-transmission mark.
+
+        An incomplete line is kept for the next call, and yielded once nothing more can arrive."""
         try:
             for data in self._until_eot(timeout):
                 *lines, self._tail = (self._tail + data).split(b"\n")
@@ -133,7 +148,7 @@ class SerialBoard:
             yield tail
 
     def _until_eot(self, timeout: float) -> Iterator[bytes]:
-        """Bytes as they come, up to the next end-of-transmission mark."""
+        """Yields bytes as they arrive, up to the next end-of-transmission mark."""
         deadline = time.monotonic() + timeout
         while True:
             data = self._pending
@@ -143,7 +158,7 @@ class SerialBoard:
             if data:
                 deadline = time.monotonic() + timeout
             elif time.monotonic() > deadline:
-                raise RunFailed(f"{self.device} stopped answering: nothing came for {timeout:.0f} s")
+                raise RunFailed(f"{self.device} stopped answering: no output for {timeout:.0f} s; press reset")
             if _EOT in data:
                 data, self._pending = data.split(_EOT, 1)
                 yield data
@@ -151,21 +166,22 @@ class SerialBoard:
             yield data
 
     def _read(self) -> bytes:
-        """What has come, nothing after a while."""
+        """Returns the bytes that have arrived; none after a short wait."""
         try:
             if self._received is None:
                 return self._port.read(max(1, self._port.in_waiting))
             byte = self._received.get(timeout=0.1)
         except OSError as error:
-            raise RunFailed(f"{self.device} went away: {error}") from None
+            raise RunFailed(f"{self.device} was disconnected: {error}") from None
         except Empty:
             return b""
         if byte is None:
             self._received.put(None)
-            raise RunFailed(f"{self.device} went away: the connection ended")
+            raise RunFailed(f"{self.device} was disconnected: the connection ended")
         return byte
 
     def interrupt(self, timeout: float) -> list[bytes]:
+        """See Transport."""
         lines: list[bytes] = []
         with contextlib.suppress(RunFailed, OSError):
             self._port.write(b"\x03")
@@ -176,6 +192,7 @@ class SerialBoard:
         return lines
 
     def close(self) -> None:
+        """See Transport."""
         with contextlib.suppress(Exception):
             self._port.timeout = 1
             self._link.exit_raw_repl()
@@ -184,16 +201,18 @@ class SerialBoard:
 
 
 class UnixBoard:
-    """The unix port as a process: its output is the link, SIGINT its Ctrl-C."""
+    """The unix port of MicroPython as a process. Implements Transport; Ctrl-C is SIGINT."""
 
     device = "unix"
 
     def __init__(self, program: Path, library: Path, heap_bytes: int) -> None:
+        """program: the MicroPython executable. library: folder that it imports modules from."""
         self._argv = [str(program), "-X", f"heapsize={heap_bytes}", "-c"]
         self._environment = {**os.environ, "MICROPYPATH": str(library)}
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, code: str, timeout: float) -> Iterator[bytes]:
+        """See Transport."""
         self._process = process = subprocess.Popen(
             [*self._argv, code],
             env=self._environment,
@@ -213,7 +232,7 @@ class UnixBoard:
         descriptor, tail = self._process.stdout.fileno(), b""
         while True:
             if not select.select([descriptor], [], [], timeout)[0]:
-                raise RunFailed(f"the unix port stopped answering: nothing came for {timeout:.0f} s")
+                raise RunFailed(f"the unix port stopped answering: no output for {timeout:.0f} s")
             data = os.read(descriptor, 65536)
             if not data:
                 break
@@ -223,6 +242,7 @@ class UnixBoard:
             yield tail
 
     def interrupt(self, timeout: float) -> list[bytes]:
+        """See Transport."""
         if self._process is None or self._process.poll() is not None:
             return []
         self._process.send_signal(signal.SIGINT)
@@ -231,6 +251,7 @@ class UnixBoard:
         return []
 
     def close(self) -> None:
+        """Ends the process."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()

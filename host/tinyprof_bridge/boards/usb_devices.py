@@ -1,4 +1,4 @@
-"""Boards on USB: those with a serial port by pyserial, those without by pyusb."""
+"""Boards on USB: those with a serial port (found by pyserial), and those without one (found by pyusb)."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,8 @@ from rich.text import Text
 from ..errors import plain
 from . import catalog
 
-# By usb.ids, the sources of Pico SDK's picotool, and MicroPython's ports/mimxrt/boards/*/deploy*.md.
+# USB id: MicroPython's port, description, how to install MicroPython. Sources: usb.ids, picotool (Pico SDK), and
+# MicroPython's ports/mimxrt/boards/*/deploy*.md.
 BOOTLOADERS = {
     "0483:df11": ("stm32", "STM32 in its bootloader (DFU)", "dfu-util -a 0 -D firmware.dfu"),
     "16c0:0478": ("mimxrt", "Teensy in its bootloader", "write MicroPython with teensy_loader_cli"),
@@ -19,14 +20,20 @@ BOOTLOADERS = {
     "2e8a:0003": ("rp2", "RP2040 in its bootloader", "copy MicroPython's .uf2 to its drive, or press reset"),
     "2e8a:000f": ("rp2", "RP2350 in its bootloader", "copy MicroPython's .uf2 to its drive, or press reset"),
 }
-NO_PORT = "no serial port: press reset; on Linux, modprobe cdc_acm; on Windows, look for its driver"
-NO_LIBUSB = "boards in their bootloader are not looked for, as libusb is missing: sudo apt install libusb-1.0-0"
+NO_PORT = "no serial port: press reset; on Linux, run modprobe cdc_acm; on Windows, install its driver"
+NO_LIBUSB = "cannot look for boards in their bootloader, as libusb is missing: sudo apt install libusb-1.0-0"
 
 
 @dataclass(frozen=True)
 class Attached:
-    """A USB device. device: its serial port, empty for none, and then todo is what to do; names: known boards with its
-    USB id."""
+    """A board on USB.
+
+    device: its serial port; empty if it has none.
+    usb: vendor and product id, such as "2e8a:0005".
+    serial_number, product: as the device reports them; may be empty.
+    names: known boards with this USB id.
+    families: their MicroPython ports.
+    todo: what to do if it has no serial port, else empty."""
 
     device: str
     usb: str
@@ -38,7 +45,9 @@ class Attached:
 
 
 def attached() -> tuple[list[Attached], str]:
-    """All serial ports of USB devices, then boards without one; and why some may be missing, else an empty string."""
+    """Returns (boards, problem): all serial ports on USB, then known boards without one.
+
+    The problem says why boards without a port may be missing; it is empty if there is none."""
     from serial.tools.list_ports import comports
 
     ports = [port for port in sorted(comports(), key=lambda p: str(p.device)) if port.vid is not None]
@@ -58,7 +67,9 @@ def _board(device: str, usb: str, serial_number: str, product: str, todo: str = 
 
 
 def _without_port(locations: set[str]) -> tuple[list[Attached], str]:
-    """Bootloaders and known boards; locations: of devices that have a port."""
+    """Returns (boards, problem), as attached(), for bootloaders and known boards without a serial port.
+
+    locations: "bus-port" of the devices that have a serial port."""
     import usb.core
 
     try:
@@ -66,7 +77,7 @@ def _without_port(locations: set[str]) -> tuple[list[Attached], str]:
     except usb.core.NoBackendError:
         return [], NO_LIBUSB
     except usb.core.USBError as error:
-        return [], f"boards in their bootloader are not looked for: libusb says {error}"
+        return [], f"cannot look for boards in their bootloader, as libusb failed: {error}"
     ids = {board.usb for board in catalog.boards()}
     found = []
     for device in devices:
@@ -84,7 +95,7 @@ def _without_port(locations: set[str]) -> tuple[list[Attached], str]:
 
 
 def _text(device: object, name: str) -> str:
-    """A string of the device's; empty where there is none, or we may not ask for it."""
+    """Returns a string of a USB device; empty if it has none, or reading it is not permitted."""
     import usb.core
 
     try:
@@ -94,7 +105,11 @@ def _text(device: object, name: str) -> str:
 
 
 def show(found: list[Attached], problem: str) -> None:
-    """Which boards a USB id allows: makers give one id to many boards, and deploy asks the board itself."""
+    """Prints the boards on USB.
+
+    Vendors use one USB id for many boards, so the table lists candidates only; deploy asks the board itself.
+
+    found, problem: from attached()."""
     if found:
         table = Table(box=None, pad_edge=False)
         for heading in ("port", "USB id", "serial number", "product", "family", "may be"):

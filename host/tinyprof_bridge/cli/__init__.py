@@ -1,5 +1,5 @@
 """The command line `tinyprof-bridge`: one file a verb or group of verbs.
 
-Each is thin, and imports its work when it runs.
+Each declares its options and imports what it needs when it runs, so that help and errors come at once.
 
 May import: everything else."""

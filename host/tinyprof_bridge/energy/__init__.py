@@ -1,3 +1,4 @@
-"""Power sensors and loggers, alignment of their clock with the board's, and joules of tests and operators.
+"""Energy of a run, per test and per operator: power sensors, logger files, and alignment of their clock with the
+board's.
 
-May import: models and what stands before it."""
+May import models and the packages before it."""

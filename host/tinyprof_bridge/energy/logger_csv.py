@@ -1,4 +1,4 @@
-"""A supply as a sensor saw it, and files of it that loggers write."""
+"""Reads the CSV files that power loggers export (PPK2, Otii, Joulescope and similar)."""
 
 import re
 from pathlib import Path
@@ -8,27 +8,33 @@ import pandas as pd
 
 from ..errors import BadInput
 from ..records.power_trace import Array, Pin, Trace, edges
+from ..records.runs import Run, load, supply_of
 
 _UNITS = {
     "time": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9},
     "current": {"A": 1.0, "mA": 1e-3, "uA": 1e-6, "µA": 1e-6, "nA": 1e-9},
     "voltage": {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "µV": 1e-6},
 }
-# digital inputs, one a column or all in one as a row of bits: D0, D0-D7, gpi0, Main GPI1, current_lsb
+# headings of digital inputs, one per column or all in one column as a string of bits: D0, D0-D7, gpi0, Main GPI1
 _DIGITAL = re.compile(r"^D(\d+)(?:-D?(\d+))?$|gpi|_lsb$|digital", re.I)
 _NAMES = {
     "time": re.compile(r"time|^t$|second", re.I),
     "current": re.compile(r"current|amp|^i$", re.I),
     "voltage": re.compile(r"volt|^v$|^u$", re.I),
 }
-# a unit in brackets at the end of a heading, or behind an underscore: Current(uA), "Main current (A)", time_s
+# a unit at the end of a heading, in brackets or after an underscore: Current(uA), "Main current (A)", time_s
 _UNIT = re.compile(r"[(\[]\s*([a-zA-Zµ]{1,2})\s*[)\]]\s*$|_([a-zA-Zµ]{1,2})$")
 
 
 def read_csv(path: Path, volts: float | None = None) -> Trace:
-    """A logger's export: columns of time, current and voltage by their headings, or in this order without any.
+    """The power trace in a logger's CSV file.
 
-    volts: the supply where the file has no voltage. Raises BadInput for what is no such file."""
+    Columns are found by their headings; without headings they must be time, current, voltage in s, A and V.
+
+    path: the file. If it has no voltage column, a neighbouring file with "voltage" for "current" in its name is read.
+    volts: supply voltage to use if the file has no voltage column.
+
+    Raises BadInput if the file cannot be read, has no such columns or has no voltage and volts is not given."""
     found, pins = _read(path, "current")
     t = found["time"]
     beside = path.with_name(path.name.replace("current", "voltage"))  # Otii 3 has a file for each quantity
@@ -38,12 +44,14 @@ def read_csv(path: Path, volts: float | None = None) -> Trace:
         other = _read(beside, "voltage")[0]
         found["voltage"] = np.interp(t, other["time"], other["voltage"])
     elif "voltage" not in found:
-        raise BadInput(f"{path} has no voltage: say what the supply was (--volts 3.3)")
+        raise BadInput(f"{path}: no voltage column; give the supply voltage, for example --volts 3.3")
     return Trace(t, found["current"], found["voltage"], name=path.name, pins=pins)
 
 
 def _read(path: Path, wanted: str) -> tuple[dict[str, Array], tuple[Pin, ...]]:
-    """Quantities of a file in seconds, amperes and volts, time and the one that is wanted at least; and its pins."""
+    """(column values by quantity in s, A and V, digital inputs that changed).
+
+    wanted: the quantity that the file must have besides time."""
     try:
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             head = [line.strip() for _, line in zip(range(50), file, strict=False)]
@@ -52,7 +60,7 @@ def _read(path: Path, wanted: str) -> tuple[dict[str, Array], tuple[Pin, ...]]:
     lines = [(i, line.lstrip("# ")) for i, line in enumerate(head) if line.lstrip("# ")]
     data = next((k for k, (i, line) in enumerate(lines) if _is_numbers(line) and not head[i].startswith("#")), None)
     if data is None:
-        raise BadInput(f"{path} is no table of numbers: a logger's CSV with time and current is wanted")
+        raise BadInput(f"{path}: no rows of numbers found; give a logger's CSV file with time and current columns")
     first = lines[data][1]
     separator = next(s for s in (";", "\t", ",") if s in first)
     decimal = "," if separator != "," and "," in first and "." not in first else "."
@@ -69,17 +77,17 @@ def _read(path: Path, wanted: str) -> tuple[dict[str, Array], tuple[Pin, ...]]:
     except (ValueError, pd.errors.ParserError) as error:
         raise BadInput(f"{path}: {str(error).splitlines()[0]}") from None
     frame = frame.dropna(subset=[i for i, _ in columns.values()])
-    again = frame.duplicated([i for i, _ in columns.values()])  # nRF Connect writes a reading twice now and then
+    again = frame.duplicated([i for i, _ in columns.values()])  # nRF Connect sometimes writes a reading twice
     frame = frame[~again]
     found = {name: frame[i].to_numpy(dtype=float) * scale for name, (i, scale) in columns.items()}
     t = found["time"]
     if len(t) < 2 or not (np.diff(t) > 0).all():
-        raise BadInput(f"{path}: time does not run forward in it")
+        raise BadInput(f"{path}: the time column does not increase from row to row; export the capture again")
     return found, tuple(pin for i, name in digital.items() for pin in _pins(name, t, frame[i]))
 
 
 def _pins(name: str, t: Array, column: "pd.Series[str]") -> list[Pin]:
-    """The inputs in a column that changed. A level is a number, or several digits, one an input."""
+    """The digital inputs of a column whose level changes. A cell is one level, or a string of bits, one per input."""
     texts, codes = [str(c) for c in column.cat.categories], column.cat.codes.to_numpy()
     several = _DIGITAL.search(name)
     if several and several[2]:
@@ -103,7 +111,7 @@ def _is_numbers(line: str) -> bool:
 
 
 def _columns(headings: list[str], width: int, path: Path, wanted: str) -> dict[str, tuple[int, float]]:
-    """Where each quantity stands, and what its unit is in seconds, amperes or volts."""
+    """(column index, factor to s, A or V) by quantity."""
     if not any(re.search(r"[a-zA-Z]", h) for h in headings):
         return {name: (i, 1.0) for i, name in enumerate(("time", "current", "voltage")[:width])}
     found: dict[str, tuple[int, float]] = {}
@@ -111,16 +119,24 @@ def _columns(headings: list[str], width: int, path: Path, wanted: str) -> dict[s
         match = _UNIT.search(heading)
         unit = (match[1] or match[2]) if match else None
         bare = heading[: match.start()].strip() if match else heading
-        if bare.lower() == "value":  # Otii 3: of what, the file's name says
+        if bare.lower() == "value":  # Otii 3 names the quantity in the file's name only
             bare = path.stem
         for name, pattern in _NAMES.items():
             if name in found or not pattern.search(bare):
                 continue
             if unit is not None and unit not in _UNITS[name]:
-                raise BadInput(f"{path}: '{heading}' is in a unit that is not known")
+                raise BadInput(f"{path}: unknown unit in heading '{heading}'; use {', '.join(_UNITS[name])}")
             found[name] = i, _UNITS[name][unit] if unit else 1.0
             break
     for name in ("time", wanted):
         if name not in found:
-            raise BadInput(f"{path}: no column is headed {name}: there are {', '.join(headings)}")
+            raise BadInput(f"{path}: no {name} column; its columns are {', '.join(headings)}")
     return found
+
+
+def load_run(path: Path) -> Run:
+    """A saved run, with the power trace of a sensor at the host if there is one. Raises BadInput as load does."""
+    run = load(path)
+    if supply_of(path).exists():
+        run.supply = read_csv(supply_of(path))
+    return run

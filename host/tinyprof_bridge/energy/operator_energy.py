@@ -1,27 +1,35 @@
-"""Joules of each operator: from a sensor's readings where a call lasts for several, else from windows in which the
-board ran nothing else."""
+"""Energy of each operator: from the sensor's readings during its calls where they are long enough, otherwise from
+separate windows in which the board ran only that operator."""
+
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ..records.power_trace import Array
 from ..records.runs import Run, Test
 from ..records.schema import Op
 from .run_energy import OPERATOR, Energy, figures
 
-MOST_PLACES = 5_000_000  # operators in all tokens of a test, for which memory is taken
-LEAST_READINGS = 5  # of a call, or its edges decide
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_PLACES = 5_000_000  # operator calls in a test above which their times are not computed (memory)
+LEAST_READINGS = 5  # per call: with fewer, the uncertain readings at its edges dominate
 SAMPLES, REPEATED = "samples", "repeated"
 
 
 def energy_test(run: Run) -> Test | None:
-    """The decode test at whose middle position operators ran alone: the first."""
+    """The first decode test with per-operator times. Operators run alone at its middle position. None without one."""
     return next((t for t in run.tests.values() if t.phase == "decode" and t.costs and t.runs), None)
 
 
-def operators(run: Run, energy: Energy) -> pd.DataFrame:
-    """One row a role in the main test, by joules a token: watts while it runs, joules, their share of a token's, and
-    how they were found. Empty without operators; nan where neither way is open."""
+def operators(run: Run, energy: Energy) -> "pd.DataFrame":
+    """Energy of each operator role in the test of `energy_test`, one row per role, largest first.
+
+    Columns: role; joules per token; watts while it runs; share of the token's energy; how ("samples", "repeated", or
+    "" with NaN where neither method works); source. Empty if no role could be measured."""
+    import pandas as pd
+
     test = energy_test(run)
     whole = figures(run, energy)
     if test is None or whole.empty or test.name not in set(whole["test"]):
@@ -54,7 +62,7 @@ def _kind(op: Op) -> tuple[object, ...]:
 
 
 def _sampled(run: Run, energy: Energy, test: Test) -> dict[str, tuple[float, float]]:
-    """(joules a token, watts) of each role whose calls last long enough, from where they lay in the windows."""
+    """(joules per token, watts) by role, for roles whose calls last long enough to be seen in the trace."""
     windows = [m for m in energy.windows if m.window.test == test.name and m.joules > 0]
     many = test.tokens * len(run.ops) > MOST_PLACES
     if energy.trace is None or not windows or many or not run.per_second:
@@ -86,9 +94,10 @@ def _sampled(run: Run, energy: Energy, test: Test) -> dict[str, tuple[float, flo
 
 
 def _places(run: Run, test: Test) -> tuple[Array, Array]:
-    """When each record of the plan begins and ends in each token, as parts of a whole repetition: by the runs that
-    were timed. What a token takes more or less than the mean is attention's; what is between operators lies around
-    them all."""
+    """(starts, ends) of each operator call, both of shape (tokens, operators), as fractions of one repetition.
+
+    They come from the timed repetitions. Attention gets the difference between a token's time and the mean, as its
+    cost grows with the position. Time between operators is split evenly before and after a token's operators."""
     samples = test.samples
     lasts = np.bincount(samples.positions, samples.units, test.tokens)[: test.tokens] / test.runs
     costs = np.array([test.costs[op.i] / (test.runs * test.tokens) for op in run.ops])

@@ -1,11 +1,11 @@
-"""Energy of a run: from readings of a sensor to joules per token, and whether they can be believed."""
+"""Energy of a run: from sensor readings to joules per token, and whether they are valid."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ..records.power_trace import Array, Trace, joules
 from ..records.runs import Run
@@ -15,22 +15,33 @@ from ..tables import scaled
 from . import sync_pin
 from .sync_markers import Alignment, NotFound, align
 
-# MLPerf Tiny's rules: so many repetitions, or so many seconds
+if TYPE_CHECKING:
+    import pandas as pd
+
+# As in MLPerf Tiny: a test needs this many repetitions or this many seconds
 LEAST_WINDOWS = 10
 LEAST_SECONDS = 10.0
-LEAST_READINGS = 20  # of a window
-LEAST_CONVERSIONS = 100  # of an accumulator
-GREATEST_DRIFT = 0.02  # of the supply, from the first window to the last
-GREATEST_IDLE_DRIFT = 0.1
-GREATEST_SKEW = 0.01  # of the clock of windows against the counter
-GREATEST_OFF = 0.02  # of the shortest window, that its edges may be off
+LEAST_READINGS = 20  # per window
+LEAST_CONVERSIONS = 100  # per window, of a sensor that accumulates energy itself
+GREATEST_DRIFT = 0.02  # relative change of the supply voltage from the first idle window to the last
+GREATEST_IDLE_DRIFT = 0.1  # the same for idle power
+GREATEST_SKEW = 0.01  # relative difference between two clocks
+GREATEST_OFF = 0.02  # alignment error, as a fraction of the shortest window
 IDLE = "idle"
-OPERATOR = "operator"  # one record of the plan, the window's rep, so many times as the window has tokens
+OPERATOR = "operator"  # a window that runs one operator: its rep is the operator's number, its tokens the calls
 
 
 @dataclass
 class Measured:
-    """One window: seconds, joules; readings in it; watts of the greatest reading (nan where only a sum is known)."""
+    """The energy of one window.
+
+    window: its record.
+    seconds: its duration by the board's clock.
+    joules: NaN if it is not covered by readings.
+    readings: sensor readings inside it.
+    peak: watts of the largest reading; NaN from a sensor that reports a sum only.
+    volts: mean supply voltage; NaN likewise.
+    saturated: readings at the end of the sensor's range."""
 
     window: Window
     seconds: float
@@ -43,8 +54,14 @@ class Measured:
 
 @dataclass
 class Energy:
-    """All windows of a run. how: where the joules come from, for people; findings: what stands against them;
-    alignment: seconds by which the sensor's clock may be off the board's; aligned_by: what tells so."""
+    """The energy of a run.
+
+    how: the sensor and its rate, for display.
+    windows: one per window record.
+    findings: reasons why the energy is not valid; empty if it is.
+    trace: the readings, in seconds of the board's clock; None from a sensor that reports sums only.
+    alignment: 95 % error in seconds of aligning an external sensor's clock; None for a sensor on the board.
+    aligned_by: what it was aligned by."""
 
     how: str
     windows: list[Measured]
@@ -55,19 +72,20 @@ class Energy:
 
     @property
     def idle(self) -> float:
-        """Watts of the sleeping board; nan where that was not measured."""
+        """Idle power in watts: the mean over the idle windows; NaN without any."""
         idle = [m for m in self.windows if m.window.test == IDLE]
         seconds = sum(m.seconds for m in idle)
         return sum(m.joules for m in idle) / seconds if seconds else math.nan
 
 
 def energy(run: Run) -> Energy | None:
-    """What a sensor says of a run: one elsewhere if its trace was given, else the board's own; None without both."""
+    """The energy of a run, from the external sensor's trace if it has one, otherwise from the sensor on the board.
+    None without either."""
     return elsewhere(run, run.supply) if run.supply is not None else on_board(run)
 
 
 def elsewhere(run: Run, trace: Trace) -> Energy:
-    """The energy of a run in the trace of a sensor elsewhere."""
+    """The energy of a run from an external sensor. trace: its readings, by its own clock."""
     result = Energy(f"{trace.name} at {trace.rate:,.0f} Hz", [])
     try:
         found = _aligned(run, trace)
@@ -75,21 +93,24 @@ def elsewhere(run: Run, trace: Trace) -> Energy:
         result.findings = [str(error)]
         return result
     result.alignment, result.aligned_by = found.error, found.by
-    result.windows = [measure(trace, w, found.at(w.begin * 1e-6), found.scale) for w in run.windows]
+    result.windows = [window_energy(trace, w, found.at(w.begin * 1e-6), found.scale) for w in run.windows]
     result.trace = Trace((trace.t - found.offset) / found.scale, trace.a, trace.v, trace.saturated, trace.name)
     if abs(found.scale - 1) > GREATEST_SKEW:
-        result.findings.append(f"the sensor's clock is {100 * (found.scale - 1):.1f} % off the board's")
+        result.findings.append(
+            f"the sensor's clock is {100 * (found.scale - 1):.1f} % off the board's; use an accurate logger"
+        )
     shortest = min((m.seconds for m in result.windows), default=math.inf)
     if found.error > GREATEST_OFF * shortest:
         result.findings.append(
-            f"the alignment may be {found.error * 1e3:.2g} ms off, and windows are {shortest * 1e3:.2g} ms short"
+            f"the alignment may be {found.error * 1e3:.2g} ms off, too much for the shortest window of"
+            f" {shortest * 1e3:.2g} ms: use a faster logger or longer tests"
         )
     result.findings += check(run, result)
     return result
 
 
 def _aligned(run: Run, trace: Trace) -> Alignment:
-    """By the edges of a pin where one is wired, else by the markers."""
+    """The alignment by the edges of a pin if one is wired, otherwise by the markers."""
     try:
         return sync_pin.align(trace, run.windows)
     except NotFound:
@@ -97,7 +118,7 @@ def _aligned(run: Run, trace: Trace) -> Alignment:
 
 
 def on_board(run: Run) -> Energy | None:
-    """The energy that the board's own sensor saw; None where it has none."""
+    """The energy of a run from the sensor on the board; None if it has none."""
     if run.sensor is None:
         return None
     s = run.sensor
@@ -108,7 +129,7 @@ def on_board(run: Run) -> Energy | None:
         reached = [w.rate_hz for w in run.windows if w.rate_hz]
         how = f"{s.name} at {round(np.median(reached)) if reached else s.rate_hz:,} Hz"
         parts = _traces(run, s)
-        energy = Energy(how, [measure(parts[w.test, w.rep], w, 0.0, asleep_around=True) for w in run.windows])
+        energy = Energy(how, [window_energy(parts[w.test, w.rep], w, 0.0, asleep_around=True) for w in run.windows])
         whole = [(w.begin * 1e-6, parts[w.test, w.rep]) for w in run.windows if len(parts[w.test, w.rep].t)]
         if whole:
             energy.trace = Trace(
@@ -121,14 +142,15 @@ def on_board(run: Run) -> Energy | None:
 
 
 def _traces(run: Run, s: Sensor) -> dict[tuple[str, int], Trace]:
-    """The readings of each window, each in the middle of its conversion; t = 0 is the window's begin."""
+    """The readings of each window by (test, rep). Time 0 is the window's start; a reading is at the middle of its
+    conversion."""
     found = {}
     for w in run.windows:
         rows = sorted(run.readings.get((w.test, w.rep), []), key=lambda r: r.at)
         t, i, v = (np.array([x for r in rows for x in getattr(r, name)], dtype=float) for name in "tiv")
         saturated = int((abs(i) >= s.full_scale).sum())
         found[w.test, w.rep] = Trace(t * 1e-6, i * s.shunt_pv / s.shunt_uohm * 1e-6, v * s.bus_pv * 1e-12, saturated)
-    # first conversions of shunt and bus by turns, then, longer or shorter, of the shunt alone
+    # a window starts with alternating conversions of shunt and bus; then the shunt alone, with another cycle time
     both = _cycle([x.t[: len(x.v)] for x in found.values()])
     alone = _cycle([x.t[len(x.v) :] for x in found.values()])
     late = s.poll_us * 1e-6 / 2
@@ -141,8 +163,10 @@ def _traces(run: Run, s: Sensor) -> dict[tuple[str, int], Trace]:
 
 
 def _volts(windows: list[Trace]) -> Callable[[Trace], Array]:
-    """Volts at all readings of a window, from those of its first: the mean of these, and less where more current flows
-    through what is in front of the board. How much less, and between which currents, all windows tell."""
+    """A function that returns the supply voltage at each reading of a window.
+
+    Only the first readings of a window include the voltage. Their mean holds for the whole window, corrected for the
+    voltage drop across the supply's resistance. All windows together give that resistance by linear regression."""
     pairs = [(x.a[: len(x.v)], x.v) for x in windows if len(x.v)]
     down = sum(float(((a - a.mean()) ** 2).sum()) for a, _ in pairs)
     drop = -sum(float((a - a.mean()) @ (v - v.mean())) for a, v in pairs) / down if down else 0.0
@@ -159,13 +183,13 @@ def _volts(windows: list[Trace]) -> Callable[[Trace], Array]:
 
 
 def _even(t: Array, cycle: float) -> Array:
-    """Times that follow one another in cycles, where they were seen late by turns."""
+    """Times one cycle apart with the mean of t: interrupts delay the recorded times by varying amounts."""
     k = np.arange(len(t))
     return t.mean() + cycle * (k - k.mean()) if len(k) else t
 
 
 def _cycle(windows: list[Array]) -> float:
-    """Seconds of a conversion by the board's clock: those of a window followed one another."""
+    """Seconds per conversion by the board's clock: the slope of a line through the times of all windows."""
     up, down = 0.0, 0.0
     for t in windows:
         k = np.arange(len(t)) - (len(t) - 1) / 2
@@ -180,9 +204,14 @@ def _accumulated(window: Window) -> Measured:
     return Measured(window, seconds, joules, window.readings or 0, math.nan, math.nan)
 
 
-def measure(trace: Trace, window: Window, begin: float, scale: float = 1.0, asleep_around: bool = False) -> Measured:
-    """A window that begins at so many seconds of a trace; scale: seconds of the trace in one of the board;
-    asleep_around: whether the board sleeps for some readings before and behind it."""
+def window_energy(
+    trace: Trace, window: Window, begin: float, scale: float = 1.0, asleep_around: bool = False
+) -> Measured:
+    """The energy of one window.
+
+    begin: its start, in seconds of the trace.
+    scale: seconds of the trace per second of the board.
+    asleep_around: whether the trace has readings of the sleeping board before and after the window."""
     seconds = (window.end - window.begin) * 1e-6
     end = begin + seconds * scale
     if not seconds or not len(trace.t) or trace.t[0] > begin or trace.t[-1] < end:
@@ -195,90 +224,108 @@ def measure(trace: Trace, window: Window, begin: float, scale: float = 1.0, asle
 
 
 def _between_sleeps(trace: Trace, begin: float, end: float) -> float:
-    """Joules of a window: all that flowed from one sleep to the other, less what the sleep took of that. Readings
-    across an edge are means of both sides; so nothing is lost there."""
+    """Joules of a window: the energy from the sleep before it to the sleep after it, less the sleep's share.
+
+    A reading across an edge is the mean of both sides, so that no energy is lost at the edges."""
     t, watts = trace.t, trace.watts
     step = float(np.median(np.diff(t)))
-    before, behind = t < begin - step, t > end + step
-    if not before.any() or not behind.any():
+    before, after = t < begin - step, t > end + step
+    if not before.any() or not after.any():
         return joules(trace, begin, end)
-    first, last = int(before.sum()), len(t) - int(behind.sum())
-    edges = (t[1:] + t[:-1]) / 2  # a reading stands for the time until halfway to its neighbours
+    first, last = int(before.sum()), len(t) - int(after.sum())
+    edges = (t[1:] + t[:-1]) / 2  # a reading holds until halfway to its neighbours
     whole = float(np.diff(edges[first - 1 : last]) @ watts[first:last])
-    asleep = watts[before].mean() * (begin - edges[first - 1]) + watts[behind].mean() * (edges[last - 1] - end)
+    asleep = watts[before].mean() * (begin - edges[first - 1]) + watts[after].mean() * (edges[last - 1] - end)
     return whole - float(asleep)
 
 
 def _of_sensor(run: Run, s: Sensor, energy: Energy) -> list[str]:
-    """What a sensor on the board says against itself."""
+    """Findings that only a sensor on the board can have, one line each."""
     found = []
     windows = run.windows
     errors = sum(w.errors for w in windows)
     lost = sum(w.lost for w in windows)
     if errors:
-        found.append(f"the sensor did not answer {errors} times")
+        found.append(f"the sensor did not answer {errors} times; check its wiring and address")
     if lost:
-        found.append(f"{lost} readings found no room on the board: a larger ring, shorter tests or a lower rate")
+        found.append(
+            f"{lost} readings did not fit in the board's ring: use a larger ring, shorter tests or a lower rate"
+        )
     if any(w.overflow for w in windows):
-        found.append("the sensor's arithmetic overflowed")
+        found.append("the sensor's arithmetic overflowed: use a smaller shunt, a larger `max` or shorter tests")
     if s.mode == "accumulator":
         short = [w.test for w in windows if w.end - w.begin < LEAST_CONVERSIONS * s.conversion_us]
         if short:
-            found.append(f"{short[0]} is shorter than {LEAST_CONVERSIONS} conversions of {s.conversion_us} us")
+            found.append(
+                f"too short: {short[0]} lasts less than {LEAST_CONVERSIONS} conversions of {s.conversion_us} µs;"
+                " make the test longer"
+            )
         return found
     raw = {i for rows in run.readings.values() for r in rows for i in r.i}
     busy = len({w.test for w in windows}) > 1
     if len(raw) == 1 and busy:
         found.append(
-            "the sensor gave the same reading all the time, asleep and at work: it lies, or is not in the supply"
+            "the sensor gave the same reading all the time, idle and busy: it is faulty, or not wired into the supply"
         )
     late = [m for m in energy.windows if m.readings and m.readings < 0.8 * m.seconds * s.rate_hz - 1]
     if late:
         got = min(m.readings / m.seconds for m in late)
-        found.append(f"too few readings: {got:.0f} a second where {s.rate_hz} were asked for (interrupts came late)")
+        found.append(
+            f"too few readings: {got:.0f} per second instead of {s.rate_hz}, because timer interrupts came late;"
+            " use a lower rate"
+        )
     return found
 
 
 def check(run: Run, energy: Energy) -> list[str]:
-    """What stands against the figures of any sensor. Each finding is one line; none is good."""
+    """Findings that any sensor can have, one line each: why the energy is not valid. Empty if it is."""
     found = []
     windows = energy.windows
     if not windows or all(math.isnan(m.joules) for m in windows):
-        return ["the sensor was silent: no readings"]
+        return ["the sensor gave no readings; check its wiring and power"]
     blind = {m.window.test for m in windows if math.isnan(m.joules)}
     if blind:
-        found.append(f"no readings around a whole window of {', '.join(sorted(blind))}")
+        found.append(f"the readings do not cover a whole window of {', '.join(sorted(blind))}; measure again")
     saturated = max(m.saturated for m in windows)
     if saturated:
-        found.append(f"the shunt was saturated in {saturated} readings of a window: a smaller shunt or a wider range")
+        found.append(f"{saturated} readings of a window are saturated: use a smaller shunt or a larger range")
     sampled = [m for m in windows if not math.isnan(m.peak)]
     few = {m.window.test: m.readings for m in sampled if m.readings < LEAST_READINGS}
     for test, count in few.items():
         found.append(
-            f"too few readings: {count} in a window of {test}, {LEAST_READINGS} are the least:"
-            " a longer test or a higher rate"
+            f"too few readings: {count} in a window of {test}, at least {LEAST_READINGS} are needed:"
+            " use a longer test or a higher rate"
         )
     for test in _tests(energy):
         own = [m for m in windows if m.window.test == test]
         seconds = sum(m.seconds for m in own)
         if len(own) < LEAST_WINDOWS and seconds < LEAST_SECONDS:
             found.append(
-                f"too short: {test} ran {len(own)} times, {seconds:.2g} s; {LEAST_WINDOWS} times or 10 s are due"
+                f"too short: {test} ran {len(own)} times in {seconds:.2g} s; at least {LEAST_WINDOWS} times or"
+                f" {LEAST_SECONDS:.0f} s are needed (reps)"
             )
     idle = [m for m in windows if m.window.test == IDLE and m.joules > 0]
     if len(idle) > 1:
-        volts = abs(idle[-1].volts / idle[0].volts - 1)  # nan where only sums are known
+        volts = abs(idle[-1].volts / idle[0].volts - 1)  # NaN where only sums are known
         if volts > GREATEST_DRIFT:
-            found.append(f"the supply drifted by {100 * volts:.1f} % from {idle[0].volts:.3f} V")
+            found.append(
+                f"the supply drifted by {100 * volts:.1f} % from {idle[0].volts:.3f} V; use a regulated supply"
+            )
         watts = [m.joules / m.seconds for m in idle]
         if abs(watts[-1] / watts[0] - 1) > GREATEST_IDLE_DRIFT:
-            found.append(f"idle power went from {watts[0] * 1e3:.3g} to {watts[-1] * 1e3:.3g} mW")
+            found.append(
+                f"idle power changed from {watts[0] * 1e3:.3g} to {watts[-1] * 1e3:.3g} mW during the run;"
+                " measure again when the board is warm"
+            )
     if run.per_second and run.source != "host-clock":
         skew = [m.seconds * run.per_second / m.window.units - 1 for m in windows if m.window.units]
         if skew and abs(float(np.median(skew))) > GREATEST_SKEW:
-            found.append(f"the clock of windows is {100 * float(np.median(skew)):.1f} % off the counter")
+            found.append(
+                f"the board's two clocks disagree: windows are {100 * float(np.median(skew)):.1f} % off the counter;"
+                " check the clock frequency in the run"
+            )
     if any(m.joules < 0 for m in windows):
-        found.append("negative energy: the shunt is wired the other way round")
+        found.append("negative energy: the shunt is wired in reverse; swap VIN+ and VIN-")
     return found
 
 
@@ -286,9 +333,12 @@ def _tests(energy: Energy) -> list[str]:
     return list(dict.fromkeys(m.window.test for m in energy.windows if m.window.test not in (IDLE, OPERATOR)))
 
 
-def figures(run: Run, energy: Energy) -> pd.DataFrame:
-    """One row a test: medians over its windows. Joules a token as drawn and less what idling would have taken,
-    tokens a joule, mean and peak watts, energy-delay product in joule seconds a token squared."""
+def figures(run: Run, energy: Energy) -> "pd.DataFrame":
+    """Energy of each test, one row per test: medians over its windows.
+
+    Columns: test; windows (number of them); joules per token with its 95 % interval low to high; above_idle (joules
+    per token less idle power x time); tokens_per_joule; watts (mean); peak (watts); seconds per token; delay_product
+    (joules per token x seconds per token); source."""
     rows = []
     for test in _tests(energy):
         own = [m for m in energy.windows if m.window.test == test and m.joules > 0]
@@ -313,18 +363,25 @@ def figures(run: Run, energy: Energy) -> pd.DataFrame:
                 "source": "sensor",
             }
         )
+    import pandas as pd
+
     return pd.DataFrame(rows)
 
 
 def battery_hours(joules_each: float, seconds_each: float, an_hour: float, idle: float, watt_hours: float) -> float:
-    """Hours that a battery lasts for so many pieces of work an hour, asleep at idle watts between them."""
+    """Hours that a battery lasts.
+
+    joules_each, seconds_each: energy and duration of one piece of work.
+    an_hour: pieces of work per hour.
+    idle: watts between them.
+    watt_hours: capacity of the battery."""
     busy = min(an_hour * seconds_each / 3600, 1.0)
     mean = an_hour * joules_each / 3600 + (1 - busy) * idle
     return watt_hours / mean if mean > 0 else math.inf
 
 
 def energy_facts(energy: Energy | None) -> list[tuple[str, str]]:
-    """How the energy was measured and whether it is valid, as (name, text) lines."""
+    """(name, text) lines for a report: how the energy was measured, and each reason why it is not valid."""
     if energy is None:
         return []
     idle = "not measured" if math.isnan(energy.idle) else scaled("W")(energy.idle)

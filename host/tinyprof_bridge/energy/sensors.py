@@ -1,6 +1,7 @@
-"""Sensors by name: those on the board, whose driver runs there, and those at the host.
+"""Power sensors by name: those on the board, which the device's driver reads, and those that the host reads.
 
-A sensor is said as NAME or NAME:key=value,…: ina226:id=0,scl=5,sda=4,shunt=0.1 or ppk2:port=/dev/ttyACM1,volts=3.3."""
+A sensor is given as NAME or NAME:key=value,… for example ina226:id=0,scl=5,sda=4,shunt=0.1 or
+ppk2:port=/dev/ttyACM1,volts=3.3."""
 
 import contextlib
 import threading
@@ -20,8 +21,8 @@ AT_HOST = ("ppk2", "joulescope", "ina219-usb")
 NAMES = (*ON_BOARD, *AT_HOST, "markers")
 
 _PPK2_HZ = 100_000
-_JOULESCOPE_HZ = 100_000  # of up to 2,000,000, which fill a host's memory
-_KEEP_HZ = 10_000  # of sensors that are faster, means
+_JOULESCOPE_HZ = 100_000  # it can do 2,000,000, but those fill the host's memory
+_KEEP_HZ = 10_000  # readings of faster sensors are averaged to this rate
 
 
 def _whole(text: str) -> int:
@@ -36,7 +37,7 @@ def _micro(text: str) -> int:
     return round(float(text) * 1e6)
 
 
-# what is said -> (argument of the device's open_meter, how it is read)
+# key -> (argument of the device's open_meter, how the value is parsed)
 _WINDOWS = {
     "pin": ("pin", _whole),
     "reps": ("reps", _whole),
@@ -67,7 +68,11 @@ _HOST: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Sensor:
-    """board: arguments of the device's power.open_meter; host: of the sensor here."""
+    """A sensor and its options.
+
+    name: one of NAMES.
+    board: arguments of the device's power.open_meter.
+    host: arguments of the sensor's class here; empty for sensors on the board."""
 
     name: str
     board: dict[str, object] = field(default_factory=dict)
@@ -75,14 +80,15 @@ class Sensor:
 
     @property
     def at_host(self) -> bool:
+        """Whether the host reads this sensor."""
         return self.name in AT_HOST
 
 
 def parse(text: str) -> Sensor:
-    """Raises BadInput for what is no sensor, or a key that it has not."""
+    """The sensor that a text names, as NAME or NAME:key=value,… Raises BadInput for an unknown name or key."""
     name, _, rest = text.partition(":")
     if name not in NAMES:
-        raise BadInput(f"no sensor '{name}': there are {', '.join(NAMES)}")
+        raise BadInput(f"no sensor '{name}'; choose from {', '.join(NAMES)}")
     here = _HOST.get(name, {})
     there = {**_WINDOWS, **(_CHIP if name in ON_BOARD else {})}
     sensor = Sensor(name)
@@ -90,33 +96,37 @@ def parse(text: str) -> Sensor:
         sensor.board["chip"] = name
     for part in filter(None, rest.split(",")):
         key, _, value = part.partition("=")
+        if key not in (*there, *here):
+            raise BadInput(f"{name}: unknown option '{key}'; it takes {', '.join([*there, *here])}")
         try:
             if key in there:
                 argument, read = there[key]
                 sensor.board[argument] = read(value)
-            elif key in here:
-                sensor.host[key] = here[key](value)
             else:
-                raise BadInput(f"{name} takes {', '.join([*there, *here])}, not '{key}'")
+                sensor.host[key] = here[key](value)
         except ValueError:
             raise BadInput(f"{name}: {key} takes a number, not '{value}'") from None
     return sensor
 
 
 class Source(Protocol):
-    """A sensor at the host, watching in the background from start to stop."""
+    """A sensor that the host reads, in the background from start to stop."""
 
-    def start(self) -> None: ...
+    def start(self) -> None:
+        """Begins to record."""
 
-    def stop(self) -> Trace: ...
+    def stop(self) -> Trace:
+        """Stops and returns the readings."""
 
 
 @contextlib.contextmanager
 def watching(sensor: Sensor) -> Iterator[Source]:
-    """A sensor at the host that watches. Raises BadInput where its package is missing or it is not there."""
+    """A context in which a sensor at the host records. Raises BadInput if its package or the sensor is missing."""
     source = _SOURCES[sensor.name](**sensor.host)
     try:
         source.start()
+    except BadInput:
+        raise
     except (OSError, RuntimeError, ValueError) as error:
         raise BadInput(f"{sensor.name}: {error}") from None
     try:
@@ -136,7 +146,7 @@ def _package(name: str, extra: str) -> Any:
 
 
 class _Polled:
-    """Calls poll() in a thread of its own until it is stopped."""
+    """Base of sensors that must be asked: calls poll() in a thread until stopped."""
 
     def __init__(self) -> None:
         self._end = threading.Event()
@@ -144,13 +154,14 @@ class _Polled:
         self._error: Exception | None = None
 
     def poll(self) -> None:
+        """Takes the readings that are ready."""
         raise NotImplementedError
 
     def _run(self) -> None:
         try:
             while not self._end.is_set():
                 self.poll()
-        except Exception as error:  # told when it is stopped
+        except Exception as error:  # raised again by _join
             self._error = error
 
     def _join(self) -> None:
@@ -158,17 +169,20 @@ class _Polled:
             self._end.set()
             self._thread.join(5)
         if self._error:
-            raise RunFailed(f"the power sensor stopped: {self._error}")
+            raise RunFailed(f"the power sensor stopped during the run: {self._error}; check its cable and run again")
 
 
 class Ppk2(_Polled):
-    """Nordic's Power Profiler Kit II by ppk2-api: 100,000 readings a second, kept as means of ten. mode source feeds
-    the board with volts, mode ampere measures what another supply of that voltage feeds it."""
+    """Nordic's Power Profiler Kit II, through the package ppk2-api. Takes 100,000 readings/s and keeps means of ten.
+
+    port: serial port; empty to use the only PPK2 attached.
+    volts: supply voltage.
+    mode: "source" supplies the board, "ampere" measures the current from another supply of that voltage."""
 
     def __init__(self, port: str = "", volts: float = 3.3, mode: str = "source") -> None:
         super().__init__()
         if mode not in ("source", "ampere") or not 0.8 <= volts <= 5:
-            raise BadInput("ppk2 takes mode=source or mode=ampere, and volts from 0.8 to 5")
+            raise BadInput("ppk2: mode must be source or ampere, and volts 0.8 to 5")
         self._api = _package("ppk2_api.ppk2_api", "ppk2").PPK2_API
         self._port, self._volts, self._mode = port, volts, mode
         self._parts: list[np.ndarray[Any, np.dtype[np.float64]]] = []
@@ -176,11 +190,12 @@ class Ppk2(_Polled):
         self._rest = b""
 
     def start(self) -> None:
+        """Begins to record. Raises BadInput unless the port is given or exactly one PPK2 is attached."""
         ports = (
             [p[0] if isinstance(p, tuple) else p for p in self._api.list_devices()] if not self._port else [self._port]
         )
         if len(ports) != 1:
-            raise BadInput(f"{len(ports)} PPK2 are attached: say ppk2:port=/dev/…")
+            raise BadInput(f"{len(ports)} PPK2 are attached: choose one with ppk2:port=/dev/…")
         self._kit = self._api(ports[0], timeout=1, write_timeout=1, exclusive=True)
         self._kit.get_modifiers()
         if self._mode == "source":
@@ -193,8 +208,9 @@ class Ppk2(_Polled):
         self._thread.start()
 
     def poll(self) -> None:
+        """Takes the readings that are ready."""
         data = self._rest + self._kit.get_data()
-        whole = len(data) & ~3  # the package loses its place where a read ends within the first reading
+        whole = len(data) & ~3  # the package loses its position if a read ends within the first reading
         self._rest = data[whole:]
         if whole:
             amperes, bits = self._kit.get_samples(data[:whole])
@@ -203,6 +219,7 @@ class Ppk2(_Polled):
         time.sleep(0.002)
 
     def stop(self) -> Trace:
+        """Stops and returns the readings, and the logic port's inputs D0 to D7 that changed."""
         self._join()
         self._kit.stop_measuring()
         amperes = np.concatenate([np.empty(0), *self._parts]) * 1e-6
@@ -212,7 +229,9 @@ class Ppk2(_Polled):
 
 
 class Joulescope:
-    """A Joulescope by its own package, from the samples that it streams. GPI 0 and 1 are its lowest bits."""
+    """A Joulescope, through its own package, from the samples that it streams.
+
+    GPI 0 and 1 come as the lowest bits of current and voltage."""
 
     _FIELDS = ("current", "voltage", "current_lsb", "voltage_lsb")
 
@@ -223,6 +242,7 @@ class Joulescope:
         self.driver_active = True
 
     def start(self) -> None:
+        """Begins to record."""
         self._device = self._package.scan_require_one(config="auto")
         self._device.open()
         self._device.parameter_set("sampling_frequency", _JOULESCOPE_HZ)
@@ -231,7 +251,7 @@ class Joulescope:
         self._device.start()
 
     def stream_notify(self, stream_buffer: Any) -> bool:
-        """Called from the driver's thread."""
+        """Takes new samples; the driver calls it from its thread. Returns False to continue streaming."""
         first, end = stream_buffer.sample_id_range
         first = first if self._next is None else max(self._next, first)
         if end > first:
@@ -241,9 +261,10 @@ class Joulescope:
         return False
 
     def close(self) -> None:
-        """Called by the driver."""
+        """Does nothing; the driver calls it at the end."""
 
     def stop(self) -> Trace:
+        """Stops and returns the readings, and the inputs gpi0 and gpi1 if they changed."""
         self._device.stop()
         self._device.close()
         amperes, volts, *inputs = (np.concatenate([np.empty(0), *(p[i] for p in self._parts)]) for i in range(4))
@@ -252,7 +273,11 @@ class Joulescope:
 
 
 class Ina219Usb(_Polled):
-    """An INA219 on the I2C pins of the host, or behind an FT232H or MCP2221, by Adafruit's driver through Blinka."""
+    """An INA219 on the host's I2C pins or on an FT232H or MCP2221, through Adafruit's driver and Blinka.
+
+    shunt: ohms.
+    address: I2C address.
+    bus: a busio.I2C; None for the host's default bus."""
 
     def __init__(self, shunt: float = 0.1, address: int = 0x40, bus: Any = None) -> None:
         super().__init__()
@@ -261,6 +286,7 @@ class Ina219Usb(_Polled):
         self._rows: list[tuple[float, float, float]] = []
 
     def start(self) -> None:
+        """Begins to record."""
         bus = self._bus or _package("board", "ina219-usb").I2C()
         self._chip = self._driver.INA219(bus, self._address)
         self._chip.bus_adc_resolution = self._driver.ADCResolution.ADCRES_9BIT_1S
@@ -269,11 +295,13 @@ class Ina219Usb(_Polled):
         self._thread.start()
 
     def poll(self) -> None:
+        """Takes one reading."""
         before = time.monotonic()
         volts, shunt = self._chip.bus_voltage, self._chip.shunt_voltage
         self._rows.append(((before + time.monotonic()) / 2, shunt / self._shunt, volts))
 
     def stop(self) -> Trace:
+        """Stops and returns the readings."""
         self._join()
         table = np.array(self._rows, dtype=float).reshape(-1, 3)
         return Trace(
@@ -285,13 +313,13 @@ _SOURCES: dict[str, Any] = {"ppk2": Ppk2, "joulescope": Joulescope, "ina219-usb"
 
 
 def _pins(high: dict[str, NDArray[np.bool_]], hz: int) -> tuple[Pin, ...]:
-    """Of inputs that were high at readings hz times a second those that changed."""
+    """The digital inputs that changed. high: level of each input at every reading, hz readings per second."""
     found = (edges(name, (np.arange(len(bits)) + 0.5) / hz, bits) for name, bits in high.items())
     return tuple(pin for pin in found if len(pin.t))
 
 
 def _means(amperes: Array, volts: Array, hz: int, name: str, pins: tuple[Pin, ...] = ()) -> Trace:
-    """A trace of _KEEP_HZ; readings that were lost on the way (nan) are left out."""
+    """The trace, averaged to _KEEP_HZ. Readings lost in transfer (NaN) are left out."""
     step = max(hz // _KEEP_HZ, 1)
     whole = len(amperes) // step * step
     t = (np.arange(whole // step) + 0.5) * step / hz
@@ -301,7 +329,7 @@ def _means(amperes: Array, volts: Array, hz: int, name: str, pins: tuple[Pin, ..
 
 
 def write_csv(trace: Trace) -> bytes:
-    """As supply.read_csv reads it."""
+    """The trace as a CSV file that logger_csv.read_csv reads."""
     head = ",".join(["time (s)", "current (A)", "voltage (V)", *(pin.name for pin in trace.pins)])
     high = np.column_stack([np.empty((len(trace.t), 0), int), *(levels(pin, trace.t) for pin in trace.pins)])
     rows = (

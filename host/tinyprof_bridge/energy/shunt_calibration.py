@@ -1,4 +1,4 @@
-"""What a sensor reads of a current that is known, kept with its date and applied to later runs."""
+"""Calibration of a sensor's shunt against a known current, kept with its date and applied to later runs."""
 
 import json
 import os
@@ -14,12 +14,18 @@ from ..records.runs import read as read_run
 from . import run_energy
 from .sensors import Sensor
 
-GREATEST = 0.2  # that a shunt may be off: more is a wrong shunt or a wrong current
+GREATEST = 0.2  # relative error of a shunt; more means that the given shunt or current is wrong
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """nominal_uohm: the shunt as it was said to be; uohm: as it must be for the sensor to read the known current."""
+    """A stored calibration.
+
+    date: ISO 8601, UTC.
+    amperes: the known current.
+    read: the current that the sensor measured, in amperes.
+    nominal_uohm: the shunt as given by the user, in µΩ.
+    uohm: the shunt with which the sensor reads the known current."""
 
     date: str
     amperes: float
@@ -29,6 +35,7 @@ class Calibration:
 
 
 def store() -> Path:
+    """The file that holds all calibrations."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "tinyprof" / "calibration.json"
 
 
@@ -38,7 +45,7 @@ def _all() -> dict[str, dict[str, object]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise BadInput(f"cannot read {store()}: {error}") from None
+        raise BadInput(f"cannot read {store()}: {error}; delete it and calibrate again") from None
     return found if isinstance(found, dict) else {}
 
 
@@ -47,7 +54,9 @@ def _key(sensor: Sensor) -> str:
 
 
 def applied(sensor: Sensor) -> tuple[Sensor, Calibration | None]:
-    """The sensor with its shunt as calibrated. One of another nominal shunt does not count."""
+    """(the sensor with its shunt as calibrated, the calibration), or (sensor, None) without one.
+
+    A calibration made with another nominal shunt is ignored. Raises BadInput if the stored one is damaged."""
     found = _all().get(_key(sensor))
     nominal = sensor.board.get("shunt_uohm", 100000)
     if "chip" not in sensor.board or not found or found.get("nominal_uohm") != nominal:
@@ -55,16 +64,22 @@ def applied(sensor: Sensor) -> tuple[Sensor, Calibration | None]:
     try:
         known = Calibration(**found)  # type: ignore[arg-type]
     except TypeError as error:
-        raise BadInput(f"{store()}: {error}") from None
+        raise BadInput(f"{store()}: {error}; delete it and calibrate again") from None
     return replace(sensor, board=sensor.board | {"shunt_uohm": known.uohm}), known
 
 
 def calibrate(link: Transport, sensor: Sensor, amperes: float, timeout: float) -> Calibration:
-    """Reads a current that is known to be so many amperes, and keeps what that says of the shunt."""
+    """Measures a known current, stores the calibration of the shunt and returns it.
+
+    link: the board that reads the sensor.
+    amperes: the known current.
+    timeout: seconds.
+
+    Raises BadInput for another kind of sensor or current, RunFailed if the reading is not plausible."""
     if "chip" not in sensor.board:
-        raise BadInput(f"{sensor.name} is calibrated by its maker: this is for ina219, ina226 and ina228")
+        raise BadInput(f"{sensor.name} needs no calibration, its maker did that; give ina219, ina226 or ina228")
     if not 0 < amperes < 100:
-        raise BadInput("--amperes takes the current of the known load, more than 0")
+        raise BadInput("--amperes must be the current through the known load, above 0 and below 100 A")
     arguments = sensor.board | {"quiet": False}
     code = (
         "from tinyprof.power import open_meter\nfrom tinyprof.records import Records\n"
@@ -73,11 +88,14 @@ def calibrate(link: Transport, sensor: Sensor, amperes: float, timeout: float) -
     run = read_run(link.run(code, timeout), "calibration")
     energy = run_energy.on_board(run)
     if energy is None or energy.trace is None or energy.findings:
-        raise RunFailed(f"the sensor cannot be calibrated: {'; '.join(energy.findings if energy else ['silent'])}")
+        why = "; ".join(energy.findings) if energy else "it gave no readings"
+        raise RunFailed(f"{sensor.name} cannot be calibrated: {why}")
     nominal = run.sensor.shunt_uohm if run.sensor else 0
     read = float(np.mean(energy.trace.a))
     if not abs(read / amperes - 1) <= GREATEST:
-        raise RunFailed(f"the sensor reads {read:.4g} A of {amperes:.4g} A: a wrong shunt, or a wrong current")
+        raise RunFailed(
+            f"{sensor.name} reads {read:.4g} A instead of {amperes:.4g} A: check `shunt` and the current of the load"
+        )
     date = datetime.now(UTC).isoformat(timespec="seconds")
     found = Calibration(date, amperes, read, nominal, round(nominal * read / amperes))
     store().parent.mkdir(parents=True, exist_ok=True)

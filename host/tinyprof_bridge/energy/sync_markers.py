@@ -1,7 +1,7 @@
-"""Where the board's time lies in the time of a sensor elsewhere: by the markers in the load itself.
+"""Alignment of an external sensor's clock with the board's, by the markers in the load.
 
-A marker is a pattern of idle and busy steps that resembles no shift of itself. Correlation finds it; then each of its
-edges is placed between two readings, from the charge that flowed around it."""
+A marker is a pattern of idle and busy steps that does not resemble any shift of itself (a Barker code). Correlation
+finds it. Each of its edges is then placed between two readings, from the energy around it."""
 
 from dataclasses import dataclass
 
@@ -13,18 +13,23 @@ from ..records.schema import Marker
 
 Array = NDArray[np.float64]
 
-LEAST_LIKENESS = 0.8  # of the pattern to what was seen, 1 for the same
-_GRID = 20  # points of a step in the search
-_SKEW = 0.02  # of the two clocks, at most
+LEAST_LIKENESS = 0.8  # correlation coefficient of pattern and trace
+_GRID = 20  # points per step of the pattern in the search
+_SKEW = 0.02  # largest relative difference between the two clocks
 
 
 class NotFound(ValueError):
-    """The pattern is not in the trace."""
+    """The markers, or the edges of a pin, are not in the trace."""
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """Seconds of the trace = offset + scale * seconds of the board, give or take error (95 %). by: what tells so."""
+    """A linear map from the board's clock to the trace's: trace seconds = offset + scale * board seconds.
+
+    offset: seconds.
+    scale: trace seconds per board second.
+    error: 95 % error in seconds.
+    by: what it was found by, for display."""
 
     offset: float
     scale: float
@@ -32,25 +37,32 @@ class Alignment:
     by: str = "markers"
 
     def at(self, board: float) -> float:
+        """Trace time for a board time, both in seconds."""
         return self.offset + self.scale * board
 
 
 def align(trace: Trace, markers: list[Marker]) -> Alignment:
-    """Raises NotFound where a marker is not in the trace."""
+    """The alignment of a trace by the markers of a run. Raises NotFound if a marker is not in the trace."""
     if not markers:
-        raise NotFound("the run has no markers")
+        raise NotFound("the run has no markers; collect it with --power markers")
     steps = [_steps(m) for m in markers]
     width = (markers[0].end - markers[0].begin) * 1e-6 / markers[0].bits
     grid = max(width / _GRID, 1 / trace.rate)
     if grid > width / 2:
-        raise NotFound(f"{trace.rate:.3g} readings a second are too few to see steps of {width * 1e3:.3g} ms")
+        raise NotFound(
+            f"{trace.rate:.3g} readings per second are too few for marker steps of {width * 1e3:.3g} ms;"
+            " set the logger to a higher rate"
+        )
     times = np.arange(trace.t[0], trace.t[-1], grid)
     watts = _resample(trace, times, grid)
     likeness = [_likeness(watts, s, (m.end - m.begin) * 1e-6, grid) for s, m in zip(steps, markers, strict=True)]
     places = _places(likeness, [(m.begin - markers[0].begin) * 1e-6 for m in markers], grid)
     worst = min(found[i] for found, i in zip(likeness, places, strict=True))
     if worst < LEAST_LIKENESS:
-        raise NotFound(f"the marker is not in what the sensor saw: likeness {worst:.2f} of {LEAST_LIKENESS} at least")
+        raise NotFound(
+            f"the markers are not in {trace.name or 'the trace'} (correlation {worst:.2f}, at least {LEAST_LIKENESS}"
+            " is needed): use the capture of this run, or wire a pin"
+        )
     board, seen = [], []
     for marker, step, place in zip(markers, steps, places, strict=True):
         for k, edge in _edges(trace, step, times[place], width):
@@ -60,6 +72,7 @@ def align(trace: Trace, markers: list[Marker]) -> Alignment:
 
 
 def _steps(marker: Marker) -> Array:
+    """The pattern as 1 (busy) and 0 (asleep) per step."""
     return np.array([marker.pattern >> (marker.bits - 1 - i) & 1 for i in range(marker.bits)], dtype=float)
 
 
@@ -73,23 +86,23 @@ def _resample(trace: Trace, times: Array, grid: float) -> Array:
 
 
 def _likeness(watts: Array, steps: Array, seconds: float, grid: float) -> Array:
-    """Correlation coefficient of the pattern with the trace at each place."""
+    """Correlation coefficient of pattern and trace at each position of the grid."""
     count = round(seconds / grid)
     pattern = steps[np.minimum((np.arange(count) + 0.5) * len(steps) / count, len(steps) - 1).astype(int)]
     if len(watts) < count:
-        raise NotFound("the sensor's record is shorter than a marker")
+        raise NotFound("the trace is shorter than a marker; record from before the run to after its end")
     pattern = pattern - pattern.mean()
     sums, squares = (np.concatenate(([0.0], np.cumsum(x))) for x in (watts, watts**2))
     mean = (sums[count:] - sums[:-count]) / count
     spread = np.sqrt(np.maximum((squares[count:] - squares[:-count]) / count - mean**2, 0))
     product = np.correlate(watts - watts.mean(), pattern, "valid")
-    floor = 1e-6 * np.abs(watts).max() + 1e-12  # rounding of a flat record is no pattern
+    floor = 1e-6 * np.abs(watts).max() + 1e-12  # keeps rounding noise of a flat trace from matching
     found: Array = product / (count * pattern.std() * np.maximum(spread, floor))
     return found
 
 
 def _places(likeness: list[Array], after: list[float], grid: float) -> list[int]:
-    """The places of all markers that are likeliest together, as far apart as on the board but for the clocks' skew."""
+    """The grid position of each marker: the best set whose distances agree with the board's, within the skew."""
     if len(likeness) == 1:
         return [int(likeness[0].argmax())]
     best, found = -2.0, [0] * len(likeness)
@@ -110,15 +123,14 @@ def _places(likeness: list[Array], after: list[float], grid: float) -> list[int]
 
 
 def _edges(trace: Trace, steps: Array, begin: float, width: float) -> list[tuple[int, float]]:
-    """(number of the step behind it, time) of each edge. The charge between the middles of the plateaus on both sides
-    says when one gave way to the other."""
+    """(number of the step after it, time) of each edge, from the energy between the middles of both plateaus."""
     changes = [0, *(i for i in range(1, len(steps)) if steps[i] != steps[i - 1]), len(steps)]
     middles = [begin + width * (a + b) / 2 for a, b in zip(changes, changes[1:], strict=False)]
     levels = [
         _mean(trace, begin + (a + 0.25) * width, begin + (b - 0.25) * width)
         for a, b in zip(changes, changes[1:], strict=False)
     ]
-    narrow = max(3 / trace.rate, width / 10)  # room for a slope, and no more noise than need be
+    narrow = max(3 / trace.rate, width / 10)  # wide enough for a slope, narrow enough to keep noise out
     found = []
     for i, k in enumerate(changes[1:-1]):
         if levels[i] != levels[i + 1]:
@@ -132,14 +144,14 @@ def _mean(trace: Trace, begin: float, end: float) -> float:
     return joules(trace, begin, end) / (end - begin)
 
 
-def _edge(trace: Trace, low: float, high: float, before: float, behind: float) -> float:
-    """When power went from one level to the other, between low and high."""
-    return (joules(trace, low, high) + before * low - behind * high) / (before - behind)
+def _edge(trace: Trace, low: float, high: float, before: float, after: float) -> float:
+    """When power changed from one level to the other, between the times low and high."""
+    return (joules(trace, low, high) + before * low - after * high) / (before - after)
 
 
 def _fit(board: Array, seen: Array, markers: int, period: float) -> Alignment:
     if not len(board):
-        raise NotFound("the marker has no edges")
+        raise NotFound("the markers have no edges: the board draws the same power idle and busy; wire a pin")
     if markers > 1:
         scale, offset = np.polyfit(board, seen, 1)
     else:
@@ -147,6 +159,6 @@ def _fit(board: Array, seen: Array, markers: int, period: float) -> Alignment:
     off = seen - (offset + scale * board)
     free = max(len(board) - (2 if markers > 1 else 1), 1)
     spread = float(np.sqrt((off**2).sum() / free))
-    # the reading's own raster remains where the edges agree by chance; 2.5 is Student's for so few of them
+    # at least the sampling period's uncertainty, even if the edges agree by chance; 2.5: Student's t for few edges
     error = 2.5 * max(spread, period / np.sqrt(12)) / np.sqrt(len(board) / markers)
     return Alignment(float(offset), float(scale), float(error))

@@ -1,4 +1,4 @@
-"""Where the board's time lies in the time of a sensor elsewhere: by the edges of a pin that is high in each window."""
+"""Alignment of an external sensor's clock with the board's, by the edges of a pin that is high in each window."""
 
 import numpy as np
 
@@ -6,32 +6,38 @@ from ..records.power_trace import Array, Pin, Trace
 from ..records.schema import Window
 from .sync_markers import Alignment, NotFound
 
-LEAST_SHARE = 0.5  # of the board's edges, that must be seen
-_SKEW = 0.02  # of the two clocks, at most
-_LONGEST = 6  # windows that are looked for among the pulses
-_MOST = 20_000  # edges of a pin that may be the board's; a clock has more
+LEAST_SHARE = 0.5  # of the board's edges must be seen
+_SKEW = 0.02  # largest relative difference between the two clocks
+_LONGEST = 6  # windows to match with pulses: the longest ones
+_MOST = 20_000  # a pin with more edges is a clock signal, not the board's pin
 
 
 def align(trace: Trace, windows: list[Window]) -> Alignment:
-    """By the pin on which most edges are found. Raises NotFound where the board's windows are on none."""
+    """The alignment of a trace by the pin that shows most edges of the windows.
+
+    Raises NotFound if no pin shows at least half of them."""
     times = sorted((x * 1e-6, up) for w in windows for x, up in ((w.begin, True), (w.end, False)))
     board, rises = np.array([t for t, _ in times]), np.array([up for _, up in times], dtype=bool)
     fits = [found for pin in trace.pins if (found := _best(pin, board, rises, 1 / trace.rate)) is not None]
     best = max(fits, key=lambda f: f[0], default=None)
     if best is None or best[0] < max(4, LEAST_SHARE * len(board)):
-        raise NotFound("the edges of the board's windows are on no pin that the sensor saw")
+        raise NotFound("no digital input of the trace shows the board's windows; check the wire to the board's pin")
     return best[1]
 
 
 def _best(pin: Pin, board: Array, rises: np.ndarray, period: float) -> tuple[int, Alignment] | None:
-    """(how many of the board's edges are on a pin, where they put its time)."""
+    """(number of the board's edges found on a pin, the alignment by them); None if nothing matches.
+
+    board: seconds of each edge by the board's clock.
+    rises: whether each edge rises.
+    period: seconds between the trace's readings."""
     if not 4 <= len(pin.t) <= _MOST:
         return None
     pulses = np.flatnonzero(pin.up[:-1] & ~pin.up[1:])
     lengths = pin.t[pulses + 1] - pin.t[pulses]
     begins = np.flatnonzero(rises[:-1] & ~rises[1:])
     widths = board[begins + 1] - board[begins]
-    tried: list[tuple[int, float, float, Array, Array]] = []  # edges, how far they are off, offset, board's, seen
+    tried: list[tuple[int, float, float, Array, Array]] = []  # edges, minus their RMS error, offset, board's, seen
     for j in begins[np.argsort(-widths, kind="stable")[:_LONGEST]]:
         width = board[j + 1] - board[j]
         for i in pulses[abs(lengths - width) <= _SKEW * width + 2 * period]:
@@ -45,7 +51,8 @@ def _best(pin: Pin, board: Array, rises: np.ndarray, period: float) -> tuple[int
         return None
     count, off, _, own, seen = max(tried, key=lambda f: f[:2])
     scale, offset = np.polyfit(own, seen, 1)
-    # 2.5 for 95 % of so few, at the farthest of the board's edges; the raster remains where edges agree by chance
+    # the 95 % error (2.5: Student's t for few edges) at the farthest of the board's edges; at least the sampling
+    # period's uncertainty, even if the edges agree by chance
     far = max(abs(board[0] - own.mean()), abs(board[-1] - own.mean())) / own.std()
     error = 2.5 * max(-off, period / np.sqrt(12)) * np.sqrt((1 + far**2) / count)
     by = f"{count} of {len(board)} edges of {pin.name}"
@@ -53,8 +60,9 @@ def _best(pin: Pin, board: Array, rises: np.ndarray, period: float) -> tuple[int
 
 
 def _follow(pin: Pin, board: Array, rises: np.ndarray, j: int, i: int, period: float) -> tuple[Array, Array]:
-    """The board's edges and those of the pin that go with them if the board's j is the pin's i: from near to far, by
-    what the nearer ones say of both clocks."""
+    """(times of board edges, times of the matching pin edges), assuming that board edge j is pin edge i.
+
+    Works from near to far: the matches so far give the clocks' ratio, which predicts the next match."""
     own, seen = [board[j]], [pin.t[i]]
     sides = {up: pin.t[pin.up == up] for up in (True, False)}
     for k in np.argsort(abs(board - board[j]), kind="stable")[1:]:

@@ -1,3 +1,3 @@
-"""Runs on boards: one, many, at several clocks, of kernels alone, and of a text.
+"""Measurements: single runs, matrices of runs, clock sweeps, kernel benchmarks and model quality.
 
-May import: energy and what stands before it."""
+May import energy and the packages before it."""

@@ -1,4 +1,4 @@
-"""Latency and energy against the clock of a board."""
+"""Latency and energy as a function of a board's clock."""
 
 import math
 
@@ -10,7 +10,10 @@ from ..records.runs import Run
 
 
 def figures(runs: list[Run]) -> pd.DataFrame:
-    """One row a test and clock: MHz, seconds and joules a token, energy-delay product (nan without a sensor)."""
+    """Latency and energy of runs at several clocks, one row per test and clock.
+
+    Columns: test; mhz; seconds per token; joules per token; delay_product (joules x seconds). The last two are NaN
+    without valid energy. Runs that do not record their clock are left out."""
     rows = []
     for run in runs:
         if run.begin is None or not run.begin.clock_hz or not run.per_second:
@@ -36,8 +39,13 @@ def figures(runs: list[Run]) -> pd.DataFrame:
 
 
 def best(frame: pd.DataFrame, bound: float | None) -> pd.DataFrame:
-    """Of each test the clock of least energy whose tokens take at most bound seconds; without a bound that of the
-    least energy-delay product, without energy that of the least time."""
+    """The best clock for each test, one row per test.
+
+    With a bound: the least energy among the clocks that meet it. Without: the least energy-delay product. If there is
+    no energy: the least time.
+
+    frame: from `figures`.
+    bound: largest seconds per token, or None."""
     rows = []
     for _, group in frame.groupby("test", sort=False):
         fits = group if bound is None else group[group["seconds"] <= bound]

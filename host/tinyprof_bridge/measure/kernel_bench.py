@@ -1,4 +1,4 @@
-"""Matrix products alone on a board: counts per MAC, beside the portable kernel's and the bound."""
+"""Benchmarks matrix products on a board: cost per MAC, compared with the portable kernel and a lower bound."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -13,12 +13,18 @@ from ..progress import Progress
 from ..quantize import weight_types
 from .collect import prepare
 
-FORMATS = ("table", "md", "json")
-
 
 @dataclass(frozen=True)
 class Product:
-    """One measured product, counts of the whole record; bound: per MAC, None where not known."""
+    """One measured product.
+
+    type: weight type.
+    rows, cols: shape of the weights.
+    n: tokens per call.
+    same: whether the fast kernel gave the same bits as the portable one.
+    quantize: units of quantizing the activations.
+    fast, portable: units of the whole product by each kernel.
+    bound: lower bound in instructions per MAC; None if unknown."""
 
     type: str
     rows: int
@@ -32,11 +38,19 @@ class Product:
 
     @property
     def macs(self) -> int:
+        """MACs of the product."""
         return self.rows * self.cols * self.n
 
 
 @dataclass(frozen=True)
 class Result:
+    """The products measured on one board.
+
+    board: its name.
+    kernels: its kernel variant.
+    source, unit: of the counter.
+    products: one per type, shape and number of tokens."""
+
     board: str
     kernels: str
     source: str
@@ -45,22 +59,26 @@ class Result:
 
 
 def shapes(text: str) -> list[tuple[int, int]]:
-    """'256x256,64x512' as rows and columns. Raises BadInput."""
+    """(rows, columns) of each shape in a text such as "256x256,64x512". Raises BadInput if it is not valid."""
     try:
         found = [tuple(int(v) for v in part.split("x")) for part in text.split(",")]
     except ValueError:
         found = []
     if not found or any(len(s) != 2 or s[0] < 1 or s[1] < 32 or s[1] % 32 for s in found):
-        raise BadInput(f"--shapes takes ROWSxCOLUMNS with commas between, columns a multiple of 32, not '{text}'")
+        raise BadInput(f"--shapes takes ROWSxCOLUMNS,… with columns a multiple of 32, not '{text}'")
     return [(s[0], s[1]) for s in found]
 
 
 def run(board: str, types: list[str], sizes: list[tuple[int, int]], tokens: tuple[int, ...], timeout: float) -> Result:
-    """Measures each type with each shape and number of tokens.
+    """Measurements of each weight type with each shape and number of tokens.
 
-    Raises RunFailed if a fast kernel's result is not the portable one's to the bit."""
+    sizes: (rows, columns) of the weights.
+    tokens: numbers of tokens per call.
+    timeout: seconds.
+
+    Raises BadInput for an unknown type, RunFailed if a fast kernel does not give the portable kernel's bits."""
     if unknown := [t for t in types if t not in weight_types.TYPES]:
-        raise BadInput(f"no type '{unknown[0]}': there are {', '.join(weight_types.TYPES)}")
+        raise BadInput(f"no weight type '{unknown[0]}'; choose from {', '.join(weight_types.TYPES)}")
     code = (
         f"from tinyprof.bench import kernels\nkernels({[weight_types.TYPES[t].id for t in types]},{sizes},{tokens})\n"
     )
@@ -73,7 +91,10 @@ def run(board: str, types: list[str], sizes: list[tuple[int, int]], tokens: tupl
     result = Result(board, **about, products=measured)
     for p in result.products:
         if not p.same:
-            raise RunFailed(f"{p.type} {p.rows}x{p.cols}, {p.n} tokens: not the bits of the portable kernel")
+            raise RunFailed(
+                f"{p.type} {p.rows}x{p.cols}, {p.n} tokens: the fast kernel's result differs from the portable"
+                " kernel's; fix the kernel or use a build without it"
+            )
     return result
 
 
@@ -99,11 +120,12 @@ def _rows(result: Result) -> tuple[list[str], list[list[str]]]:
 
 
 def show(result: Result, form: str) -> None:
+    """Prints the result. form: one of FORMATS."""
     if form == "json":
         print(json.dumps(asdict(result), indent=1))
         return
     heading, body = _rows(result)
-    title = f"matrix products on {result.board}: kernels {result.kernels}, {result.unit} by {result.source}"
+    title = f"matrix products on {result.board}: kernels {result.kernels}, {result.unit} from {result.source}"
     if form == "md":
         print(f"{title}\n\n| {' | '.join(heading)} |\n|---|---{'|---:' * (len(heading) - 2)}|")
         for row in body:

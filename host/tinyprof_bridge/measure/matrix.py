@@ -1,48 +1,58 @@
-"""Many runs: every board with every model, several at once, each a `collect` of its own.
+"""A matrix of runs: every board with every model, several at a time, each in its own `collect` process.
 
-The folder holds one file a cell and a manifest. What is finished is not run again: the same command
-goes on where it was stopped."""
+The folder holds one file per run and a manifest. Finished runs are not repeated: the same command continues after an
+interruption."""
 
 import contextlib
 import hashlib
-import json
 import os
+import pickle
 import re
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from .. import __version__
 from ..boards import emulators
 from ..errors import RunFailed
+from ..models.demo import read_model
 from ..progress import Progress
 from ..records.runs import load
-from .collect import partial_of
+from .collect import Request, partial_of
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the matrix. options: of `collect`, the same in all cells."""
+    """One run of the matrix.
 
-    board: str
-    model: str
+    request: what to measure, on which board.
+    model_sha256: hash of the model file, in hexadecimal."""
+
+    request: Request
     model_sha256: str
-    options: tuple[str, ...]
 
     @property
     def file(self) -> str:
-        name = "-".join((self.board, Path(self.model).stem, self.model_sha256[:6]))
+        """Name of the run's file."""
+        name = "-".join((self.request.board, self.request.model.stem, self.model_sha256[:6]))
         return re.sub(r"[^\w.-]+", "_", name).strip("_") + ".jsonl"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """error: what `collect` said, empty for a good run; sha256: of the file with the records, which is named
-    *.partial.jsonl after a run that did not end well; the rest as in its host record."""
+    """The outcome of one run.
+
+    cell: the run.
+    file: name of the file with its records, *.partial.jsonl after a failed run; "" without one.
+    sha256: hash of that file.
+    tinyprof, firmware_sha256, module_sha256, package_sha256: as in its host record.
+    error: the error message of `collect`; "" for a good run."""
 
     cell: Cell
     file: str
@@ -54,54 +64,65 @@ class Outcome:
     error: str
 
 
-def cells(names: list[str], models: list[str], options: tuple[str, ...]) -> list[Cell]:
-    """The cross product; neighbours are of different boards."""
-    hashes = {model: hashlib.sha256(Path(model).read_bytes()).hexdigest() for model in models}
-    return [Cell(board, model, hashes[model], options) for model in models for board in names]
+class _Manifest(BaseModel):
+    runs: list[Outcome]
+
+
+def cells(request: Request, boards: list[str], models: list[Path]) -> list[Cell]:
+    """One cell per board and model. Consecutive cells are on different boards.
+
+    Raises BadInput for a file that is not a model."""
+    hashes = {model: hashlib.sha256(read_model(model)).hexdigest() for model in models}
+    return [Cell(replace(request, board=board, model=model), hashes[model]) for model in models for board in boards]
 
 
 def run(wanted: list[Cell], folder: Path, jobs: int, progress: Progress) -> list[Outcome]:
-    """Runs the cells that the folder's manifest does not have, jobs at a time.
+    """The outcomes of all cells, in their order, after running those that the folder's manifest lacks.
 
-    Raises RunFailed at the end if a cell failed; the others are kept."""
+    wanted: the cells.
+    jobs: runs at a time.
+
+    Raises RunFailed if it is interrupted; finished runs are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     done = {o.cell: o for o in _manifest(folder) if not o.error and (folder / o.file).is_file()}
     left = [cell for cell in wanted if cell not in done]
     if len(left) < len(wanted):
-        progress.step(f"{len(wanted) - len(left)} of {len(wanted)} runs are there already")
-    outcomes = [done[cell] for cell in wanted if cell in done]
+        progress.step(f"{len(wanted) - len(left)} of {len(wanted)} runs are already finished")
+    outcomes = {cell: done[cell] for cell in wanted if cell in done}
     began = time.monotonic()
-    # a port has one run at a time; of an emulated board each run starts its own
-    ports = {cell.board: threading.Lock() for cell in left if cell.board not in emulators.NAMES}
+    # one run at a time on a serial port; emulated boards start an emulator for each run
+    ports = {cell.request.board: threading.Lock() for cell in left if cell.request.board not in emulators.NAMES}
     with ThreadPoolExecutor(max(1, jobs)) as pool:
-        futures = [pool.submit(_one, cell, folder, ports.get(cell.board, contextlib.nullcontext())) for cell in left]
+        futures = [
+            pool.submit(_one, cell, folder, ports.get(cell.request.board, contextlib.nullcontext())) for cell in left
+        ]
         try:
             for finished, future in enumerate(as_completed(futures), 1):
                 outcome = future.result()
-                outcomes.append(outcome)
-                _keep(outcomes, folder)
+                outcomes[outcome.cell] = outcome
+                _keep(list(outcomes.values()), folder)
                 to_go = (time.monotonic() - began) / finished * (len(left) - finished)
-                text = f"{outcome.cell.board}, {Path(outcome.cell.model).name}: {outcome.error or 'done'}"
+                request = outcome.cell.request
+                text = f"{request.board}, {request.model.name}: {outcome.error or 'done'}"
                 progress.step(f"{finished} of {len(left)}, about {to_go:.0f} s left: {text}")
-        except KeyboardInterrupt:  # the runs themselves were told by the terminal
+        except KeyboardInterrupt:  # the terminal has interrupted the runs themselves too
             pool.shutdown(cancel_futures=True)
-            raise RunFailed(f"interrupted; the same command with --out {folder} goes on from here") from None
-    failed = [o for o in outcomes if o.error]
-    if failed:
-        raise RunFailed(f"{len(failed)} of {len(wanted)} runs failed; {folder}/manifest.json says why")
-    return outcomes
+            raise RunFailed(f"interrupted; run the same command with --out {folder} to continue") from None
+    return [outcomes[cell] for cell in wanted]
 
 
 def _one(cell: Cell, folder: Path, port: contextlib.AbstractContextManager[object]) -> Outcome:
     out = folder / cell.file
-    command = [sys.executable, "-m", "tinyprof_bridge", "collect", "--board", cell.board, "--model", cell.model]
-    command += [*cell.options, "--out", str(out), "-o", "json"]
+    # a process of its own: Ctrl-C reaches each, and stops its board
+    command = [sys.executable, "-m", "tinyprof_bridge", "collect-cell", str(out)]
     with port:
-        result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
+        result = subprocess.run(command, input=pickle.dumps((cell.request, sys.argv)), capture_output=True)
     error = ""
     if result.returncode != 0:
-        said = [line for line in result.stderr.splitlines() if line.startswith("tinyprof-bridge: ")]
+        lines = result.stderr.decode(errors="replace").splitlines()
+        said = [line for line in lines if line.startswith("tinyprof-bridge: ")]
         error = said[-1].partition(": ")[2] if said else f"exit code {result.returncode}"
+    if not out.exists():
         out = partial_of(out)
     if not out.exists():
         return Outcome(cell, "", "", __version__, None, None, None, error)
@@ -112,18 +133,12 @@ def _one(cell: Cell, folder: Path, port: contextlib.AbstractContextManager[objec
 
 def _keep(outcomes: list[Outcome], folder: Path) -> None:
     temporary = folder / ".manifest.json.tmp"
-    temporary.write_text(json.dumps({"runs": [asdict(o) for o in outcomes]}, indent=1) + "\n")
+    temporary.write_text(_Manifest(runs=outcomes).model_dump_json(indent=1) + "\n")
     os.replace(temporary, folder / "manifest.json")
 
 
 def _manifest(folder: Path) -> list[Outcome]:
     try:
-        runs = json.loads((folder / "manifest.json").read_text())["runs"]
-        found = []
-        for entry in runs:
-            cell = entry.pop("cell")
-            cell["options"] = tuple(cell["options"])
-            found.append(Outcome(Cell(**cell), **entry))
-        return found
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or not ours: all is run
+        return _Manifest.model_validate_json((folder / "manifest.json").read_bytes()).runs
+    except (OSError, ValueError):  # no manifest yet, or not one of ours: run everything
         return []

@@ -1,6 +1,6 @@
-"""What a quantized model lost: its logits on a text against those of the model that it was made from.
+"""Quality of quantized models: perplexity and KL divergence on a text, relative to the original model.
 
-The logits are computed by the unix port, whose builds give the bits of all boards of their path."""
+The unix port computes the logits. Its float and fixed builds give the same bits as the boards of that path."""
 
 import json
 import math
@@ -17,15 +17,15 @@ from rich.text import Text
 
 from ..boards.emulators import REFERENCES
 from ..errors import BadInput, RunFailed, plain
+from ..models.demo import read_model
 from ..models.tokenize import open_gguf, read_text, trained_context, vocabulary, windows
 from ..progress import Progress
-from .collect import prepare, read_model
+from .collect import prepare
 
-FORMATS = ("table", "md", "json")
 Logits = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
-# Writes the logits after each token of each window; a line a window shows that it is at work.
+# Writes the logits after each token of each window. Printing a line per window prevents a timeout.
 _CODE = """
 import tinyprof
 m = tinyprof.load({source!r}, context={context}, batch=1, kv={kv!r}, activations={activations})
@@ -42,26 +42,37 @@ with open({out!r}, "wb") as f:
 
 @dataclass(frozen=True)
 class Quality:
-    """Of one model on one path, over all tokens. kl: mean divergence from the reference in nats; agreement: share of
-    tokens for which both think the same one most probable."""
+    """The quality of one model on one path, over all tokens.
+
+    model: name of its file.
+    path: arithmetic, "float" or "fixed".
+    bytes: size of the file.
+    tokens: number of tokens predicted.
+    perplexity: of the model.
+    reference: perplexity of the reference.
+    kl: mean KL divergence from the reference, in nats.
+    agreement: fraction of tokens for which both models have the same most probable token.
+    losses: negative log-likelihood of each token in nats, shape (tokens,)."""
 
     model: str
     path: str
     bytes: int
     tokens: int
     perplexity: float
-    reference: float  # its perplexity
+    reference: float
     kl: float
     agreement: float
-    losses: Doubles = field(repr=False, compare=False)  # of each token, in nats
+    losses: Doubles = field(repr=False, compare=False)
 
     def figures(self) -> dict[str, Any]:
-        """All but the losses of single tokens."""
+        """All fields but `losses`, by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.compare}
 
 
 def chance(a: Quality, b: Quality) -> float:
-    """The standard error of the difference of perplexities on one text, as a share of them."""
+    """Standard error of the difference between two models' mean losses on the same text, in nats.
+
+    To first order it is also the relative standard error of the ratio of their perplexities."""
     return float((a.losses - b.losses).std() / math.sqrt(a.tokens))
 
 
@@ -75,8 +86,17 @@ def measure(
     timeout: float,
     activations: int = 8,
 ) -> list[Quality]:
-    """Each model on each path. tokens: how many of the text at most; context: those of a window; activations: bits of
-    what meets quantized weights."""
+    """The quality of each model on each path.
+
+    reference: the original model, run on the float path.
+    text: text file.
+    paths: "float", "fixed".
+    context: tokens per window.
+    tokens: at most this many tokens of the text.
+    timeout: seconds without output.
+    activations: bits of the quantized activations, 8 or 16.
+
+    Raises BadInput if a model and the reference have different vocabularies."""
     reader = open_gguf(reference)
     size = min(context, trained_context(reader))
     parts = windows(vocabulary(reader), read_text(text), size, tokens)
@@ -90,7 +110,8 @@ def measure(
                 ours = logits(model, REFERENCES[path], parts, out, timeout, activations=activations)
                 if ours.shape != exact.shape:
                     raise BadInput(
-                        f"{model} has {ours.shape[1]} tokens, {reference} {exact.shape[1]}: not made from it"
+                        f"{model} has {ours.shape[1]} tokens, {reference} {exact.shape[1]}; give the model it was made"
+                        " from as the reference"
                     )
                 results.append(Quality(model.name, path, len(read_model(model)), *compare(exact, ours, wanted)))
     return results
@@ -105,7 +126,13 @@ def logits(
     kv: str | None = None,
     activations: int = 8,
 ) -> Logits:
-    """(tokens, vocab) after each token but the last of each window, on the unix port of a path."""
+    """Logits after each token but the last of each window, shape (tokens, vocab), mapped from the file out.
+
+    board: "unix" or the name of another build of the unix port.
+    parts: token ids of each window.
+    timeout: seconds without output.
+    kv: type of the KV cache; None for the default.
+    activations: bits of the quantized activations."""
     context = max(map(len, parts)) - 1
     windows_file = out.with_suffix(".txt")
     windows_file.write_text("".join(" ".join(map(str, part[:-1])) + "\n" for part in parts))
@@ -130,10 +157,13 @@ def logits(
 def compare(
     exact: Logits, ours: Logits, wanted: npt.NDArray[np.int64]
 ) -> tuple[int, float, float, float, float, Doubles]:
-    """The last six fields of Quality. wanted: the token that follows, for each row of logits."""
+    """The last six fields of Quality, from logits of shape (tokens, vocab).
+
+    exact, ours: logits of the reference and of the model.
+    wanted: id of the token that follows each row, shape (tokens,)."""
     losses = np.empty(len(wanted))
     exact_loss = kl = same = 0.0
-    for at in range(0, len(wanted), 256):  # in double precision only some at a time
+    for at in range(0, len(wanted), 256):  # in parts: double precision would take much memory
         p, q = (_log_softmax(v[at : at + 256]) for v in (exact, ours))
         next_ = wanted[at : at + 256, None]
         exact_loss -= np.take_along_axis(p, next_, 1).sum()
@@ -151,7 +181,7 @@ def _log_softmax(x: Logits) -> Doubles:
 
 
 def _rows(results: list[Quality]) -> tuple[list[str], list[list[str]]]:
-    heading = ["model", "path", "bytes", "perplexity", "of the reference", "change", "KL (nats)", "same top token"]
+    heading = ["model", "path", "bytes", "perplexity", "reference", "change", "KL (nats)", "same top token"]
     body = [
         [
             q.model,
@@ -169,6 +199,7 @@ def _rows(results: list[Quality]) -> tuple[list[str], list[list[str]]]:
 
 
 def show(results: list[Quality], form: str) -> None:
+    """Prints the results. form: one of FORMATS."""
     if form == "json":
         print(json.dumps([q.figures() for q in results], indent=1))
         return

@@ -1,3 +1,3 @@
-"""Model files before they run: reading every format, converting, planning, and what a board needs for them.
+"""Model files on the host: reading every format, converting, planning, and what a board needs to run one.
 
-May import: boards and what stands before it."""
+May import: boards and the packages before it."""

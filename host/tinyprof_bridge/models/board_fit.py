@@ -1,4 +1,4 @@
-"""Which known boards have room for a model."""
+"""Which known boards have enough RAM and flash for a model."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,12 @@ from ..boards import catalog, kernel_variants
 from ..boards.emulators import EMULATED
 from .inspection import Inspection
 
-PACKAGE = 69 << 10  # bytes of flash of the device package, compiled
-LEAST_CONTEXT = 16  # that is worth to be told
-# Bytes of heap that were measured; those of emulated boards are in their table.
+PACKAGE = 69 << 10  # bytes of flash that the compiled device package takes
+LEAST_CONTEXT = 16  # tokens; a shorter context is not offered
+# Measured heap in bytes. That of emulated boards is in their table.
 MEASURED_HEAP = {"RPI_PICO": 246_080}
-# What MicroPython's firmware with the native module leaves, where nothing was measured: the share of RAM that is heap,
-# and KiB of flash that the firmware keeps. Estimates from the ports' linker scripts and partition tables.
+# By family, for boards that were not measured: the share of RAM that MicroPython with the native module leaves as heap,
+# and the KiB of flash that the firmware takes. Estimates from the ports' linker scripts and partition tables.
 LEFT = {
     "rp2": (0.9, 768),
     "esp32": (0.33, 2048),
@@ -23,7 +23,17 @@ LEFT = {
 
 @dataclass(frozen=True)
 class Fit:
-    """how: mapped, streamed, with which context, or why not. RAM is heap; measured: whether it is, or an estimate."""
+    """Whether one board has room for a model.
+
+    board: name in the table of known boards.
+    chip: as in that table.
+    kernels: variant of the kernels that the board runs.
+    how: "mapped", "mapped, streamed", "mapped, with -c N" for a shorter context, or "no: " and the reason.
+    ram_needed: bytes of heap that the model needs with mapped weights.
+    ram: bytes of heap that the board has.
+    flash_needed: bytes of model and package.
+    flash: bytes that the firmware leaves.
+    measured: whether `ram` was measured; an estimate otherwise."""
 
     board: str
     chip: str
@@ -37,16 +47,17 @@ class Fit:
 
     @property
     def good(self) -> bool:
+        """Whether the model runs on the board, possibly with a shorter context."""
         return not self.how.startswith("no")
 
 
 def variant(board: catalog.Known) -> str:
-    """The variant of the kernels that a board runs."""
+    """Returns the variant of the kernels that a board runs."""
     return kernel_variants.of_core(board.arch, board.fpu != "none", board.dsp)
 
 
 def room(board: catalog.Known) -> tuple[int, int, bool]:
-    """Bytes of heap and of flash for package and model, and whether the heap was measured."""
+    """Returns the bytes of heap, the bytes of flash for package and model, and whether the heap was measured."""
     if board.board in EMULATED:
         return EMULATED[board.board].heap, EMULATED[board.board].rom_bytes, True
     share, firmware = LEFT.get(board.family, LEFT[""])
@@ -56,7 +67,9 @@ def room(board: catalog.Known) -> tuple[int, int, bool]:
 
 
 def of(found: Inspection) -> list[Fit]:
-    """Of each known board, the unix port aside: whether the model fits; streamed: also where files are not mapped."""
+    """Returns for each known board except the unix port whether the model fits.
+
+    A board whose kernels cannot run the model is left out."""
     result = []
     for board in catalog.boards():
         kernels = variant(board)

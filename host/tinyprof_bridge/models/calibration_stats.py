@@ -1,4 +1,4 @@
-"""What goes into each matrix of a model while it reads a text: the mean products of inputs that rounding.py wants."""
+"""Statistics of the inputs of each matrix while a model reads a text, as quantize.calibrated needs them."""
 
 from pathlib import Path
 
@@ -13,15 +13,21 @@ from .tokenize import open_gguf, read_text, vocabulary, windows
 Doubles = npt.NDArray[np.float64]
 
 WINDOW = 256  # tokens
-AT_ONCE = 8  # windows
-# An embedding that is the output too is also read by row: so much of its inputs is taken to be evenly spread.
+AT_ONCE = 8  # windows in one call of the model
+# A tied embedding is also read row by row, where each column counts the same. Its moments get this share of their mean
+# diagonal added to the diagonal, so that no column is neglected.
 EVEN = 0.3
 
 
 def moments(file: Path, text: Path, tokens: int) -> dict[str, Doubles]:
-    """Mean products (cols, cols) of the inputs, by the matrix's name; an embedding that is not the output has none.
+    """Returns the second moments E[x xᵀ] (cols, cols) of the inputs x of each matrix, by its name.
 
-    file: a GGUF file of types that llama.cpp knows; tokens: how many of the text at most."""
+    An embedding that is not tied to the output has no inputs, so it is missing.
+
+    file: GGUF file with tensors of llama.cpp's types, best in F32.
+    text: UTF-8 file to read.
+    tokens: at most this many tokens of the text are read.
+    Raises BadInput if either file cannot be used."""
     model, words = gguf.read(file), vocabulary(open_gguf(file))
     forward = Forward(model.tensors, model.sizes)
     size = min(model.sizes.context, WINDOW)

@@ -1,6 +1,6 @@
-"""What a GGUF file holds and what a board needs to run it, before it is deployed.
+"""What a GGUF file contains and what a board needs to run it, known before it is deployed.
 
-Sizes come from the device package's own plan of the model (planner); what it takes of the heap besides was measured."""
+The planner gives arena, KV cache and plan to the byte. The rest of the heap was measured."""
 
 import io
 from dataclasses import dataclass
@@ -17,20 +17,36 @@ from . import planner
 from .formats import gguf
 from .source import SLAB, sha256
 
-# Heap of package, model and a measured run beside arena, KV cache, plan and what grows with it; tests hold it against
-# boards.
+# Measured bytes of heap that package, model and a run take, without arena, KV cache, plan and what grows with the plan.
+# tests/models/test_inspect.py compares them with boards.
 HEAP = 26_800
-JUDGING = 450  # beside the text's tokens
-HEAP_BYTE_LEVEL = 1_376  # more, with that tokenizer
-HEAP_STREAM = 304  # more, where weights are streamed
-HEADER = 16384  # bytes of a streamed file that are first tried as its header
+JUDGING = 450  # more, for measuring the perplexity of a text, without its tokens
+HEAP_BYTE_LEVEL = 1_376  # more, for byte-level BPE
+HEAP_STREAM = 304  # more, for streamed weights
+HEADER = 16384  # bytes of a streamed file that the device reads first; it doubles them until the header fits
+KV_TYPES = ("f32", "f16", "q8")
+ACTIVATIONS = {"int8": 8, "int16": 16}
 _NAMES = {type_.id: name for name, type_ in weight_types.TYPES.items()}
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes of RAM with a variant of the kernels. weights: header and buffer of a stream, the file where that is read
-    into RAM, 0 where it is mapped; reads, read: how often a decoded token reads from storage, and how many bytes."""
+    """RAM that a model needs with one variant of the kernels.
+
+    variant: of the kernels.
+    path: float or fixed.
+    kv_type: type of the KV cache.
+    activations: int8 or int16.
+    context: in tokens.
+    batch: tokens of one batch in prefill.
+    arena: bytes of the operators' buffers.
+    kv: bytes of the KV cache.
+    kv_per_100: bytes of the KV cache for 100 tokens.
+    plan: bytes of the plan.
+    package: bytes of the device package's code and objects.
+    weights: bytes of weights in RAM: of a streamed file header and buffer, of a loaded file all, 0 if mapped.
+    reads: number of reads from storage for one decoded token.
+    read: bytes read from storage for one decoded token."""
 
     variant: str
     path: str
@@ -49,12 +65,25 @@ class Need:
 
     @property
     def ram(self) -> int:
+        """Bytes of heap in all."""
         return self.arena + self.kv + self.plan + self.package + self.weights
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """reason: why no board runs it, empty where boards do. mapped, streamed: by variant."""
+    """What a GGUF file contains, and what boards need for it.
+
+    file: its path.
+    bytes: of the file.
+    sha256: of the file.
+    architecture: as llama.cpp names it.
+    name: of the model.
+    parameters: number of weights in all tensors.
+    tensors: for each its name, type, rows, cols and bytes.
+    sizes: the model's sizes by name, as the device package has them; empty if no board runs it.
+    reason: why no board runs it; empty if boards do.
+    mapped: needs with weights mapped from flash, by variant of the kernels.
+    streamed: needs with weights streamed from a file, by variant."""
 
     file: str
     bytes: int
@@ -69,10 +98,36 @@ class Inspection:
     streamed: dict[str, Need]
 
 
+def check_settings(context: int | None, batch: int, kv: str | None, activations: int) -> None:
+    """Raises BadInput for settings that no board can load a model with. activations: bits."""
+    if context is not None and context < 1:
+        raise BadInput(f"context must be positive, not {context}")
+    if not 1 <= batch <= 4096:
+        raise BadInput(f"batch must be from 1 to 4096, not {batch}")
+    if kv not in (None, *KV_TYPES):
+        raise BadInput(f"kv takes {', '.join(KV_TYPES)}, not '{kv}'")
+    if activations not in ACTIVATIONS.values():
+        raise BadInput(f"activations have {' or '.join(map(str, ACTIVATIONS.values()))} bits, not {activations}")
+
+
+def activation_bits(name: str) -> int:
+    """8 for 'int8', 16 for 'int16'. Raises BadInput for any other name."""
+    if name not in ACTIVATIONS:
+        raise BadInput(f"activations takes {' or '.join(ACTIVATIONS)}, not '{name}'")
+    return ACTIVATIONS[name]
+
+
 def inspect(
     path: Path, context: int | None = None, batch: int = 8, kv: str | None = None, activations: int = 8
 ) -> Inspection:
-    """Raises BadInput for what is no GGUF file, or a damaged one."""
+    """Returns what a GGUF file contains, and what each variant of the kernels needs to run it.
+
+    context: in tokens; None for 256, or the context of training if that is shorter.
+    batch: tokens of one batch in prefill.
+    kv: type of the KV cache; None for each variant's default.
+    activations: 8 or 16 bits.
+    Raises BadInput if it is not a GGUF file, or damaged. A model that no board runs is not an error."""
+    check_settings(context, batch, kv, activations)
     data = gguf.open_mapped(path)
     shown = planner.device("portable", any_type=True)
     try:
@@ -92,7 +147,7 @@ def inspect(
         device = planner.device(variant)
         try:
             own = device.read(data, lambda *tensor: _scan(data, values, *tensor))
-            if not mapped:  # the tokenizer is the same for all
+            if not mapped:  # one check of the tokenizer is enough: it does not depend on the variant
                 device.tokenizer.load(own, device.llama.Llama(own, 1, 1).vocab)
             llama = device.llama.Llama(own, context, batch, kv, 0, activations)
             mapped[variant] = need(variant, own, llama)
@@ -135,7 +190,10 @@ def _type_name(type_: int) -> str:
 
 
 def need(variant: str, gguf: Any, llama: Any, weights: int = 0, stream: Any = None) -> Need:
-    """gguf, llama, stream: the device package's, of a model."""
+    """Returns what one variant of the kernels needs to run a model.
+
+    gguf, llama, stream: the device package's objects of the model; no stream for mapped weights.
+    weights: bytes of weights in RAM."""
     byte_level = gguf.get("tokenizer.ggml.model", "", str) == "gpt2"
     return Need(
         variant=variant,
@@ -168,7 +226,12 @@ def need_streamed(
     kv: str | None = None,
     activations: int = 8,
 ) -> Need:
-    """Of a file that is streamed, as the device's session and stream have it."""
+    """Returns what one variant needs to run a model whose weights are streamed from a file.
+
+    Computes the buffer as session.py and stream.py of the device package do.
+
+    gguf: the device package's GGUF of the file. For the other parameters see `inspect`.
+    Raises device.error if the device package refuses the model."""
     header = HEADER
     while header < gguf.data_offset and header < gguf.end:
         header *= 2
@@ -179,40 +242,44 @@ def need_streamed(
         for name, (type_, cols, rows, _) in gguf.tensors.items()
     )
     llama = device.llama.Llama(gguf, context, batch, kv, room, activations)
-    stream = device.stream.Stream(io.BytesIO(), lambda size, _: bytearray(size))  # of which nothing is read
+    stream = device.stream.Stream(io.BytesIO(), lambda size, _: bytearray(size))  # planning reads no weights
     stream.room(room)
     stream.prepare(llama.plan, llama.body, llama.batch)
     return need(variant, gguf, llama, min(header, gguf.end) + room, stream)
 
 
 def _grown(plan: Any) -> int:
-    """Bytes by number of records and buffers: a count of 64 bits for each record, the list of these counts (lists grow
-    by doubling), and the buffers' offsets."""
+    """Bytes of heap that grow with the plan: for each record a 64-bit count and its place in a list, whose capacity
+    doubles; for each buffer its offset."""
     count: int = plan.count
     return 8 * count + 4 * (1 << (count - 1).bit_length()) + 4 * len(plan.offsets)
 
 
 def _steps(gguf: Any) -> int:
-    """Bytes by length of vocabulary and merges."""
+    """Bytes of the offsets of every 256th token and merge."""
     counts = (gguf.arrays.get(f"tokenizer.ggml.{name}", (0, 0))[1] for name in ("tokens", "merges"))
     return sum(4 * (count // 256) for count in counts)
 
 
 def _groups(stream: Any, llama: Any) -> int:
-    """Of a stream: a list and a piece of the buffer for each read, the list of these, and a piece for each token of a
-    batch."""
+    """Bytes of heap that a stream takes: for each read a list, a slice of the buffer and a place in a list, whose
+    capacity doubles; a slice for each token of a batch."""
     count: int = stream.reads
     return HEAP_STREAM + 48 * count + 4 * (1 << (count - 1).bit_length()) + 24 * int(llama.batch)
 
 
 def of_run(depth: int, text: int) -> int:
-    """Heap that a run takes beside: the tokens that it decodes behind, those of the text that it judges, and these in
-    base64."""
+    """Returns the bytes of heap that a run adds to `Need.package`.
+
+    depth: tokens that the KV cache holds before a test.
+    text: tokens of the text whose perplexity is measured; they are kept as numbers and in base64."""
     return 4 * depth + JUDGING + 2 * text + (2 * text + 2) // 3 * 4
 
 
 def _scan(data: memoryview, known: dict[tuple[int, ...], int], *tensor: int) -> int:
-    """0 for a tensor with a value that is no number, as the device's scan; each is looked at once."""
+    """Returns 0 for a tensor that contains NaN or infinity, else 1, as the device package's scan does.
+
+    known: results so far, so that each tensor is read only once."""
     if tensor not in known:
         offset, type_, rows, cols = tensor
         size = planner.row_bytes(type_, cols)

@@ -1,6 +1,6 @@
-"""A model in numpy on many tokens at once: what goes into each matrix, for calibration.
+"""The supported architectures in numpy, on many tokens at once: the reference for imports and calibration.
 
-Shapes in comments: W windows, T tokens of each, H heads, D values of a head."""
+Shapes: W windows of T tokens each, H heads of D values. Formulas as in llama.cpp's llama-model.cpp."""
 
 from collections.abc import Callable, Mapping
 
@@ -9,11 +9,14 @@ import numpy.typing as npt
 
 from .source import Floats, Sizes, Tensor
 
-Seen = Callable[[str, Floats], None]  # a matrix's name, its inputs (n, cols)
+Seen = Callable[[str, Floats], None]  # is called with a matrix's name and its inputs (n, cols)
 
 
 class Forward:
+    """The forward pass of a model, in float32 and without a KV cache."""
+
     def __init__(self, tensors: Mapping[str, Tensor], sizes: Sizes) -> None:
+        """tensors: by GGUF name, as in Source; all are read into memory."""
         self.weights = {name: tensor.whole() for name, tensor in tensors.items()}
         self.sizes, self.traits = sizes, sizes.traits
         self.output = "output.weight" if "output.weight" in tensors else "token_embd.weight"
@@ -21,10 +24,13 @@ class Forward:
         exponents = -np.arange(0, dims, 2) / dims
         freqs = sizes.rope_base**exponents / sizes.rope_scale / np.array(sizes.rope_factors or 1)
         scale = 1.0 if self.traits.local_rope else sizes.rope_scale
-        self.freqs = freqs, sizes.window_rope_base**exponents / scale  # of layers without and with a window
+        self.freqs = freqs, sizes.window_rope_base**exponents / scale  # of global layers, of layers with a window
 
     def run(self, tokens: npt.NDArray[np.int64], seen: Seen | None = None) -> Floats:
-        """Logits (W, T, vocab) after each of tokens (W, T)."""
+        """Returns the logits (W, T, vocab) after each token.
+
+        tokens: (W, T); each window starts at position 0.
+        seen: is called with the inputs of each matrix product."""
         x = self.weights["token_embd.weight"][tokens]
         if self.traits.embed_scale:
             x = x * np.float32(np.sqrt(x.shape[-1]))
@@ -39,8 +45,8 @@ class Forward:
             h = self._norm(x, block + "ffn_norm")
             gate = self._product(block + "ffn_gate", h, seen)
             up = self._product(block + "ffn_up", h, seen)
-            z = gate  # SiLU is gate * sigmoid(gate)
-            if self.traits.gelu:  # with tanh, which is the sigmoid of twice its argument
+            z = gate  # SwiGLU: SiLU is gate * sigmoid(gate)
+            if self.traits.gelu:  # GeGLU: its tanh is rewritten as a sigmoid of z
                 z = np.float32(2 * np.sqrt(2 / np.pi)) * (gate + np.float32(0.044715) * gate**3)
             h = self._product(block + "ffn_down", gate / (1 + np.exp(-z)) * up, seen)
             x = x + self._post_norm(h, block + "post_ffw_norm")
@@ -48,7 +54,8 @@ class Forward:
         return _capped(logits, self.sizes.logit_cap)
 
     def _tables(self, count: int) -> list[tuple[npt.NDArray[np.complex64], npt.NDArray[np.bool_]]]:
-        """Of layers without and with a window: by what RoPE turns each position, and what it does not see (T, T)."""
+        """For global layers and for layers with a window: RoPE's rotation of each position as complex numbers
+        (T, pairs), and the mask (T, T) that is true where attention does not look."""
         positions = np.arange(count)
         ahead = positions[None] - positions[:, None]
         hidden = (ahead > 0, (ahead > 0) | (ahead <= -self.sizes.window))
@@ -83,7 +90,7 @@ class Forward:
             return x.reshape(*x.shape[:2], heads, self.sizes.head_dim).transpose(0, 2, 1, 3)
 
         heads, kv_heads = self.sizes.n_heads, self.sizes.n_kv_heads
-        group = heads // kv_heads  # neighbouring query heads share keys and values
+        group = heads // kv_heads  # consecutive query heads that share keys and values
         q, k = split(q, heads), split(k, kv_heads)
         if self.traits.head_norms:
             q, k = self._norm(q, block + "attn_q_norm"), self._norm(k, block + "attn_k_norm")
@@ -98,9 +105,9 @@ class Forward:
 
     def _rope(self, x: Floats, turns: npt.NDArray[np.complex64]) -> Floats:
         half = turns.shape[1]
-        if self.traits.halves:
+        if self.traits.halves:  # a pair is one value of each half of a head
             first, second = slice(0, half), slice(half, 2 * half)
-        else:  # neighbours are rotated together
+        else:  # a pair is two neighbouring values
             first, second = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
         pairs = (x[..., first] + 1j * x[..., second]) * turns
         turned = x.copy()

@@ -1,7 +1,7 @@
-"""The device package's own reader and planner, run on the host: what they say of a model is what a board says.
+"""Runs the device package's GGUF reader and planner on the host, so that host and board agree on every model.
 
-Of its native module they need only sizes; those of activations depend on the kernels' variant and are held against
-the boards in the tests."""
+A substitute for the native module gives them the sizes of rows, activations and KV cache. The tests compare these with
+the boards."""
 
 import bisect
 import functools
@@ -25,7 +25,9 @@ _NAMES = {type_.id: name for name, type_ in weight_types.TYPES.items()}
 
 
 def row_bytes(type_: int, cols: int) -> int:
-    """As _tinyprof.row_bytes, for all types of GGUF and our own: 0 where they do not fit."""
+    """Returns the bytes of a row of `cols` weights; 0 if the type is unknown, or the row does not fit it.
+
+    type_: number of the type in GGUF, of llama.cpp's types or tinyprof's own."""
     if type_ in _NAMES:
         name = _NAMES[type_]
         return 0 if cols % weight_types.TYPES[name].values else weight_types.row_bytes(name, cols)
@@ -37,7 +39,7 @@ def row_bytes(type_: int, cols: int) -> int:
 
 
 def _strings(data: Any, at: int, count: int, text: None) -> int:
-    """Where an array of strings ends; who looks for one has an index of his own."""
+    """Returns the offset after an array of strings, -1 if the data ends before it."""
     for _ in range(count):
         if at + 8 > len(data):
             return -1
@@ -53,7 +55,7 @@ def _unicode_class(text: bytearray, table: bytes) -> None:
 
 @functools.cache
 def _class_of(character: bytes, table: bytes) -> bytes:
-    """For each byte of a character, which may lack its begin."""
+    """Returns a character's Unicode class, repeated for each of its bytes. A character may lack its first byte."""
     begins, of_runs = _runs(table)
     code = ord(character.decode(errors="replace")[:1] or "\0")
     return bytes([of_runs[bisect.bisect(begins, code) - 1]]) * len(character)
@@ -61,7 +63,7 @@ def _class_of(character: bytes, table: bytes) -> bytes:
 
 @functools.cache
 def _runs(table: bytes) -> tuple[list[int], list[int]]:
-    """Where runs of characters begin, and of what kind they are."""
+    """Returns the first character of each run in the table, and the Unicode class of each run."""
     begins, of_runs, run, begin = [], [], 0, 0
     for byte in table:
         run = run << 7 | byte & 127
@@ -74,6 +76,7 @@ def _runs(table: bytes) -> tuple[list[int], list[int]]:
 
 
 def native(variant: str) -> ModuleType:
+    """Returns a substitute for the native module `_tinyprof`: the sizes of a variant's kernels, and text functions."""
     kernels = VARIANTS[variant]
     path, blocks = kernels.path, kernels.activations
 
@@ -105,9 +108,10 @@ def native(variant: str) -> ModuleType:
 
 
 class Device:
-    """Modules of the device package for one variant. any_type: tensors may be of any type of GGUF."""
+    """The device package's modules, imported on the host for one variant of the kernels."""
 
     def __init__(self, variant: str, any_type: bool = False) -> None:
+        """any_type: accept tensors of all types of GGUF, also of those that no kernel has."""
         name = f"tinyprof_bridge._device_{variant}{'_any' if any_type else ''}"
         package, micropython = ModuleType(name), ModuleType("micropython")
         package.__path__ = [str(device_package.folder())]
@@ -119,21 +123,27 @@ class Device:
                 for module in ("gguf", "llama", "stream", "tokenizer", "bpe", "ops", "errors", "sentencepiece")
             )
             own = {key: module for key, module in sys.modules.items() if key.startswith(name)}
-        sys.modules.update(own)  # for what the package imports when it is used
+        sys.modules.update(own)  # the package also imports modules inside functions
         if any_type:
             self.ops.TYPES.update({t.value: t.name for t in GGMLQuantizationType if t.value not in self.ops.TYPES})
 
     @property
     def error(self) -> type[Exception]:
-        """What the package raises for models that it does not run."""
+        """Exception class that the package raises for models it cannot run."""
         error: type[Exception] = self.errors.ModelError
         return error
 
     def read(self, data: Any, scan: Callable[..., int] | None = None) -> Any:
-        """A GGUF of the package. Values are looked at by scan, or not at all."""
+        """Returns the package's GGUF object of a file.
+
+        data: the file's bytes.
+        scan: returns 0 for a tensor that contains NaN or infinity, given its offset, type, rows and cols; by default
+        no values are checked.
+        Raises `error` if the file is damaged or not supported."""
         return self.gguf.GGUF(data, None, scan or (lambda *_: 1))
 
 
 @functools.cache
 def device(variant: str, any_type: bool = False) -> Device:
+    """Returns the device package's modules for a variant of the kernels; imports them once."""
     return Device(variant, any_type)

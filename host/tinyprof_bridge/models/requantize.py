@@ -1,4 +1,4 @@
-"""A GGUF file with its matrices in another type: for what they cost, not for how well they still speak."""
+"""Rewrites a GGUF file with its matrices in another type, to measure their cost. Its output is worse."""
 
 from pathlib import Path
 
@@ -12,11 +12,14 @@ from .tokenize import field
 
 
 def requantize(source: Path, out: Path, type_: str) -> None:
-    """Writes source as out; a matrix that does not fit the type gets its fallback. Raises BadInput."""
+    """Writes the model `source` to `out` with all matrices in `type_`.
+
+    A matrix whose rows do not fit the type gets the fallback of weight_types.fitting. Vectors become F32.
+    Raises BadInput if the file cannot be read, or a matrix fits no type."""
     try:
         reader = GGUFReader(source)
     except (OSError, ValueError, IndexError) as error:
-        raise BadInput(f"cannot read {source} to change its type: {error}") from None
+        raise BadInput(f"{source}: cannot be read to change its type: {error}; convert it again") from None
     writer = GGUFWriter(out, field(reader, "general.architecture"))
     for name, item in reader.fields.items():
         if name.startswith("GGUF.") or name == "general.architecture":
@@ -33,9 +36,9 @@ def requantize(source: Path, out: Path, type_: str) -> None:
         try:
             chosen = weight_types.fitting(type_, rows, cols)
         except ValueError as error:
-            raise BadInput(f"{tensor.name}: {error}") from None
+            raise BadInput(f"{source}: {tensor.name}: {error}") from None
         data = weight_types.quantize(values, chosen)
-        if data.dtype == np.uint8:  # which the writer would take for a type of its own
+        if data.dtype == np.uint8:  # of uint8 data the writer takes the shape for one in bytes
             data = data.view(np.int8)
         writer.add_tensor(tensor.name, data, (rows, cols), raw_dtype=weight_types.raw_type(chosen))
     writer.write_header_to_file()

@@ -1,4 +1,4 @@
-"""A model as an importer gives it to the converter: sizes, vocabulary, and tensors read some rows at a time."""
+"""Model as an importer returns it to the converter: sizes, vocabulary, and tensors, read some rows at a time."""
 
 import hashlib
 import json
@@ -19,16 +19,34 @@ Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 Shape = tuple[int, ...]
 
-SLAB = 1 << 18  # values that are in memory at once
-ROPE_FACTORS = "rope_freqs.weight"  # which the sizes hold too
-MOST = 1 << 24  # of any size: more is no model for a microcontroller
+SLAB = 1 << 18  # weights in memory at once
+ROPE_FACTORS = "rope_freqs.weight"  # Sizes.rope_factors holds the same numbers
+MOST = 1 << 24  # limit of any size in a model; no larger model fits a microcontroller
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """A row of a weight matrix makes one output. rope_scale: the factor of linear scaling; rope_factors: one for each
-    frequency, as Llama 3 has them, or none; head_size: where it is not dim / n_heads. window: positions that attention
-    sees but in each window_period-th layer, with a RoPE of its own; 0: all. score_cap, logit_cap: 0: none."""
+    """Sizes and constants of a model. Matrices have the shape (outputs, inputs).
+
+    dim: values of an embedding.
+    hidden_dim: feed-forward length.
+    n_layers: number of layers.
+    n_heads: query heads.
+    n_kv_heads: key and value heads.
+    vocab_size: number of tokens.
+    context: longest context in tokens.
+    rope_base: RoPE's base frequency.
+    rope_scale: factor of RoPE's linear scaling.
+    rope_factors: divisor of each frequency, for Llama 3's scaling; empty for none.
+    rope_dims: values of a head that RoPE rotates; 0 for all.
+    eps: epsilon of RMSNorm.
+    architecture: llama.cpp's name.
+    head_size: values of a head; 0 for dim / n_heads.
+    window: positions that attention sees in layers with a sliding window; 0 for no window.
+    window_period: every window_period-th layer has no window.
+    window_rope_base: rope_base of the layers with a window.
+    score_cap: cap of attention scores by tanh; 0 for none.
+    logit_cap: cap of logits by tanh; 0 for none."""
 
     dim: int
     hidden_dim: int
@@ -57,10 +75,11 @@ class Sizes:
 
     @property
     def head_dim(self) -> int:
+        """Values of a head."""
         return self.head_size or self.dim // self.n_heads
 
     def layer(self) -> dict[str, Shape]:
-        """GGUF name and shape of a layer's tensors, in the order of llama2.c's checkpoints."""
+        """Returns GGUF name (less "blk.N.") and shape of a layer's tensors, in the order of llama2.c checkpoints."""
         q_dim, kv_dim, traits = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim, self.traits
         biases = {"attn_q.bias": (q_dim,), "attn_k.bias": (kv_dim,), "attn_v.bias": (kv_dim,)}
         norms = {"attn_q_norm.weight": (self.head_dim,), "attn_k_norm.weight": (self.head_dim,)}
@@ -81,11 +100,13 @@ class Sizes:
         }
 
     def windowed(self, layer: int) -> bool:
+        """Returns whether attention in a layer, counted from 0, sees only a sliding window."""
         return self.window > 0 and (layer + 1) % self.window_period != 0
 
     def tensors(self) -> dict[str, Shape]:
-        """GGUF name and shape of all tensors, layer after layer so that a board can stream them; with output.weight,
-        which may be missing."""
+        """Returns GGUF name and shape of all tensors, in the order in which a board streams them.
+
+        Includes output.weight, which a model with a tied output does not have."""
         shapes: dict[str, Shape] = {"token_embd.weight": (self.vocab_size, self.dim)}
         for i in range(self.n_layers):
             shapes |= {f"blk.{i}.{kind}": shape for kind, shape in self.layer().items()}
@@ -93,7 +114,7 @@ class Sizes:
         return shapes | {"output_norm.weight": (self.dim,), "output.weight": (self.vocab_size, self.dim)} | factors
 
     def fault(self) -> str | None:
-        """What cannot be true of a model's sizes, or None."""
+        """Returns what is wrong with the sizes, None if nothing."""
         for name in ("dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "context"):
             value = getattr(self, name)
             if value <= 0:
@@ -105,14 +126,24 @@ class Sizes:
         if self.head_dim % 2 or (self.dim % self.n_heads and not self.head_size):
             return f"dim {self.dim} does not divide into {self.n_heads} heads of even size"
         if self.n_heads % self.n_kv_heads:
-            return f"{self.n_heads} heads do not share {self.n_kv_heads} key and value heads"
+            return f"{self.n_heads} query heads are not a multiple of {self.n_kv_heads} key and value heads"
         return None
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens as GGUF has them. Of SentencePiece's kind spaces are '▁' in normal tokens, and unknown, add_space and a
-    score of each token count; of byte-level BPE (pre: its pre-tokenizer, as llama.cpp names it) the merges."""
+    """Vocabulary in GGUF's form, of SentencePiece or of byte-level BPE.
+
+    tokens: text of each token; SentencePiece writes a space as '▁'.
+    types: of each token.
+    scores: of each token; SentencePiece only.
+    unknown: number of the token for unknown characters; SentencePiece only.
+    bos: number of the token before a text.
+    eos: number of the token after a text.
+    add_bos: whether a text starts with BOS.
+    add_space: whether a text gets a leading space; SentencePiece only.
+    pre: llama.cpp's name of the pre-tokenizer; empty for SentencePiece.
+    merges: pairs "left right", the first one first; byte-level BPE only."""
 
     tokens: list[str]
     types: list[TokenType]
@@ -128,9 +159,12 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Tensor:
-    """rows(first, count): that many rows as float32; a vector is one row.
+    """Tensor of a source. Its weights are read on demand.
 
-    type, raw: as the source stores it and its bytes, row by row, where it is a type of ours."""
+    shape: outermost dimension first.
+    rows: rows(first, count) returns rows as float32 (count, columns); a vector is one row.
+    type: weight type in the source; None if the kernels do not have it.
+    raw: raw(first, count) returns the bytes of rows as stored; None if the source is not a GGUF file."""
 
     shape: Shape
     rows: Callable[[int, int], Floats]
@@ -143,12 +177,22 @@ class Tensor:
         return prod(self.shape[:-1]), self.shape[-1]
 
     def whole(self) -> Floats:
+        """Returns all weights, in the tensor's shape."""
         return self.rows(0, self.matrix[0]).reshape(self.shape)
 
 
 @dataclass(frozen=True)
 class Source:
-    """digest: SHA-256 of the files with the weights; about: further strings of general.*; notes: for the user."""
+    """Model as an importer returns it.
+
+    path: file or folder it comes from.
+    sizes: sizes and constants.
+    vocabulary: of the tokenizer.
+    tensors: by GGUF name.
+    digest: SHA-256 of the files with the weights.
+    name: of the model; None if the source has none.
+    about: other metadata of general.*, such as author and licence.
+    notes: for the user, one line each."""
 
     path: Path
     sizes: Sizes
@@ -161,24 +205,31 @@ class Source:
 
     @property
     def parameters(self) -> int:
+        """Number of weights in all tensors."""
         return sum(prod(tensor.shape) for tensor in self.tensors.values())
 
 
 def complete(path: Path, sizes: Sizes, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors in the order of the file, RoPE's factors added. Raises BadInput if one is missing, one too many, or
-    of another shape."""
+    """Returns the tensors in the file's order, with RoPE's factors added.
+
+    path: for error messages.
+    tensors: by GGUF name, without rope_freqs.weight.
+    Raises BadInput if a tensor is missing, unexpected or of the wrong shape."""
     shapes = sizes.tensors()
     if sizes.rope_factors:
         tensors = tensors | {ROPE_FACTORS: of_array(np.array(sizes.rope_factors, np.float32))}
     if extra := sorted(tensors.keys() - shapes.keys()):
-        raise BadInput(f"{path}: tensor {extra[0]} is not supported")
+        raise BadInput(f"{path}: tensor {extra[0]} is not supported for {sizes.architecture}; take another model")
     for name, shape in shapes.items():
         if name not in tensors:
             if name == "output.weight":
                 continue
-            raise BadInput(f"{path}: tensor {name} is missing")
+            raise BadInput(f"{path}: tensor {name} is missing; copy or export the model again")
         if tensors[name].shape != shape:
-            raise BadInput(f"{path}: {name} is {_by(tensors[name].shape)} where the sizes ask for {_by(shape)}")
+            raise BadInput(
+                f"{path}: {name} is {_by(tensors[name].shape)}, but the model's sizes require {_by(shape)}"
+                "; take weights and configuration from the same model"
+            )
     return {name: tensors[name] for name in shapes if name in tensors}
 
 
@@ -187,43 +238,44 @@ def _by(shape: Shape) -> str:
 
 
 def of_array(data: npt.NDArray[np.generic]) -> Tensor:
-    """A tensor of numbers that lie in memory or in a mapped file."""
+    """Returns a tensor of an array in memory or in a mapped file."""
     flat = data.reshape(-1, data.shape[-1])
     return Tensor(data.shape, lambda first, count: flat[first : first + count].astype(np.float32))
 
 
 def file_size(path: Path) -> int:
-    """Size of a regular file. Raises OSError if there is none: a device or pipe has no end."""
+    """Returns the bytes of a regular file. Raises OSError for anything else: a device or pipe has no end."""
     size = path.stat().st_size
     if not path.is_file():
-        raise OSError("not a file")
+        raise OSError("not a regular file")
     return size
 
 
 def read_limited(path: Path, limit: int) -> bytes:
-    """A small file as a whole. Raises BadInput if it cannot be read or is larger."""
+    """Returns a file's bytes. Raises BadInput if it cannot be read, or is longer than `limit` bytes."""
     try:
         size = file_size(path)
         if size > limit:
-            raise BadInput(f"{path}: {size:,} bytes are too many for such a file")
+            raise BadInput(f"{path}: {size:,} bytes are too many; such a file has at most {limit:,}")
         return path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def read_json(path: Path, limit: int) -> dict[str, Any]:
-    """An object in JSON."""
+    """Returns the JSON object in a file. Raises BadInput if it is not one, or longer than `limit` bytes."""
+    data = read_limited(path, limit)
     try:
-        value = json.loads(read_limited(path, limit))
+        value = json.loads(data)
     except (ValueError, RecursionError):
-        raise BadInput(f"{path}: is no JSON; copy it again") from None
+        raise BadInput(f"{path}: not valid JSON; copy it again") from None
     if not isinstance(value, dict):
-        raise BadInput(f"{path}: is no JSON object; copy it again")
+        raise BadInput(f"{path}: not a JSON object; copy it again")
     return value
 
 
 def sha256(*paths: Path) -> str:
-    """Of the files one after another."""
+    """Returns the SHA-256 of the concatenated files, as hexadecimal digits."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Text to tokens, as the board's tokenizer makes them, and the windows in which a model is judged."""
+"""Splits text into the same tokens as the board's tokenizer, and into windows for measuring perplexity."""
 
 import functools
 import heapq
@@ -15,22 +15,32 @@ from . import planner
 
 
 class Vocabulary(Protocol):
-    """bos: what stands before a text; size: how many tokens there are."""
+    """Tokenizer of a model."""
 
     @property
-    def bos(self) -> int: ...
+    def bos(self) -> int:
+        """Number of the token before a text."""
+        ...
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Number of tokens in the vocabulary."""
+        ...
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of the text, without BOS."""
+        """Returns the tokens of a text, without BOS."""
         ...
 
 
 @dataclass(frozen=True)
 class SentencePiece:
-    """scores and ids by piece; spaces are '▁' in pieces."""
+    """SentencePiece's BPE with byte fallback, as in llama.cpp's llm_tokenizer_spm.
+
+    pieces: text of each token; a space is '▁'.
+    scores: of each token; the highest is merged first.
+    bos: number of the token before a text.
+    unknown: number of the token for bytes that have none.
+    add_space: whether a text gets a leading space."""
 
     pieces: list[str]
     scores: list[float]
@@ -40,11 +50,14 @@ class SentencePiece:
 
     @property
     def size(self) -> int:
+        """Number of tokens in the vocabulary."""
         return len(self.pieces)
 
     def encode(self, text: str) -> list[int]:
-        """Of neighbours that make a piece, those of the best score are joined,
-        the first of equals, as long as there are any; what is no piece becomes its bytes."""
+        """Returns the tokens of a text, without BOS.
+
+        Merges the neighbours whose piece has the highest score, the leftmost first, until no two neighbours make a
+        piece. Characters without a piece become the tokens of their UTF-8 bytes."""
         ids = {piece: i for i, piece in reversed(list(enumerate(self.pieces)))}
         parts: list[str | None] = list((" " * self.add_space + text if text else "").replace(" ", "▁"))
         after = list(range(1, len(parts) + 1))
@@ -61,7 +74,7 @@ class SentencePiece:
             offer(i)
         while pairs:
             _, i, joined = heapq.heappop(pairs)
-            # an entry is stale where either side has been joined with another since
+            # skip a stale entry: one of its sides was merged with another neighbour meanwhile
             if parts[i] is None or after[i] >= len(parts) or f"{parts[i]}{parts[after[i]]}" != joined:
                 continue
             parts[i], parts[after[i]] = joined, None
@@ -80,9 +93,10 @@ class SentencePiece:
 
 
 class ByteLevel:
-    """The device package's own tokenizer, with indexes of what it looks up; a word is split once."""
+    """Byte-level BPE by the device package's tokenizer, made fast by dictionaries and a cache of words."""
 
     def __init__(self, reader: GGUFReader) -> None:
+        """reader: of the GGUF file. Raises BadInput if boards do not support its tokenizer."""
         device = planner.device("portable")
         try:
             gguf = device.read(reader.data.data)
@@ -97,12 +111,13 @@ class ByteLevel:
         tokenizer.add_bos = False
 
     def encode(self, text: str) -> list[int]:
+        """Returns the tokens of a text, without BOS."""
         tokens: list[int] = self._tokenizer.encode(text)
         return tokens
 
 
 def strings(array: Any) -> list[bytes]:
-    """All of the device package's Strings."""
+    """Returns all strings of an array as the device package has it."""
     found, data, at = [], array.data, array.steps[0]
     for _ in range(array.count):
         (size,) = struct.unpack_from("<Q", data, at)
@@ -112,42 +127,43 @@ def strings(array: Any) -> list[bytes]:
 
 
 def _finder(items: list[bytes]) -> Callable[[bytes], int]:
-    """Where one stands for the first time, -1 for nowhere."""
+    """A function that returns the first position of an item, -1 if there is none."""
     places = {item: i for i, item in reversed(list(enumerate(items)))}
     return lambda item: places.get(item, -1)
 
 
 class Metadata(GGUFReader):
-    """The keys alone of a GGUF file, whose tensors may be of types that the gguf package does not know."""
+    """Reads only the metadata of a GGUF file. The gguf package refuses tinyprof's own tensor types."""
 
     def _build_tensors(self, start_offs: int, fields: object) -> None:
         pass
 
 
 def open_gguf(path: Path) -> GGUFReader:
-    """Raises BadInput for what is no GGUF file."""
+    """Returns a reader of a GGUF file's metadata. Raises BadInput if the file cannot be read."""
     try:
         return Metadata(path)
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # the reader trusts the file: any error may come of a damaged one
-        raise BadInput(f"{path}: not a GGUF file that can be read here: {plain(str(error))[:200]}") from None
+    except Exception as error:  # the reader trusts the file, so a damaged one may raise anything
+        raise BadInput(f"{path}: damaged, or not a GGUF file: {plain(str(error))[:200]}; copy it again") from None
 
 
 def field(reader: GGUFReader, key: str, default: Any = None) -> Any:
-    """The value of a metadata key; BadInput where it is missing and has no default."""
+    """Returns the value of a metadata key. Raises BadInput if it is missing and there is no default."""
     found = reader.get_field(key)
     if found is None and default is None:
-        raise BadInput(f"the model has no {key}")
+        raise BadInput(f"the GGUF file lacks the metadata key {key}; convert the model again")
     return default if found is None else found.contents()
 
 
 def trained_context(reader: GGUFReader) -> int:
-    """Tokens."""
+    """Returns the context that the model was trained for, in tokens. Raises BadInput if the file does not name it."""
     return int(field(reader, f"{field(reader, 'general.architecture')}.context_length"))
 
 
 def vocabulary(reader: GGUFReader) -> Vocabulary:
+    """Returns the tokenizer of a GGUF file. Raises BadInput if it is incomplete or not supported."""
     if field(reader, "tokenizer.ggml.model") != "llama":
         return ByteLevel(reader)
     return SentencePiece(
@@ -160,20 +176,23 @@ def vocabulary(reader: GGUFReader) -> Vocabulary:
 
 
 def read_text(path: Path) -> str:
+    """Returns the text in a UTF-8 file, with or without byte order mark.
+
+    Raises BadInput if the file cannot be read or holds only white space."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
-        raise BadInput(f"{path}: not UTF-8 text") from None
+        raise BadInput(f"{path}: not UTF-8 text; save it as UTF-8") from None
     if not text.strip():
-        raise BadInput(f"{path}: has no text")
+        raise BadInput(f"{path}: contains no text; give another file")
     return text
 
 
 def windows(words: Vocabulary, text: str, length: int, limit: int) -> list[list[int]]:
-    """The first `limit` tokens of the text, in windows of `length`, each with BOS in front.
+    """Returns the first `limit` tokens of a text in windows of `length` tokens; the last one may be shorter.
 
-    In a window each token but the first is to be foretold from those before it."""
+    BOS precedes each window, so that the model predicts every token of the text from those before it."""
     tokens = words.encode(text)[:limit]
     return [[words.bos, *tokens[at : at + length]] for at in range(0, len(tokens), length)]

@@ -1,3 +1,3 @@
-"""The best type for each matrix within a board's bounds: costs, sensitivity, search, and what was found.
+"""Chooses the best weight type for each matrix within a board's limits: costs, sensitivity, search and report.
 
-May import: report and what stands before it."""
+May import report and the packages before it."""

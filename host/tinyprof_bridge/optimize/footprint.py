@@ -1,4 +1,4 @@
-"""Bytes of a model with other types of matrices, before there is such a file: of flash, and of RAM on a board."""
+"""Flash and RAM that a model would need with other weight types, computed without making the file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +12,14 @@ from .matrix_types import matrices
 
 
 class Footprint:
-    """base: the model in some quantized type, as convert makes it; variant: the board's kernels; placement: where the
-    weights lie, as records have it."""
+    """Sizes of a model with any weight type for each matrix.
+
+    base: the model file in some quantized type.
+    variant: the board's kernel variant.
+    batch: tokens per prefill call.
+    placement: where the weights are: "mapped", "ram" or "stream".
+
+    Attributes: context, for which the model was trained; sizes, its dimensions; matrices."""
 
     def __init__(self, base: Path, variant: str, batch: int, placement: str = "mapped") -> None:
         self._device = planner.device(variant)
@@ -26,21 +32,21 @@ class Footprint:
         ids = {type_.id: name for name, type_ in weight_types.TYPES.items()}
         self._types = {name: ids[type_] for name, (type_, _, rows, _) in tensors.items() if rows > 1}
         llama = self._device.llama.Llama(self._device.read(data), None, batch)
-        self._gguf.read = lambda *_: llama.rope_factors  # of tensors that are laid anew nothing else is read
+        self._gguf.read = lambda *_: llama.rope_factors  # nothing else is read once tensors are moved
         self.context: int = llama.trained_context
         sizes = ("architecture", "dim", "layers", "hidden", "heads", "kv_heads", "head_dim", "vocab", "rope_dims", "kv")
-        # all that costs depend on, but for types
+        # all that costs depend on, except the weight types
         self.sizes = {name: getattr(llama, name) for name in sizes}
         self.sizes |= {"window": llama.keys.window, "period": llama.keys.period}
         self.matrices = matrices({name: (tensors[name][2], tensors[name][1]) for name in self._types})
 
     def bytes(self, types: Mapping[str, str]) -> int:
-        """Of the file. types: by matrix."""
+        """Size of the file. types: weight type by matrix name."""
         held = zip(self.matrices, self._types.values(), strict=True)
         return self._size + sum(matrix.bytes(types[matrix.name]) - matrix.bytes(type_) for matrix, type_ in held)
 
     def need(self, types: Mapping[str, str], context: int) -> inspection.Need:
-        """RAM, by the device package's planner, of a file that is not there."""
+        """RAM that the model would need, by the device package's planner."""
         gguf = self._lay(types)
         if self._placement == "stream":
             return inspection.need_streamed(self._device, self._variant, gguf, context, self._batch)
@@ -48,7 +54,7 @@ class Footprint:
         return inspection.need(self._variant, gguf, self._llama(gguf, context), weights)
 
     def records(self, types: Mapping[str, str], context: int) -> list[Op]:
-        """Of the plan, as a run has them; of a stream's output in one piece."""
+        """Op records that a run of the model would have; the output of a streamed model is one record here."""
         plan = self._llama(self._lay(types), context).plan
         names = ("op", "role", "layer", "type", "rows", "cols", "p2", "window")
         records = [plan.describe(i) for i in range(plan.count)]
@@ -64,7 +70,7 @@ class Footprint:
         return self._device.llama.Llama(gguf, context, self._batch)
 
     def _lay(self, types: Mapping[str, str]) -> Any:
-        """The header of the file, its tensors one behind the other."""
+        """The file's header with these types and tensors placed accordingly."""
         gguf, at = self._gguf, 0
         gguf.end = self.bytes(types)
         for name, (type_, cols, rows, _) in gguf.tensors.items():
@@ -75,6 +81,6 @@ class Footprint:
         return gguf
 
     def activations(self, type_: str, cols: int) -> int:
-        """Bytes of a row of inputs for a matrix of that type."""
+        """Bytes of one quantized input vector of cols values for a matrix of that type."""
         size: int = self._native.activation_bytes(weight_types.TYPES[type_].id, cols)
         return size

@@ -1,4 +1,4 @@
-"""What an optimization found, for people and programs: tables, a picture of the front, the recipe."""
+"""Report on an optimization: tables, JSON, a chart of the Pareto front, and the recipe."""
 
 import io
 import json
@@ -9,11 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from rich.console import Console
 from rich.text import Text
@@ -26,16 +24,15 @@ from ..tables import Column, markdown_table, number, rich_table, scaled
 from .costs import token
 from .optimizer import BASE, Finalist, Found, Plan, figure
 
-FORMATS = ("table", "md", "json")
 PICTURES = (".svg", ".png")
-ROWS = 16  # of the front that are printed
+ROWS = 16  # rows of the front to print
 PLACES = {"mapped": "in flash", "ram": "in RAM", "stream": "streamed"}
 
 Section = tuple[str, pd.DataFrame, list[Column]]
 
 
 def recipe(found: Found, plan: Plan) -> str:
-    """As convert takes it."""
+    """The recipe of a plan as TOML, for `convert --recipe`."""
     lines = [
         f"# convert MODEL --type {BASE} --recipe THIS --calibration {plain(found.wanted.text.name)}"
         f" --tokens {found.wanted.calibration_tokens}"
@@ -44,11 +41,13 @@ def recipe(found: Found, plan: Plan) -> str:
 
 
 def types_of(plan: Plan) -> str:
+    """The types of a plan as text, for example "28 Q4_0, 4 Q5_0"."""
     counts = Counter(plan.types.values())
     return next(iter(counts)) if len(counts) == 1 else ", ".join(f"{n} {type_}" for type_, n in counts.most_common())
 
 
-def _row(plan: Plan, what: str = "") -> dict[str, Any]:
+def row(plan: Plan, what: str = "") -> dict[str, Any]:
+    """A plan as a row of a table. what: it is."""
     return {
         "what": what,
         "context": plan.context,
@@ -84,14 +83,14 @@ def _plan_columns(found: Found) -> list[Column]:
 
 
 def _contexts(found: Found) -> Section:
-    rows = [_row(p) if p else {"what": "nothing within the bounds", "context": c} for c, p in found.contexts]
+    rows = [row(p) if p else {"what": "nothing within the bounds", "context": c} for c, p in found.contexts]
     frame = pd.DataFrame(rows, columns=["what", "context", "units", "flash", "ram", "loss", "joules", "types"])
-    frame["types"] = frame["types"].fillna("")
-    return "contexts: the best within the bounds, predicted", frame, _plan_columns(found)
+    frame["types"] = frame["types"].astype(object).fillna("")
+    return "contexts: best plan within the bounds, predicted", frame, _plan_columns(found)
 
 
 def _latency(found: Found, units: float) -> str:
-    return "–" if math.isnan(units) else figure(found.costs.told(units))
+    return "–" if math.isnan(units) else figure(found.costs.shown(units))
 
 
 def _front(found: Found) -> Section:
@@ -102,9 +101,9 @@ def _front(found: Found) -> Section:
     if chosen:
         plans.append((chosen, "chosen" if found.best else "nearest"))
     each = {tuple(plan.types.items()): (plan, what) for plan, what in plans}.values()
-    rows = [_row(plan, what) for plan, what in sorted(each, key=lambda p: (p[0].loss, p[0].units))]
-    shown = f"{len(found.front)} plans, each {step}. shown" if step > 1 else f"{len(found.front)} plans"
-    return f"Pareto front, predicted ({shown}), beside uniform types", pd.DataFrame(rows), _plan_columns(found)
+    rows = [row(plan, what) for plan, what in sorted(each, key=lambda p: (p[0].loss, p[0].units))]
+    shown = f"{len(found.front)} plans, 1 in {step} shown" if step > 1 else f"{len(found.front)} plans"
+    return f"Pareto front ({shown}) and uniform types, predicted", pd.DataFrame(rows), _plan_columns(found)
 
 
 def _quality(found: Found) -> Section:
@@ -123,12 +122,12 @@ def _quality(found: Found) -> Section:
         Column("KL predicted", "predicted", _loss),
         Column("KL", "kl", _loss),
         Column("perplexity", "perplexity", lambda v: f"{v:.3f}"),
-        Column("of F32", "reference", lambda v: f"{v:.3f}"),
+        Column("F32", "reference", lambda v: f"{v:.3f}"),
         Column("change", "change", _percent),
     ]
     tokens = best.whole.tokens
     return (
-        f"quality as a whole, with the board's bits ({best.whole.path} path), {tokens:,} tokens",
+        f"quality of the chosen model, with the board's arithmetic ({best.whole.path} path), {tokens:,} tokens",
         pd.DataFrame(rows),
         columns,
     )
@@ -156,15 +155,15 @@ def _name(found: Found, finalist: Finalist) -> str:
 
 
 def verified(found: Found, finalist: Finalist) -> list[dict[str, Any]]:
-    """What was predicted of a finalist that ran, and what the board says."""
+    """Predicted and measured figures of a finalist: name, predicted, measured, error. Empty if it did not run."""
     run, plan = finalist.run, finalist.plan
     if run is None or run.memory is None:
         return []
     (test,) = run.tests.values()
     more = of_run(test.depth, run.perplexity.tokens) if run.perplexity else 0
-    told, exact = found.costs.told, run.memory.arena + run.memory.kv + run.memory.plan + run.memory.model_ram
+    shown, exact = found.costs.shown, run.memory.arena + run.memory.kv + run.memory.plan + run.memory.model_ram
     measured = [
-        (f"{found.costs.unit}/token", told(plan.units), told(token(run, test))),
+        (f"{found.costs.unit}/token", shown(plan.units), shown(token(run, test))),
         ("flash, bytes", plan.bytes, run.memory.model_storage),
         ("arena, bytes", plan.need.arena, run.memory.arena),
         ("KV cache, bytes", plan.need.kv, run.memory.kv),
@@ -178,16 +177,18 @@ def verified(found: Found, finalist: Finalist) -> list[dict[str, Any]]:
     return [{"name": n, "predicted": p, "measured": m, "error": p / m - 1} for n, p, m in measured if m]
 
 
-def _sections(found: Found) -> list[Section]:
-    sections = [_contexts(found), _front(found)]
+def sections(found: Found) -> list[Section]:
+    """(title, rows, columns) of contexts, front, quality, and finalists that ran."""
+    tables = [_contexts(found), _front(found)]
     if found.best:
-        sections.append(_quality(found))
+        tables.append(_quality(found))
     if found.finalists:
-        sections.append(_verified(found))
-    return sections
+        tables.append(_verified(found))
+    return tables
 
 
-def _about(found: Found) -> list[str]:
+def about(found: Found) -> list[str]:
+    """Board, bounds, and where costs and losses come from, as lines of text."""
     run, wanted = found.costs.run, found.wanted
     how = "from the cache, measured" if found.costs.kept else "measured now,"
     made = found.sensitivity.made
@@ -196,47 +197,48 @@ def _about(found: Found) -> list[str]:
         for what, value in (
             ("bytes of RAM", found.most_ram),
             ("bytes of flash", found.most_flash),
-            (f"{found.costs.unit}/token at the end of the context", found.costs.told(found.most_units)),
+            (f"{found.costs.unit}/token at the end of the context", found.costs.shown(found.most_units)),
         )
         if math.isfinite(value)
     ]
     lines = [
         f"{wanted.source.name} on {wanted.board}: weights {PLACES[found.costs.placement]}, kernels"
-        f" {found.costs.kernels}, {run.unit} by {run.source}",
+        f" {found.costs.kernels}, {run.unit} from {run.source}",
         f"costs: {how} {found.costs.when}; losses: {f'{made} computed now' if made else 'from the cache'}",
         f"bounds: {', '.join(bounds)}",
     ]
     if found.energy and wanted.energy:
         lines.append(f"energy: modelled, {_fit(found.energy, wanted.energy, found.costs.machine)}")
     if found.best and not found.best.plan.choice.proven:
-        lines.append("not proven the best: the search ran out of time")
+        lines.append("not proven optimal: the search reached its time limit")
     return [*lines, *(f"not searched: {plain(reason)}" for reason in found.costs.roof.skipped)]
 
 
 def _fit(fit: Fit, path: Path, machine: str) -> str:
-    other = "" if machine in fit.machines else f"; NOT of this board, {machine}"
+    other = "" if machine in fit.machines else f"; NOT from this board, {machine}"
     return (
-        f"by {path.name}: {fit.rows} tests of {', '.join(fit.machines)}{other};"
-        f" {100 * fit.held_out:.2f} % off tests held out (median)"
+        f"by {path.name}: {fit.rows} tests on {', '.join(fit.machines)}{other};"
+        f" median error on held-out tests {100 * fit.held_out:.2f} %"
     )
 
 
 def show(found: Found, form: str) -> None:
+    """Prints the result. form: one of FORMATS."""
     if form == "json":
         print(as_json(found))
         return
     text = recipe(found, found.best.plan) if found.best else ""
     if form == "md":
-        print("\n".join(f"- {line}" for line in _about(found)))
-        for title, frame, columns in _sections(found):
+        print("\n".join(f"- {line}" for line in about(found)))
+        for title, frame, columns in sections(found):
             print(f"\n**{plain(title)}**\n\n{markdown_table(frame, columns)}")
         if text:
             print(f"\n```toml\n{text}```")
         return
     console = Console(width=None if Console().is_terminal else 150)
-    for line in _about(found):
+    for line in about(found):
         console.print(Text(plain(line)))
-    for title, frame, columns in _sections(found):
+    for title, frame, columns in sections(found):
         console.print(rich_table(frame, columns, title, console.width))
     if text:
         console.print(Text("recipe"))
@@ -244,13 +246,15 @@ def show(found: Found, form: str) -> None:
 
 
 def as_json(found: Found) -> str:
+    """The result as JSON."""
+
     def plan(p: Plan | None) -> dict[str, Any] | None:
         if p is None:
             return None
-        row = {**_row(p), "types": p.types, "arena": p.need.arena, "kv": p.need.kv, "plan": p.need.plan}
-        del row["what"]
-        row["joules"] = None if math.isnan(p.joules) else p.joules
-        return row | {"proven": p.choice.proven}
+        made = {**row(p), "types": p.types, "arena": p.need.arena, "kv": p.need.kv, "plan": p.need.plan}
+        del made["what"]
+        made["joules"] = None if math.isnan(p.joules) else p.joules
+        return made | {"proven": p.choice.proven}
 
     best = found.best
     return json.dumps(
@@ -276,7 +280,7 @@ def as_json(found: Found) -> str:
 
 
 def picture(found: Found, form: str) -> bytes:
-    """Divergence against latency and against flash; svg or png."""
+    """Chart of KL divergence against latency and against flash. form: "svg" or "png"."""
     chosen = found.best.plan if found.best else found.nearest
     assert chosen is not None
     least = min((p.loss for p in [*found.front, *found.uniform] if p.loss > 0), default=1e-6)
@@ -285,14 +289,15 @@ def picture(found: Found, form: str) -> bytes:
         (found.uniform, "uniform type", {"s": 45, "marker": "s", "color": "#999999", "edgecolors": "black"}),
         ([chosen], "chosen" if found.best else "nearest", {"s": 220, "marker": "*", "color": "#d55e00"}),
     )
-    told, unit, source = found.costs.told, found.costs.unit, found.costs.run.source
+    shown, unit, source = found.costs.shown, found.costs.unit, found.costs.run.source
     panels: tuple[tuple[str, Callable[[Plan], float], float], ...] = (
-        (f"{unit} a token, at the end of the context ({source})", lambda p: told(p.units), told(found.most_units)),
+        (f"{unit} per token at the end of the context ({source})", lambda p: shown(p.units), shown(found.most_units)),
         ("flash, KiB", lambda p: p.bytes / 1024, (found.wanted.bounds.flash or math.inf) / 1024),
     )
     box = {"boxstyle": "square,pad=0", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinyprof", "font.family": "sans-serif"}):
-        drawing, both = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained", sharey=True)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinyprof", "font.family": "sans-serif"}):
+        drawing = Figure(figsize=(10, 4.6), layout="constrained")
+        both = drawing.subplots(1, 2, sharey=True)
         for axes, (label, at, most) in zip(both, panels, strict=True):
             for plans, name, style in groups:
                 axes.scatter([at(p) for p in plans], [max(p.loss, least) for p in plans], label=name, **style)
@@ -310,7 +315,7 @@ def picture(found: Found, form: str) -> bytes:
             if at(chosen) >= 1:
                 axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.spines[["top", "right"]].set_visible(False)
-        both[0].set_ylabel("KL divergence from F32, nats a token (predicted)")
+        both[0].set_ylabel("KL divergence from F32, nats per token (predicted)")
         both[0].legend(frameon=False, fontsize=8)
         name = f"{found.wanted.source.name} on {found.wanted.board}, context {chosen.context}"
         drawing.suptitle(plain(f"{name}, RAM {chosen.need.ram / 1024:,.0f} KiB"), fontsize=10)
@@ -318,22 +323,22 @@ def picture(found: Found, form: str) -> bytes:
         drawing.savefig(
             out, format=form, dpi=160, facecolor="white", metadata={"Date": None} if form == "svg" else None
         )
-        plt.close(drawing)
     return out.getvalue()
 
 
 def check_picture(path: Path) -> None:
+    """Raises BadInput unless the name ends in a supported format."""
     if path.suffix.lower() not in PICTURES:
         raise BadInput(f"--picture takes a name that ends in {' or '.join(PICTURES)}, not {path}")
 
 
 def verdict(found: Found) -> str:
-    """Why nothing is within the bounds, and what is nearest to them."""
+    """Why no plan is within the bounds, and the plan nearest to them, in one line."""
     plan = found.nearest
     assert plan is not None
-    latency, unit = figure(found.costs.told(plan.units)), found.costs.unit
+    latency, unit = figure(found.costs.shown(plan.units)), found.costs.unit
     return (
-        f"infeasible, and the nearest is context {plan.context} with {latency} {unit}/token,"
-        f" {plan.bytes:,} bytes of flash, {plan.need.ram:,} of RAM, KL {plan.loss:.5f}"
-        f" ({types_of(plan)}): {'; '.join(found.why)}"
+        f"no plan is within the bounds: {'; '.join(found.why)}; the nearest is context {plan.context} with"
+        f" {latency} {unit}/token, {plan.bytes:,} bytes of flash, {plan.need.ram:,} of RAM, KL {plan.loss:.5f}"
+        f" ({types_of(plan)})"
     )

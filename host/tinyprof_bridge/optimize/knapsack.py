@@ -1,7 +1,7 @@
-"""Which type each matrix gets: the least loss within bounds of bytes and latency, exactly.
+"""Chooses the type of each matrix: the exact minimum of the loss within limits of bytes and latency.
 
-A multiple-choice knapsack with two bounds, solved as an integer program (HiGHS, in scipy). Inputs that several matrices
-share are quantized once for each type among these."""
+A multiple-choice knapsack with two bounds, solved as an integer program by HiGHS (scipy.optimize.milp). An input that
+several matrices share is quantized once for each type among them."""
 
 import contextlib
 import os
@@ -13,13 +13,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-SECONDS = 60.0  # after which the best so far is taken, and said not to be proven the best
+SECONDS = 60.0  # time limit; after it the best so far is used and marked as not proven
 
 
 @dataclass(frozen=True)
 class Option:
-    """One type for one matrix. inputs: what it reads; quantizing: units of making that fit the type, once for all
-    matrices that read the same in this type."""
+    """One type for one matrix.
+
+    matrix, type: names.
+    bytes: size in the file.
+    units: cost per token of its product.
+    loss: KL divergence that it adds, in nats per token.
+    inputs: name of the input that it reads.
+    quantizing: units of quantizing that input for this type, paid once by all matrices that share it."""
 
     matrix: str
     type: str
@@ -32,8 +38,13 @@ class Option:
 
 @dataclass(frozen=True)
 class Choice:
-    """types: by matrix; bytes and units with what is fixed. proven: nothing better is within the bounds; over: by
-    which factor the bounds are exceeded, less 1."""
+    """A type for every matrix.
+
+    types: by matrix name.
+    bytes, units: total, including the fixed part.
+    loss: sum of the options' losses.
+    proven: whether it is proven optimal.
+    over: largest relative excess over a bound; 0 within the bounds."""
 
     types: dict[str, str]
     bytes: int
@@ -44,12 +55,15 @@ class Choice:
 
 
 class Search:
-    """options: of all matrices, each of which has at least one; fixed: bytes and units that come on top."""
+    """The search over all choices.
+
+    options: at least one for each matrix.
+    fixed: bytes and units that every choice has in addition."""
 
     def __init__(self, options: Sequence[Option], fixed: tuple[int, float]) -> None:
         self._options, self._fixed = options, fixed
         names = list(dict.fromkeys(option.matrix for option in options))
-        # variables: of each option whether it is taken, of each input and type whether that is made
+        # variables: for each option whether it is taken, for each (input, type) whether it is quantized
         made = {(option.inputs, option.type): option.quantizing for option in options}
         self._count, more = len(options), (0, len(made))
         one = [[float(option.matrix == name) for option in options] for name in names]
@@ -59,18 +73,18 @@ class Search:
         self._bytes = np.pad([float(option.bytes) for option in options], more)
         self._units = np.array([*(option.units for option in options), *made.values()])
         losses = np.pad([option.loss for option in options], more)
-        # far above the solver's tolerances; of equal losses the smaller and faster
+        # scaled far above the solver's tolerances; among equal losses, smaller and faster choices win
         self._losses = losses / max(losses.max(), 1e-30) * 1e3
         self._losses += 1e-6 * (self._bytes / self._bytes.max() + self._units / max(self._units.max(), 1e-30))
 
     def best(self, most_bytes: float, most_units: float) -> Choice | None:
-        """The least loss within the bounds, None if there is none."""
-        if min(most_bytes, most_units) <= 0:  # by which nothing can be divided
+        """The choice with the least loss within the bounds; None if there is none."""
+        if min(most_bytes, most_units) <= 0:  # the constraints are divided by the bounds
             return None
         return self._solve(self._losses, self._limits(most_bytes, most_units))
 
     def nearest(self, most_bytes: float, most_units: float) -> Choice:
-        """What exceeds the bounds by the least factor, and of that the least loss."""
+        """The choice that exceeds the bounds by the smallest factor, with the least loss among those."""
         rows, left = self._rows(most_bytes, most_units)
         slack = np.append(np.zeros(len(self._units)), 1.0)
         found = self._solve(slack, LinearConstraint(np.column_stack([rows, -np.ones(len(rows))]), ub=left), free=1)
@@ -80,7 +94,7 @@ class Search:
         return replace(best, over=found.over) if best else found
 
     def front(self, most_bytes: float, most_units: float, steps: int) -> list[Choice]:
-        """Choices of which none is better than another in bytes, units and loss; of each bound so many steps."""
+        """The Pareto front of bytes, units and loss, sampled at a number of steps of each bound, by units."""
         limits = self._limits(most_bytes, most_units)
         ends = [self._solve(cost, limits) for cost in (self._bytes, self._units, self._losses)]
         there = [end for end in ends if end is not None]
@@ -91,7 +105,7 @@ class Search:
         for most in np.ceil(np.linspace(max(c.bytes for c in there), min(c.bytes for c in there), steps)):
             slowest = self.best(most, most_units)
             for units in np.geomspace(slowest.units, fastest, steps) * (1 + 1e-9) if slowest else ():
-                # what was the best within wider bounds and is within these is the best here too
+                # the best choice within wider bounds is also the best here, if it is within these
                 if any(c.bytes <= most <= b and c.units <= units <= u for b, u, c in solved):
                     continue
                 if choice := self.best(most, units):
@@ -101,7 +115,7 @@ class Search:
         return sorted(kept, key=lambda c: (c.units, c.bytes))
 
     def _rows(self, most_bytes: float, most_units: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """What each variable takes of the bounds that there are, and what of these is left by what is fixed."""
+        """(share of each finite bound that a variable takes, share that the fixed part leaves)."""
         pairs = ((self._bytes, self._fixed[0], most_bytes), (self._units, self._fixed[1], most_units))
         finite = [(values / most, 1 - fixed / most) for values, fixed, most in pairs if np.isfinite(most)]
         if not finite:
@@ -113,13 +127,16 @@ class Search:
         return LinearConstraint(rows, ub=left)
 
     def _solve(self, cost: npt.NDArray[np.float64], limits: LinearConstraint, free: int = 0) -> Choice | None:
-        """free: how many variables follow that may be any number from 0 on: the excess."""
+        """The choice with the least cost within limits; None without one.
+
+        cost: per variable.
+        free: number of continuous variables >= 0 at the end (the excess)."""
         there = len(self._units)
         constraints = [LinearConstraint(np.pad(c.A, ((0, 0), (0, free))), c.lb, c.ub) for c in (self._one, self._makes)]
         with _silence():
             result = milp(
                 cost,
-                integrality=np.arange(there + free) < self._count,  # what is made follows from what is taken
+                integrality=np.arange(there + free) < self._count,  # the others follow from the options taken
                 bounds=Bounds(0, np.append(np.ones(there), np.full(free, np.inf))),
                 constraints=[*constraints, limits],
                 options={"mip_rel_gap": 0, "time_limit": SECONDS},
@@ -141,7 +158,7 @@ class Search:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """HiGHS prints remarks on its own standard output."""
+    """A context in which C code cannot print to standard output, as HiGHS does."""
     sys.stdout.flush()
     saved, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -154,6 +171,6 @@ def _silence() -> Iterator[None]:
 
 
 def better(a: Choice, b: Choice) -> bool:
-    """Nowhere worse, and somewhere better."""
+    """Whether a dominates b: nowhere worse and somewhere better, in bytes, units and loss."""
     pairs = ((a.bytes, b.bytes), (a.units, b.units), (a.loss, b.loss))
     return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)

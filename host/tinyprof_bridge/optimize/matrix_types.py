@@ -1,18 +1,23 @@
-"""What a search gives types to: the matrices of a model, and which of them read the same inputs."""
+"""The matrices of a model, to which the search assigns types, and which of them share an input."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..quantize import weight_types
 
-# The end of what matrices with the same inputs have for a name, by the ends of theirs.
+# Name of the shared input by role; all other roles have an input of their own.
 SHARED = {"attn_q": "attn", "attn_k": "attn", "attn_v": "attn", "ffn_gate": "ffn", "ffn_up": "ffn"}
 Shape = tuple[int, int]  # rows, columns
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """name: as a recipe takes it; read_by_row: an embedding; multiplied: also one that is the output too."""
+    """One matrix of a model.
+
+    name: as in a recipe, for example "blk.0.attn_q".
+    rows, cols: shape.
+    read_by_row: whether it is the embedding.
+    multiplied: whether it is used in a product; true for an embedding that is also the output head."""
 
     name: str
     rows: int
@@ -22,31 +27,33 @@ class Matrix:
 
     @property
     def role(self) -> str:
+        """Last part of the name, for example "attn_q"."""
         return self.name.rpartition(".")[2]
 
     @property
     def inputs(self) -> str:
-        """The same for all that read the same: of one type, these are quantized once for all of them."""
+        """Name of the input. Matrices with the same input and type share its quantized form."""
         block = self.name.removesuffix(self.role)
         return block + SHARED.get(self.role, self.role)
 
     def takes(self, type_: str) -> bool:
+        """Whether the matrix's shape fits the type."""
         try:
             return self.fitting(type_) == type_
         except ValueError:
             return False
 
     def fitting(self, type_: str) -> str:
-        """The type, or what convert takes for it. Raises ValueError."""
+        """The type, or the fallback that convert uses if the shape does not fit. Raises ValueError without one."""
         return weight_types.fitting(type_, self.rows, self.cols)
 
     def bytes(self, type_: str) -> int:
-        """In a file, whose tensors begin at multiples of 32."""
+        """Size in a file with that type, padded to the alignment of 32."""
         return -(-self.rows * weight_types.row_bytes(type_, self.cols) // 32) * 32
 
 
 def matrices(shapes: Mapping[str, Shape]) -> list[Matrix]:
-    """All of a model, in their order in the file. shapes: by the tensor's name."""
+    """The matrices of a model, in file order. shapes: (rows, columns) by tensor name."""
     found = []
     for name, shape in shapes.items():
         embedding = name == "token_embd.weight"

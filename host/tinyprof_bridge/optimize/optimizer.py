@@ -1,4 +1,4 @@
-"""Types by matrix and the context for a board, within bounds: costs, sensitivity, search, finalists, in this order."""
+"""Chooses weight types and the context for a board within limits: costs, sensitivity, search, then finalists."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from ..energy import regression
 from ..energy.regression import Fit
 from ..errors import BadInput, RunFailed
 from ..measure import quality
-from ..measure.collect import Request, collect
+from ..measure.collect import Request, check_lengths, check_timeout, collect
 from ..measure.quality import Quality
 from ..models import board_fit, calibration_stats
 from ..models.calibration_stats import Doubles
@@ -31,17 +31,21 @@ from .knapsack import Choice, Option, Search, better
 from .matrix_types import Matrix
 from .sensitivity import WINDOW, Sensitivity
 
-BASE = "Q4_0"  # what costs are measured with, and what convert is told beside a recipe
-LONGEST, LEAST = 256, 32  # contexts, where none are given
-STEPS = 8  # of each bound, for the front
-BOARD_TOKENS = 128  # of a text that is judged on a board
-LEFTOVERS = 4096  # bytes of heap, more than MicroPython's collector leaves of what nobody uses
+BASE = "Q4_0"  # type of the model with which costs are measured, and --type of convert with a recipe
+LONGEST, LEAST = 256, 32  # contexts to try if none are given
+STEPS = 8  # of each bound, for the Pareto front
+BOARD_TOKENS = 128  # tokens of the text for the perplexity on the board
+LEFTOVERS = 4096  # bytes of heap; garbage that MicroPython's collector leaves is less than this
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """ram, flash: bytes; units: of the board's counter a token; ms: for counters that know seconds; perplexity: so
-    much more than the F32 model's, 0.05 is 5 %. None: any."""
+    """Upper limits, each None for no limit.
+
+    ram, flash: bytes.
+    instr: instructions per token, on emulated boards.
+    ms: milliseconds per token, on boards whose counter measures time.
+    perplexity: relative increase over the F32 model; 0.05 is 5 %."""
 
     ram: int | None = None
     flash: int | None = None
@@ -52,9 +56,21 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to look for. contexts: of which the longest is taken that the bounds allow; types: to choose from; tokens:
-    of a text, for each judgement; held_out: by which perplexity is judged, by the text where there is none; stream:
-    weights are read from storage even where they could lie in flash or in RAM; energy: a fit of joules."""
+    """What to optimize.
+
+    source, tokenizer: the model, as `convert` takes it.
+    board: name of an emulated board or a serial port.
+    text: calibration text.
+    bounds: limits.
+    held_out: text for the perplexity limit; None for the calibration text.
+    energy: file of an energy fit, or None.
+    contexts: candidates; the longest that meets all bounds is chosen. Empty for the default.
+    types: candidates; empty for all types of the board.
+    batch: tokens per prefill call.
+    tokens: tokens of a text for each loss.
+    calibration_tokens: tokens of the calibration text for the rounding.
+    stream: read weights from storage even if they fit in flash or RAM.
+    timeout: seconds without output from the board."""
 
     source: Path
     tokenizer: Path | None
@@ -74,8 +90,13 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Plan:
-    """A choice with its context: bytes of the file, units and joules of one of the context's last tokens (nan where no
-    fit is known); loss: predicted divergence in nats a token."""
+    """A choice of types with a context.
+
+    choice: the types.
+    context: positions of the KV cache.
+    need: RAM.
+    loss: predicted KL divergence from F32, in nats per token.
+    joules: modelled energy per token at the end of the context; NaN without a fit."""
 
     choice: Choice
     context: int
@@ -85,21 +106,30 @@ class Plan:
 
     @property
     def bytes(self) -> int:
+        """Size of the file."""
         return self.choice.bytes
 
     @property
     def units(self) -> float:
+        """Predicted units per token at the end of the context."""
         return self.choice.units
 
     @property
     def types(self) -> dict[str, str]:
+        """Weight type by matrix name."""
         return self.choice.types
 
 
 @dataclass
 class Finalist:
-    """A plan as a file. whole: judged on the text; held_out: on the other; board: on the tokens that a board judges,
-    as the host has it; run: on the board."""
+    """A plan that was converted and measured.
+
+    plan: the plan.
+    model: its file.
+    whole: quality on the calibration text.
+    held_out: quality on the held-out text.
+    board: quality on the tokens that the board computes, from the unix port.
+    run: its run on the board."""
 
     plan: Plan
     model: Path
@@ -111,9 +141,18 @@ class Finalist:
 
 @dataclass
 class Found:
-    """best: None if nothing is within the bounds, which nearest is nearest to; why: what speaks against it.
-    front: plans of which none is better in all; contexts: the best plan of each that was tried;
-    uniform: plans of one type each; failed: what kept finalists from running on the board."""
+    """The result of an optimization.
+
+    wanted, costs, sensitivity, energy: what it is based on.
+    most_ram, most_flash, most_units: the bounds in bytes and units per token.
+    best: the chosen plan; None if none is within the bounds.
+    nearest: the plan nearest to the bounds if there is no best.
+    why: which bounds `nearest` exceeds.
+    front: the Pareto front of bytes, units and loss.
+    contexts: the best plan for each context that was tried, or None.
+    uniform: plans with one type for all matrices.
+    finalists: plans that ran on the board.
+    failed: the error that kept them from running."""
 
     wanted: Wanted
     costs: Costs
@@ -133,30 +172,37 @@ class Found:
 
 
 class Optimizer:
-    """All that was measured for one model and board. Files are made in scratch; bounds may be changed."""
+    """The measurements for one model and board, and searches over them.
+
+    wanted: what to optimize.
+    scratch: folder for temporary files.
+
+    The attribute bounds may be changed between searches. Raises BadInput for a request that cannot be met."""
 
     def __init__(self, wanted: Wanted, scratch: Path, progress: Progress) -> None:
         self._wanted, self._scratch, self._progress = wanted, scratch, progress
         self.bounds = wanted.bounds
-        self._energy = regression.read(wanted.energy) if wanted.energy else None
+        self._energy = regression.read_fit(wanted.energy) if wanted.energy else None
         self.exact, base = scratch / "f32.gguf", scratch / "base.gguf"
         convert(wanted.source, wanted.tokenizer, self.exact, "F32")
         convert(wanted.source, wanted.tokenizer, base, BASE)
         portable = Footprint(base, "portable", wanted.batch)
         self._contexts = self._allowed_contexts(portable.context)
         longest = max(self._contexts)
-        self._costs = costs.measure(wanted.board, base, portable.sizes, longest, wanted.batch, wanted.stream, progress)
+        self._costs = costs.measure_costs(
+            wanted.board, base, portable.sizes, longest, wanted.batch, wanted.stream, progress
+        )
         when = f"from the cache, {self._costs.when}" if self._costs.kept else "now"
-        progress.step(f"what {wanted.board} costs: measured {when}")
+        progress.step(f"costs of {wanted.board}: measured {when}")
         self._check_energy()
         self._most_units = self._units_bound()
         self._foot = foot = Footprint(base, self._costs.kernels, wanted.batch, self._costs.placement)
         self._matrices = {matrix.name: matrix for matrix in foot.matrices}
         self._types = self._usable_types()
         self._rounding = Rounding("gptq", self._moments())
-        text = sensitivity.read(self.exact, wanted.text, wanted.tokens)
+        text = sensitivity.read_windows(self.exact, wanted.text, wanted.tokens)
         about = [self._rounding.method, wanted.calibration_tokens, sha256(wanted.text)]
-        self._sensitivity = sensitivity.measure(
+        self._sensitivity = sensitivity.measure_losses(
             self.exact,
             foot.matrices,
             self._types,
@@ -188,14 +234,14 @@ class Optimizer:
         return Option(matrix.name, type_, matrix.bytes(type_), units, loss, matrix.inputs, quantizing)
 
     def _least(self, size: Callable[[Matrix, str], int]) -> dict[str, str]:
-        """Of each matrix the type of which that is least."""
+        """The type with the smallest size for each matrix."""
         return {
             m.name: min((o.type for o in self._options if o.matrix == m.name), key=lambda t: size(m, t))
             for m in self._foot.matrices
         }
 
     def _moments(self) -> Mapping[str, Doubles]:
-        """What the rounding wants to know of the text."""
+        """Statistics of activations on the calibration text, for the rounding; cached."""
         wanted = self._wanted
         key = [sha256(self.exact), sha256(wanted.text), wanted.calibration_tokens]
         place = cache.place("moments", key, ".npz")
@@ -207,9 +253,9 @@ class Optimizer:
         return found
 
     def _allowed_contexts(self, trained: int) -> tuple[int, ...]:
-        """From the longest down."""
+        """The contexts to try, longest first. trained: context for which the model was trained."""
         if too_long := [c for c in self._wanted.contexts if c > trained]:
-            raise BadInput(f"-c {too_long[0]}: the model was trained for a context of {trained}")
+            raise BadInput(f"-c {too_long[0]}: the model was trained for a context of {trained}; give at most that")
         if self._wanted.contexts:
             return tuple(sorted(self._wanted.contexts, reverse=True))
         found = [min(LONGEST, trained)]
@@ -222,31 +268,34 @@ class Optimizer:
         if bounds.ms is not None:
             if run.per_second is None:
                 raise BadInput(
-                    f"--max-ms-per-token is for boards with a clock: {board} counts {run.unit} ({run.source}):"
-                    " give --max-instr-per-token"
+                    f"--max-ms-per-token needs a board that measures time: {board} counts {run.unit} ({run.source});"
+                    " give --max-instr-per-token instead"
                 )
             return bounds.ms / 1e3 * run.per_second
         if bounds.instr is not None and run.unit != "instr":
             raise BadInput(
-                f"--max-instr-per-token is for emulated boards: {board} counts {run.unit} ({run.source}):"
-                " give --max-ms-per-token where it has a clock"
+                f"--max-instr-per-token needs an emulated board: {board} counts {run.unit} ({run.source});"
+                " give --max-ms-per-token instead"
             )
         return math.inf if bounds.instr is None else bounds.instr
 
     def _check_energy(self) -> None:
-        """Raises BadInput where the board has no seconds, and the fit is by these."""
+        """Raises BadInput if the energy fit needs time and the board does not measure it."""
         run, fit = self._costs.run, self._energy
         timed = [name for name in ("seconds", "cycles") if fit and name in fit.on]
         if timed and run.per_second is None:
             raise BadInput(
-                f"--energy: the fit is by {', '.join(timed)}, and {self._wanted.board} counts {run.unit}"
-                f" ({run.source}), whose seconds are not known: take a board with a clock, or a fit `--on macs,bytes`"
+                f"--energy: the fit uses {', '.join(timed)}, but {self._wanted.board} counts {run.unit}"
+                f" ({run.source}); use a board that measures time, or a fit made with `--on macs,bytes`"
             )
         if "cycles" in timed and not (run.begin and run.begin.clock_hz):
-            raise BadInput(f"--energy: the fit is by cycles, and {self._wanted.board} does not say its clock")
+            raise BadInput(
+                f"--energy: the fit uses cycles, but the clock of {self._wanted.board} is unknown; use a fit made with"
+                " `--on seconds,macs,bytes`"
+            )
 
     def _joules(self, choice: Choice, context: int) -> float:
-        """By the fit, of the same work as a run with this test would count."""
+        """Joules per token by the fit, for the work that a run would count; NaN without a fit."""
         if self._energy is None:
             return math.nan
         run, test = self._costs.run, Test("", "decode", costs.TOKENS, context - costs.TOKENS, 0)
@@ -255,33 +304,38 @@ class Optimizer:
         return self._energy.joules(regression.features(run, records, test, seconds)) / test.tokens
 
     def _usable_types(self) -> list[str]:
-        """Those that were measured, and that some matrix takes."""
+        """The candidate types that were measured and fit at least one matrix."""
         known = [t for t in weight_types.TYPES if t in self._costs.roof.types and t not in ("F32", "F16")]
         found = []
         for type_ in self._wanted.types or known:
             if not any(matrix.takes(type_) for matrix in self._matrices.values()):
                 continue
             if type_ not in self._costs.roof.types:
-                raise BadInput(f"{type_} was not measured on {self._wanted.board}: its build lacks it or has no RAM")
+                raise BadInput(
+                    f"--types {type_}: not measured on {self._wanted.board} (not in its build, or too little RAM);"
+                    " choose another type"
+                )
             found.append(type_)
         for matrix in self._matrices.values():
             if not any(matrix.takes(type_) for type_ in found):
                 size = f"{matrix.rows} x {matrix.cols}"
-                raise BadInput(f"{matrix.name} ({size}) takes none of these types: name another with --types")
+                raise BadInput(f"{matrix.name} ({size}) takes none of these types; add another with --types")
         return found
 
     def _uniform(self, type_: str) -> dict[str, str]:
-        """By matrix; where one does not take the type, what convert would give it."""
+        """One type for all matrices, by name; convert's fallback where the shape does not fit."""
         return {matrix.name: matrix.fitting(type_) for matrix in self._matrices.values()}
 
     def _need(self, types: Mapping[str, str], context: int) -> Need:
-        """With package and native module where these are in RAM too: by what the measured run held."""
+        """RAM, including the package and native module if they are in RAM too, as measured in the run."""
         need = self._foot.need(types, context)
         return replace(need, package=need.package + self._package)
 
     def _ram(self, matrix: str, type_: str, context: int) -> int:
-        """RAM with that type in all layers and the least elsewhere, of activations and of weights. Only inputs that are
-        shared are quantized for several types at once, so that a whole model takes about the most of these."""
+        """RAM with that type for the matrix's role in all layers, and everything else as small as possible.
+
+        Only shared inputs are quantized for several types at once, so a whole model needs about the maximum over its
+        matrices of this figure."""
         role = self._matrices[matrix].role
         key = (role, type_, context)
         if key not in self._rams:
@@ -313,21 +367,21 @@ class Optimizer:
         return min(self.bounds.flash or math.inf, self._board_flash)
 
     def _most_bytes(self, flash: float, ram: int, context: int) -> float:
-        """Of a file within bounds of flash, and of RAM where that takes it as a whole."""
+        """Largest size of the file within bounds of flash, and of RAM if the file is read into RAM."""
         if self._costs.placement != "ram":
             return flash
         need = self._need(self._lightest, context)
         return max(min(flash, ram - (need.ram - need.weights)), 1)
 
     def _search(self, context: int, most: int) -> Search | None:
-        """Of the options that leave the RAM within a bound."""
+        """A search over the options that need at most that much RAM; None if a matrix has no such option."""
         options = [o for o in self._options if self._ram(o.matrix, o.type, context) <= most]
         fixed = self._fixed, self._costs.outside(context)
         return Search(options, fixed) if {o.matrix for o in options} == self._matrices.keys() else None
 
     def _plan(self, choice: Choice, context: int) -> Plan:
-        """A choice with its RAM and, where it is streamed, what the search does not know of its reads: how many there
-        are, and bytes that are of no product."""
+        """The plan for a choice, with its RAM. For streamed weights it corrects the units by the actual reads: the
+        search does not know their number, nor the bytes that belong to no product."""
         need = self._need(choice.types, context)
         if self._costs.placement == "stream":
             known = sum(self._costs.storage(m, choice.types[m.name]) for m in self._foot.matrices)
@@ -335,14 +389,16 @@ class Optimizer:
         return Plan(choice, context, need, choice.loss + self._sensitivity.base, self._joules(choice, context))
 
     def best(self, context: int) -> Plan | None:
-        """Within the bounds of RAM, flash and latency; where the search finds nothing a uniform type may be."""
+        """The plan with the least loss within the bounds of RAM, flash and latency; None without one.
+
+        If the search finds nothing, uniform types are tried."""
         return self._searched(context) or min(
             (plan for plan in self.uniform_plans(context) if self._fits(plan)), key=lambda plan: plan.loss, default=None
         )
 
     def _searched(self, context: int) -> Plan | None:
         ram = self._most_ram
-        units = self._most_units + self._costs.read * self._costs.reads  # a plan may have fewer than the run had
+        units = self._most_units + self._costs.read * self._costs.reads  # a plan may need fewer reads than the run
         size = self._most_bytes(self._most_flash, ram, context)
         while search := self._search(context, ram):
             choice = search.best(size, units)
@@ -363,6 +419,7 @@ class Optimizer:
         return all(value <= most for _, value, most, _ in self._bounded(plan))
 
     def uniform_plans(self, context: int) -> Iterator[Plan]:
+        """Plans with one type for all matrices, one for each type."""
         for type_ in self._types:
             types = self._uniform(type_)
             taken = [o for o in self._options if types[o.matrix] == o.type]
@@ -372,7 +429,7 @@ class Optimizer:
                 yield self._plan(choice, context)
 
     def judge(self, plan: Plan) -> Finalist:
-        """The plan as a file, and what it loses as a whole."""
+        """The plan converted to a file, with its quality on the calibration text."""
         types = tuple(plan.types.values())
         if types not in self._judged:
             model = self._scratch / f"{len(self._judged)}.gguf"
@@ -388,8 +445,10 @@ class Optimizer:
         return found
 
     def finalist(self, plan: Plan) -> Finalist:
-        """The least loss as a whole, of this plan and of uniform types: losses of matrices do not quite add up."""
-        self._progress.step(f"judging the best of context {plan.context} as a whole, beside uniform types")
+        """The one with the least measured loss among a plan and the uniform types within the bounds.
+
+        The search's losses do not add up exactly, so a uniform type can be better."""
+        self._progress.step(f"measuring the best plan for context {plan.context} and uniform types")
         plans = [plan, *(p for p in self.uniform_plans(plan.context) if self._fits(p))]
         best = min((self.judge(p) for p in plans), key=lambda finalist: finalist.whole.kl)
         if self._wanted.held_out:
@@ -397,6 +456,7 @@ class Optimizer:
         return best
 
     def find(self) -> Found:
+        """The result: for the longest context with a plan within all bounds, or the nearest plan."""
         bounds = self._most_ram, self._most_flash, self._most_units
         found = Found(self._wanted, self._costs, self._sensitivity, self._energy, *bounds)
         worse: list[tuple[float, Plan]] = []  # with too high a perplexity
@@ -416,7 +476,7 @@ class Optimizer:
         if found.best is None and worse:
             more, found.nearest = min(worse, key=lambda w: w[0])
             context = found.nearest.context
-            found.why = [f"perplexity {100 * more:+.2f} % of {100 * (most or 0):+.2f} %"]
+            found.why = [f"perplexity {100 * more:+.2f} % exceeds {100 * (most or 0):+.2f} %"]
         elif found.best is None:
             found.nearest = self._nearest(context)
             found.why = self._violations(found.nearest)
@@ -425,7 +485,7 @@ class Optimizer:
         return found
 
     def _nearest(self, context: int) -> Plan:
-        """What exceeds the bounds by the least factor, of a search or of one type."""
+        """The plan that exceeds the bounds by the smallest factor, from the search or of one type."""
         plans = list(self.uniform_plans(context))
         for most in {max(self._ram(o.matrix, o.type, context), self._most_ram) for o in self._options}:
             search = self._search(context, most)
@@ -435,23 +495,26 @@ class Optimizer:
         return min(plans, key=lambda p: (round(max(value / most for _, value, most, _ in self._bounded(p)), 9), p.loss))
 
     def _bounded(self, plan: Plan) -> tuple[tuple[str, float, float, str], ...]:
-        """What is bounded: its name, of the plan, at most, unit."""
-        told = self._costs.told
+        """(name, value of the plan, bound, unit) of each bounded quantity."""
+        shown = self._costs.shown
         return (
             ("RAM", plan.need.ram, self._most_ram, "bytes"),
             ("flash", plan.bytes, self._most_flash, "bytes"),
-            ("latency", told(plan.units), told(self._most_units), f"{self._costs.unit}/token"),
+            ("latency", shown(plan.units), shown(self._most_units), f"{self._costs.unit}/token"),
         )
 
     def _violations(self, plan: Plan) -> list[str]:
+        """The bounds that a plan exceeds, as text."""
         bounded = self._bounded(plan)
         return [
-            f"{what} {figure(value)} of {figure(most)} {unit}" for what, value, most, unit in bounded if value > most
+            f"{what} {figure(value)} exceeds {figure(most)} {unit}"
+            for what, value, most, unit in bounded
+            if value > most
         ]
 
     def _front(self, context: int) -> list[Plan]:
-        """What the board can do at all, whatever the bounds of flash and latency."""
-        self._progress.step(f"the front at context {context}")
+        """The Pareto front within the board's flash and the RAM bound, without the other bounds."""
+        self._progress.step(f"computing the Pareto front at context {context}")
         search = self._search(context, self._most_ram)
         if search is None:
             return []
@@ -461,7 +524,9 @@ class Optimizer:
         return [p for p in plans if not any(better(other.choice, p.choice) for other in plans)]
 
     def verify(self, found: Found) -> None:
-        """Runs the best on the board, and the fastest and the smallest of the front, of equals that of least loss."""
+        """Runs the best plan on the board, and the fastest and the smallest plan of the front.
+
+        Raises RunFailed or BadInput if a run fails or its logits are wrong."""
         assert found.best is not None
         by: tuple[Callable[[Plan], tuple[float, float]], ...] = (
             lambda p: (p.units, p.loss),
@@ -475,7 +540,7 @@ class Optimizer:
         wanted = self._wanted
         text = wanted.held_out or wanted.text
         for i, finalist in enumerate(found.finalists):
-            self._progress.step(f"on the board: {i + 1} of {len(found.finalists)}")
+            self._progress.step(f"running finalist {i + 1} of {len(found.finalists)} on the board")
             context = finalist.plan.context
             depth = context - costs.TOKENS
             finalist.board = self._quality(finalist.model, text, context, BOARD_TOKENS)
@@ -486,16 +551,28 @@ class Optimizer:
             )  # fmt: skip
             finalist.run, _ = collect(request, self._scratch / f"run-{i}.jsonl", self._progress)
             if finalist.run.correctness == "WRONG":
-                raise RunFailed("the logits differ from those of the unix port: the figures are of a wrong kernel")
+                raise RunFailed(
+                    f"{wanted.board}: logits differ from the unix port's, so the figures are invalid; fix the kernel"
+                )
             if finalist.run.model and finalist.run.model.placement != self._costs.placement:
-                raise RunFailed("the file has no room in the board's RAM in one piece: give --stream")
+                raise RunFailed(f"{finalist.model.name} does not fit in one block of the board's RAM; use --stream")
 
 
 def optimize(wanted: Wanted, scratch: Path, verify: bool, progress: Progress) -> Found:
-    """Raises BadInput for what cannot be used, and for bounds that the board's counter knows nothing of."""
+    """The result of an optimization.
+
+    wanted: what to optimize.
+    scratch: folder for temporary files.
+    verify: whether to run the finalists on the board.
+
+    Raises BadInput for unusable input, and for bounds that the board's counter cannot measure."""
+    check_lengths("context", wanted.contexts, LEAST)
+    check_timeout(wanted.timeout)
+    if wanted.batch < 1 or wanted.tokens < 1 or any(b is not None and not b > 0 for b in vars(wanted.bounds).values()):
+        raise BadInput("batch, tokens and bounds must be positive")
     for type_ in wanted.types:
         if type_ not in weight_types.TYPES:
-            raise BadInput(f"no type '{type_}': there are {', '.join(weight_types.TYPES)}")
+            raise BadInput(f"no type '{type_}'; choose from {', '.join(weight_types.TYPES)}")
     read_text(wanted.text)
     if wanted.held_out:
         read_text(wanted.held_out)
@@ -510,27 +587,31 @@ def optimize(wanted: Wanted, scratch: Path, verify: bool, progress: Progress) ->
 
 
 def figure(value: float) -> str:
-    """For people: bytes, instructions, milliseconds."""
+    """A number as text: with thousands separators, or four significant digits if it is below 1,000."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def size(option: str, text: str | None) -> int | None:
-    """'200k' or '1M' in bytes. Raises BadInput."""
+    """Bytes from a text such as "200k" or "1M" (k is 1,024); None for None. Raises BadInput, naming the option."""
     return None if text is None else int(_number(option, text, {"k": 1 << 10, "m": 1 << 20}, "200k, 1M or 65536"))
 
 
 def count(option: str, text: str | None) -> float | None:
-    """'1.5M' as a number."""
+    """The number in a text such as "1.5M" (k is 1,000); None for None. Raises BadInput, naming the option."""
     return None if text is None else _number(option, text, {"k": 1e3, "m": 1e6, "g": 1e9}, "900k, 1.5M or 1500000")
 
 
 def percent(option: str, text: str | None) -> float | None:
-    """'+5%' as 0.05."""
+    """The fraction in a text such as "+5%"; None for None. Raises BadInput, naming the option."""
     return None if text is None else _number(option, text.removeprefix("+"), {"%": 0.01}, "+5%", unit="%")
 
 
 def _number(option: str, text: str, factors: Mapping[str, float], such: str, unit: str = "") -> float:
-    """unit: what must follow, empty where nothing has to."""
+    """The number in a text, times the factor of its suffix.
+
+    factors: by suffix.
+    such: examples for the error message.
+    unit: suffix that is required, or "" for none."""
     match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)([a-z%]?)", text.strip().lower())
     letter = match[2] if match else "?"
     if match is None or (letter not in factors and (letter or unit)):

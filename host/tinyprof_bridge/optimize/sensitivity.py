@@ -1,7 +1,7 @@
-"""What each matrix loses in each type: divergence on a text with that matrix alone quantized, scaled so that the
-matrices together lose what the whole model does in that type.
+"""Sensitivity: the loss (KL divergence on a text) of each matrix in each type, with only that matrix quantized.
 
-Computed with the boards' arithmetic on the unix port; what was computed is kept for the next time."""
+The losses are scaled so that their sum equals the loss of the whole model in that type. The unix port computes them
+with the board's arithmetic. They are cached."""
 
 import tempfile
 from dataclasses import dataclass
@@ -28,34 +28,42 @@ WINDOW = 256  # tokens
 
 @dataclass(frozen=True)
 class Text:
-    """A text in windows of tokens."""
+    """A text as windows of token ids.
+
+    parts: one list per window."""
 
     parts: list[list[int]]
 
     @property
     def wanted(self) -> npt.NDArray[np.int64]:
-        """The token that follows, for each but the last of each window."""
+        """Id of the token that follows each token but the last of each window, shape (tokens,)."""
         return np.array([token for part in self.parts for token in part[1:]])
 
 
 @dataclass
 class Sensitivity:
-    """base: what the path loses with all weights in F32; losses: by matrix and type, in nats a token, what is added
-    to that; made: how many of them were computed now."""
+    """Losses of a model's matrices, KL divergence in nats per token.
+
+    base: loss of the board's arithmetic with all weights in F32.
+    losses: additional loss by matrix, then by type.
+    made: how many of them were not in the cache."""
 
     base: float
     losses: dict[str, dict[str, float]]
     made: int = 0
 
 
-def read(exact: Path, text: Path, tokens: int) -> Text:
-    """tokens: of the text at most."""
+def read_windows(exact: Path, text: Path, tokens: int) -> Text:
+    """A text file in windows of at most WINDOW tokens.
+
+    exact: model file with the vocabulary.
+    tokens: at most this many tokens of the text."""
     reader = open_gguf(exact)
     size = min(WINDOW, trained_context(reader))
     return Text(windows(vocabulary(reader), read_text(text), size, tokens))
 
 
-def measure(
+def measure_losses(
     exact: Path,
     matrices: list[Matrix],
     types: list[str],
@@ -66,7 +74,15 @@ def measure(
     timeout: float,
     progress: Progress,
 ) -> Sensitivity:
-    """exact: the model in F32; about: how the rounding was made, in terms of JSON."""
+    """The sensitivity of each matrix to each type.
+
+    exact: the model in F32.
+    matrices, types: to combine; a type that does not fit a matrix's shape is left out.
+    how: rounding.
+    text: on which to compute the losses.
+    about: JSON description of the rounding, part of the cache key.
+    path: arithmetic, "float" or "fixed".
+    timeout: seconds without output."""
     package, _ = deploy.hashes({file.name: file.read_bytes() for file in device_package.folder().glob("*.py")})
     port = {name: sha256(emulators.firmware(board)) for name, board in REFERENCES.items()}
     code = [sha256(Path(module.__file__ or "")) for module in (block_fit, weight_types, calibrated)]
@@ -103,5 +119,5 @@ def measure(
 
 
 def _key(matrix: str, type_: str) -> str:
-    """matrix: its name, or * for the whole model."""
+    """Key of a loss in the cache. matrix: its name, or * for the whole model."""
     return f"{matrix} {type_}"

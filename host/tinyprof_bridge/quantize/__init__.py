@@ -1,3 +1,3 @@
-"""Weights to few bits and back: the weight types, the values that blocks can hold, calibrated rounding, recipes.
+"""Quantization: the weight types, how a block is fitted to weights, calibrated rounding, and recipes.
 
 May import: errors, cache, progress, tables."""

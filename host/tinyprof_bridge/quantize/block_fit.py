@@ -1,8 +1,11 @@
-"""The values that a block of each type can have, chosen so that weighted squared errors are least.
+"""For each weight type, the scales and minima of its quantization blocks with the least weighted squared error.
 
-A block's values are least + step * code, and with given codes linear in the block's parameters (its scale; its scale
-and minimum). A grid is made for one matrix and asked for its blocks from left to right; then, any number of times,
-for other parameters; then it packs the codes."""
+A block can hold the values least + step * code. For fixed codes these are linear in the block's parameters: its scale,
+or its scale and its minimum. A Grid serves one matrix:
+
+1. fit(), once for each block column from left to right, chooses the parameters.
+2. shift(), any number of times, changes the parameters of all blocks.
+3. pack() returns the matrix's bytes."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -18,49 +21,69 @@ Bytes = npt.NDArray[np.uint8]
 Halves = npt.NDArray[np.float16]
 
 TINY = np.finfo(np.float32).tiny
-OWN_SPARE = np.float32(1.25)  # scales after the first may become greater than the first look at a row shows
+# A row's float is fixed before its blocks are fitted. Error feedback can make later scales larger than the weights
+# alone suggest, so it leaves room for 25 % more.
+OWN_SPARE = np.float32(1.25)
 
 
 class Grid(Protocol):
-    cols: int  # of a block
-    top: int  # codes are 0 to top
+    """The quantization blocks of one matrix in one weight type. Each class below implements these methods.
+
+    cols: columns of a block.
+    top: greatest code; codes start at 0."""
+
+    cols: int
+    top: int
 
     def fit(self, x: Floats, weights: Floats) -> tuple[Floats, Floats]:
-        """(least, step), to be broadcast to (rows, cols), for the next block x (rows, cols); weights, of squared
-        errors: as x, or one row for all."""
+        """Returns (least, step) of the next block column, each broadcastable to (rows, cols).
+
+        x: weights of the matrix (rows, cols).
+        weights: of the squared errors, of x's shape or one row for all rows."""
 
     def slopes(self, codes: Ints) -> Floats:
-        """How the values of all codes (rows, all columns) go with each parameter of their block: (rows, all columns,
-        parameters)."""
+        """Returns the derivative of each value by each parameter of its block, (rows, all columns, parameters).
+
+        codes: of the whole matrix (rows, all columns)."""
 
     def shift(self, change: Floats) -> tuple[Floats, Floats]:
-        """(least, step), each (rows, all columns), with parameters changed by (rows, blocks, parameters), as near as
-        the type has them."""
+        """Returns (least, step) after adding to the parameters, each (rows, all columns).
+
+        The new parameters are rounded to what the type can store.
+
+        change: what to add (rows, blocks, parameters)."""
 
     def pack(self, codes: Ints) -> Bytes:
-        """All codes (rows, all columns) as the bytes of the matrix (rows, row_bytes)."""
+        """Returns the matrix's bytes (rows, row_bytes).
+
+        codes: of the whole matrix (rows, all columns)."""
 
 
 def codes_of(x: Floats, least: Floats, step: Floats, top: int) -> Ints:
-    """The codes nearest to x."""
+    """Returns the code from 0 to top whose value least + step * code is nearest to x; 0 where the step is 0."""
     return _nearest(x, least, step, top).astype(np.int64)
 
 
 def _nearest(x: Floats, least: Floats, step: Floats, top: int) -> Floats:
-    """The codes nearest to x, as floats; 0 where the step is 0, or so small that 1 / step is no number."""
+    """Returns what codes_of does, as floats. A step so small that 1 / step overflows counts as 0."""
     q = (x - least) * np.divide(1, step, out=np.zeros_like(step), where=np.abs(step) >= TINY)
     np.rint(q, out=q)
     return q.clip(0, top, out=q)
 
 
 def best_scale(x: Floats, weights: Floats, low: int, stride: int, high: int) -> Floats:
-    """Scales (..., 1) of blocks x (..., n) with which scale * (low, low + stride .. high) come nearest.
+    """Returns the scales (..., 1) with which scale * level approximates blocks x (..., n) with the least error.
 
-    Each of a number of first guesses is bettered once: the best scale for given codes is a quotient."""
+    Tries several first scales. Each gives codes, and for these codes the least-squares scale is a quotient of two sums
+    (the idea of make_qx_quants in llama.cpp's ggml-quants.c).
+
+    weights: of the squared errors, broadcastable to x.
+    low, stride, high: the levels are low, low + stride, ... high; low is negative."""
     at = np.abs(x).argmax(-1, keepdims=True)
     extreme = np.take_along_axis(x, at, -1)
     base = extreme / low
-    # Few levels cut the greatest values off; where they are not the same on both sides, either may take the greatest
+    # With few levels the best scale often clips the largest weights, so smaller scales are tried too. Where levels are
+    # not symmetric, the largest weight may go to either end.
     few = high - low < 8 * stride
     guesses = np.linspace(1.05, 0.35 if few else 0.8, 16 if few else 8)
     if low != -high:
@@ -78,10 +101,13 @@ def best_scale(x: Floats, weights: Floats, low: int, stride: int, high: int) -> 
 
 
 def best_range(x: Floats, weights: Floats, top: int, highest: float) -> tuple[Floats, Floats]:
-    """(scale, least), each (..., 1), of blocks x (..., n): least + scale * (0 .. top) comes nearest; scale is not
-    negative, least at most highest.
+    """Returns (scale, least), each (..., 1), with which least + scale * (0 .. top) best approximates blocks x (..., n).
 
-    For given codes, both are found by a linear regression."""
+    The scale is not negative. Tries several first scales. Each gives codes, and for these codes scale and least follow
+    from a linear regression (the idea of make_qkx2_quants in llama.cpp's ggml-quants.c).
+
+    weights: of the squared errors, broadcastable to x.
+    highest: upper limit of least; 0 for K-quants, whose minima cannot be positive."""
     floor = np.minimum(x.min(-1, keepdims=True), np.float32(highest))
     span = np.maximum(x.max(-1, keepdims=True), floor) - floor
     weights = np.broadcast_to(weights, x.shape)
@@ -107,15 +133,17 @@ def best_range(x: Floats, weights: Floats, top: int, highest: float) -> tuple[Fl
 
 
 def _half(x: Floats) -> Halves:
+    """Returns x as fp16, clipped to finite values."""
     return x.clip(-weight_types.F16_MAX, weight_types.F16_MAX).astype("<f2")
 
 
 class Legacy:
-    """Q4_0, Q5_0 and Q8_0: an fp16 scale in each block of 32."""
+    """Q4_0, Q5_0 and Q8_0: one fp16 scale for each block of 32."""
 
     cols = 32
 
     def __init__(self, bits: int, low: int, high: int) -> None:
+        """bits: of a code. low, high: the levels that codes stand for."""
         self.low, self.high, self.top = low, high, high - low
         self._bits = bits
         self._scales: list[Halves] = []
@@ -142,11 +170,12 @@ class Legacy:
 
 
 class LegacyRange:
-    """Q4_1 and Q5_1: an fp16 scale and the least value in each block of 32."""
+    """Q4_1 and Q5_1: an fp16 scale and an fp16 minimum for each block of 32."""
 
     cols = 32
 
     def __init__(self, bits: int) -> None:
+        """bits: of a code."""
         self.top = (1 << bits) - 1
         self._bits = bits
         self._parts: list[Halves] = []
@@ -172,7 +201,7 @@ class LegacyRange:
 
 
 def _nibbles(q: Ints, bits: int) -> Bytes:
-    """Codes (..., 32) of 4 bits, of 5 the fifth before all others."""
+    """Returns the bytes of blocks of codes (..., 32) with 4 or 5 bits; the fifth bits come first (ggml-common.h)."""
     body = (q[..., :16] & 15 | (q[..., 16:] & 15) << 4).astype(np.uint8)
     if bits == 4:
         return body
@@ -181,13 +210,16 @@ def _nibbles(q: Ints, bits: int) -> Bytes:
 
 
 class Own:
-    """TP2, TP3 and TPT: a float for the row, and an int8 in each block of 32."""
+    """TP2, TP3 and TPT, tinyprof's own types: one float for each row, one int8 scale for each block of 32."""
 
     cols = 32
 
     def __init__(
         self, levels: tuple[int, int, int], bytes_of: Callable[[Floats, Ints, Ints], Bytes], w: Floats
     ) -> None:
+        """levels: the least level, the distance between two, the greatest.
+        bytes_of: packs (factor, scales, codes), as weight_types.tp3_bytes does.
+        w: the matrix (rows, all columns), for the float of each row."""
         self.low, self.stride, self.high = levels
         self.top = (self.high - self.low) // self.stride
         self._bytes_of = bytes_of
@@ -218,11 +250,14 @@ class Own:
 
 
 class Ranged:
-    """Q2_K, Q4_K and Q5_K: superblocks of 256, whose blocks have small scales and minima."""
+    """Q2_K, Q4_K and Q5_K: superblocks of 256 with two fp16 units; each block in them has an integer scale and minimum.
+
+    shift() changes the two fp16 units and keeps the integers."""
 
     cols = 256
 
     def __init__(self, block: int, top: int, most: int, bytes_of: Callable[..., Bytes]) -> None:
+        """The values of weight_types.RANGED: weights in a block, greatest code, greatest scale and minimum, packer."""
         self.top = top
         self._block, self._most, self._bytes_of = block, most, bytes_of
         self._parts: list[tuple[Halves, Halves, Ints, Ints]] = []
@@ -257,11 +292,14 @@ class Ranged:
 
 
 class Signed:
-    """Q3_K and Q6_K: superblocks of 256, whose blocks of 16 have small scales."""
+    """Q3_K and Q6_K: superblocks of 256 with one fp16 unit; each block of 16 in them has an integer scale.
+
+    shift() changes the fp16 unit and keeps the integers."""
 
     cols = 256
 
     def __init__(self, low: int, scale_low: int, bytes_of: Callable[..., Bytes]) -> None:
+        """The values of weight_types.SIGNED: least level, least scale, packer."""
         self.low, self.top = low, -2 * low - 1
         self._scale_low, self._bytes_of = scale_low, bytes_of
         self._parts: list[tuple[Halves, Ints]] = []
@@ -295,7 +333,10 @@ class Signed:
 
 
 def _superblocks(bytes_of: Callable[..., Bytes], parts: Sequence[tuple[Halves | Ints, ...]], codes: Ints) -> Bytes:
-    """parts: of each superblock, fp16 numbers first."""
+    """Returns the bytes of a matrix of superblocks.
+
+    parts: for each superblock column the arguments of bytes_of, fp16 numbers first.
+    codes: of the whole matrix (rows, all columns)."""
     bytes_ = [[v.view(np.uint8) if v.dtype == np.float16 else v for v in part] for part in parts]
     q = codes.reshape(len(codes), -1, 256)
     return np.concatenate([bytes_of(*part, q[:, i]) for i, part in enumerate(bytes_)], 1)
@@ -320,5 +361,5 @@ TYPES = tuple(_MAKERS)
 
 
 def make(type_: str, w: Floats) -> Grid:
-    """The grid for a matrix w (rows, cols) in one of TYPES."""
+    """Returns the grid that fits a matrix w (rows, cols) to a type of TYPES."""
     return _MAKERS[type_](w)

@@ -1,16 +1,18 @@
-"""Weights to every type that the kernels know, rounded to the nearest in each block.
+"""The weight types that the kernels know, and round-to-nearest quantization to each of them.
 
-Layouts of the types that are in GGUF are llama.cpp's; of ours (TP2, TP3, TPT) docs/kernels.md's."""
+A weight type stores the weights of a quantization block as small integers (codes) and a scale, some types with a
+minimum as well. llama.cpp's ggml-common.h and ggml-quants.c define the layouts of the types that GGUF has;
+docs/kernels.md defines TP2, TP3 and TPT, which are tinyprof's own."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGMLQuantizationType
-from gguf.quants import dequantize as gguf_dequantize
-from gguf.quants import quantize as gguf_quantize
+
+if TYPE_CHECKING:  # gguf takes long to load, and a report needs only sizes
+    from gguf import GGMLQuantizationType
 
 from .. import device_package
 
@@ -21,11 +23,14 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Type:
-    """A type of weights.
+    """One weight type.
 
-    id: its number in a GGUF file; values: of a block, which a row must be a multiple of; bytes: of a block, 0 for our
-    own types; rows: stored together, which the number of rows must be a multiple of; file_type: llama.cpp's
-    general.file_type; fallback: the type of matrices that do not fit."""
+    id: its number in GGUF files.
+    values: of a block; a matrix's columns must be a multiple of this.
+    bytes: of a block; 0 for tinyprof's own types.
+    rows: stored together; a matrix's rows must be a multiple of this.
+    file_type: llama.cpp's general.file_type; None for tinyprof's own types.
+    fallback: the type for matrices that do not fit this one."""
 
     id: int
     values: int
@@ -58,7 +63,7 @@ _FILE_TYPES: dict[str, tuple[int | None, str | None]] = {
 
 
 def _types() -> dict[str, Type]:
-    """By name, all types of the device package."""
+    """Returns all types of the device package, by name."""
     layout = device_package.data("weight_types").layout
     ids = {name: id_ for id_, name in device_package.data("ops").TYPES.items()}
     types = {}
@@ -69,33 +74,40 @@ def _types() -> dict[str, Type]:
 
 
 TYPES = _types()
-OWN = tuple(name for name, type_ in TYPES.items() if type_.rows > 1)
-MIXES = {"Q4_K_M": ("Q4_K", 15)}  # mostly which type, and its general.file_type
+OWN = tuple(name for name, type_ in TYPES.items() if type_.rows > 1)  # not in llama.cpp
+MIXES = {"Q4_K_M": ("Q4_K", 15)}  # the type of most tensors, and general.file_type
 F16_MAX = 65504.0
-# Greatest weight of a type with an fp16 scale of max / 127 or max / 8; of others that of fp16 itself.
+# Q8_0 and Q4_0 store the scale max / 127 or max / 8 in fp16; tinyprof's own types store it in fp32. All others are
+# limited to the greatest fp16 number itself.
 _LARGEST = {"F32": np.inf, "Q8_0": 127 * F16_MAX, "Q4_0": 8 * F16_MAX, "TP2": np.inf, "TP3": np.inf, "TPT": np.inf}
 
 
 def largest(type_: str) -> float:
-    """The greatest weight that a type can hold."""
+    """Returns the greatest absolute weight that a type can hold."""
     return _LARGEST.get(type_, F16_MAX)
 
 
 def fitting(type_: str, rows: int, cols: int) -> str:
-    """The type, or the nearest to it that such a matrix can have. Raises ValueError if there is none."""
+    """Returns the type itself, or the first of its fallbacks that a matrix of this shape fits.
+
+    Raises ValueError if none fits."""
     choice: str | None = type_
     while choice is not None:
         if cols % TYPES[choice].values == 0 and rows % TYPES[choice].rows == 0:
             return choice
         choice = TYPES[choice].fallback
-    raise ValueError(f"rows of {cols} weights are no multiple of the 32 in a block of {type_}")
+    raise ValueError(f"rows of {cols} weights do not fit {type_}: they must be a multiple of 32; use F16 or F32")
 
 
 def chosen(name: str, layers: int, type_: str) -> str:
-    """The type of a tensor (by its GGUF name) in a file of a type or a mix.
+    """Returns the type of one tensor in a file that is converted to a type or a mix.
 
-    Q4_K_M as llama.cpp mixes it: Q6_K for the output and, in the layers where it matters most, for
-    attn_v and ffn_down."""
+    Q4_K_M follows llama.cpp (use_more_bits in llama-quant.cpp): Q6_K for the output matrix and, in the layers where
+    precision matters most, for attn_v and ffn_down.
+
+    name: of the tensor in GGUF.
+    layers: of the model.
+    type_: a key of TYPES or MIXES."""
     if type_ not in MIXES:
         return type_
     if name in ("output.weight", "token_embd.weight"):
@@ -108,7 +120,7 @@ def chosen(name: str, layers: int, type_: str) -> str:
 
 
 def row_bytes(type_: str, cols: int) -> int:
-    """Bytes of a row of cols values (where rows lie together: their bytes by their number)."""
+    """Returns the bytes of one row of a matrix; for types that interleave rows, the mean of the rows in a group."""
     if type_ == "TP3":
         return 4 + cols // 32 * 13
     if type_ in OWN:
@@ -116,19 +128,28 @@ def row_bytes(type_: str, cols: int) -> int:
     return cols // TYPES[type_].values * TYPES[type_].bytes
 
 
-def raw_type(type_: str) -> GGMLQuantizationType:
-    """The type's number for GGUFWriter, which writes ours as it does those that it knows."""
+def raw_type(type_: str) -> "GGMLQuantizationType":
+    """Returns the type's number in the form GGUFWriter wants. It accepts the numbers of tinyprof's own types, too."""
+    from gguf import GGMLQuantizationType
+
     id_ = TYPES[type_].id
     return cast(GGMLQuantizationType, id_) if type_ in OWN else GGMLQuantizationType(id_)
 
 
 def quantize(x: Floats, type_: str) -> npt.NDArray[np.generic]:
-    """x (rows, cols) as bytes (rows, row_bytes), or as floats for F32 and F16. Raises ValueError if a
-    row does not fit the type."""
+    """Returns weights rounded to nearest: bytes (rows, row_bytes), or floats (rows, cols) for F32 and F16.
+
+    x: weights (rows, cols).
+    type_: a key of TYPES.
+    Raises ValueError if the matrix does not fit the type."""
     rows, cols = x.shape
     if cols % TYPES[type_].values or rows % TYPES[type_].rows:
-        raise ValueError(f"{rows} x {cols} values do not fit {type_}")
-    # Blocks too small for an fp16 scale become zeros; the quantizers divide by zero on the way.
+        need = f"rows a multiple of {TYPES[type_].rows}, columns a multiple of {TYPES[type_].values}"
+        raise ValueError(f"a matrix of {rows} x {cols} does not fit {type_}: it needs {need}")
+    from gguf import GGMLQuantizationType
+    from gguf.quants import quantize as gguf_quantize
+
+    # A block whose scale is too small for fp16 becomes all zeros, through a division by zero in the quantizers.
     with np.errstate(all="ignore"):
         if type_ in RANGED or type_ in SIGNED:
             return _k_quant(x, type_).reshape(rows, -1)
@@ -138,22 +159,29 @@ def quantize(x: Floats, type_: str) -> npt.NDArray[np.generic]:
 
 
 def dequantize(data: Bytes, type_: str, cols: int) -> Floats:
-    """(rows, cols) of what quantize made."""
+    """Returns the weights (rows, cols) that quantized bytes stand for.
+
+    data: from quantize (rows, row_bytes).
+    type_: a key of TYPES.
+    cols: columns of the matrix."""
     if type_ not in OWN:
+        from gguf import GGMLQuantizationType
+        from gguf.quants import dequantize as gguf_dequantize
+
         return gguf_dequantize(data, GGMLQuantizationType[type_])
     return _unpack_tp3(data, cols) if type_ == "TP3" else _unpack_pairs(data, cols, type_)
 
 
 def _nearest(x: Floats, scale: Floats, low: int, high: int) -> Ints:
-    """x / scale as integers from low to high; where scale is 0, the one nearest to 0."""
+    """Returns x / scale rounded to integers from low to high; where the scale is 0, the one nearest to 0."""
     q = np.divide(x, scale, out=np.zeros_like(x, dtype=np.float32), where=scale != 0)
     return np.rint(q).clip(low, high).astype(np.int64)
 
 
 def _best_scale(x: Floats, low: int, high: int) -> Floats:
-    """For blocks x (..., n) the scale (..., 1) with which integers low to high come nearest, of 20 tried.
+    """Returns for blocks x (..., n) the scales (..., 1) with the least squared error, the best of 20 tried.
 
-    The one to begin with makes the value that is greatest in size low; low is the longer side."""
+    They lie around the scale that turns the weight of greatest absolute value into low, the end farther from 0."""
     at = np.abs(x).argmax(-1, keepdims=True)
     base = np.take_along_axis(x, at, -1) / low
     best, least = base, np.full(base.shape, np.inf, np.float32)
@@ -165,19 +193,19 @@ def _best_scale(x: Floats, low: int, high: int) -> Floats:
 
 
 def _range_scale(x: Floats, high: int) -> tuple[Floats, Floats]:
-    """(scale, min) (..., 1) of blocks x (..., n), x = scale * q - min with q from 0 to high, min >= 0."""
+    """Returns (scale, min), each (..., 1): blocks x (..., n) are scale * q - min, q from 0 to high, min >= 0."""
     least = np.minimum(x.min(-1, keepdims=True), 0)
     return ((x.max(-1, keepdims=True) - least) / high).astype(np.float32), -least
 
 
 def _f16(x: npt.NDArray[np.floating]) -> tuple[Bytes, Floats]:
-    """fp16 numbers (...) as bytes (..., 2), and what they are as float."""
+    """Returns x (...) in fp16, as bytes (..., 2) and as floats (...)."""
     half = x.astype("<f2")
     return half[..., None].view(np.uint8), half.astype(np.float32)
 
 
 def _six_bits(scale: Ints, least: Ints) -> Bytes:
-    """Scales and mins (n, 8) of 6 bits as the 12 bytes of Q4_K and Q5_K."""
+    """Returns the 12 bytes in which Q4_K and Q5_K store 8 scales and 8 minima of 6 bits, (n, 12)."""
     first = scale[:, :4] | scale[:, 4:] >> 4 << 6
     second = least[:, :4] | least[:, 4:] >> 4 << 6
     third = scale[:, 4:] & 15 | (least[:, 4:] & 15) << 4
@@ -185,7 +213,9 @@ def _six_bits(scale: Ints, least: Ints) -> Bytes:
 
 
 def _ranged(x: Floats, block: int, high: int, most: int) -> tuple[Bytes, Bytes, Ints, Ints, Ints]:
-    """(d, dmin, scales, mins, q) of superblocks x (n, 256) in blocks; scales and mins 0 to most."""
+    """Returns (d, dmin, scales, mins, codes) of superblocks x (n, 256) for a type of RANGED.
+
+    block: weights in a block. high: greatest code. most: greatest scale and minimum."""
     parts = x.reshape(len(x), -1, block)
     scale, least = _range_scale(parts, high)
     (d, df), (m, mf) = _f16(scale.max(1)[:, 0] / most), _f16(least.max(1)[:, 0] / most)
@@ -197,7 +227,9 @@ def _ranged(x: Floats, block: int, high: int, most: int) -> tuple[Bytes, Bytes, 
 
 
 def _signed(x: Floats, low: int, scale_low: int) -> tuple[Bytes, Ints, Ints]:
-    """(d, scales, q) of superblocks x (n, 256) in blocks of 16; scales from scale_low up, q from 0 up."""
+    """Returns (d, scales, codes) of superblocks x (n, 256) for a type of SIGNED. Codes start at 0.
+
+    low: the least level. scale_low: the least scale."""
     parts = x.reshape(-1, 16, 16)
     scale = _best_scale(parts, low, -low - 1)[..., 0]
     at = np.abs(scale).argmax(1)[:, None]
@@ -208,29 +240,39 @@ def _signed(x: Floats, low: int, scale_low: int) -> tuple[Bytes, Ints, Ints]:
 
 
 def _join(q: Ints, bits: int, count: int) -> Bytes:
-    """q (n, groups * count * width): of each group count runs of width are laid over another, the first lowest."""
+    """Returns codes packed count to a byte: each byte takes one code of each of count runs of 32, the first lowest.
+
+    q: codes (n, groups * count * 32). bits: of a code."""
     runs = q.reshape(len(q), -1, count, 32)
     joined: Ints = (runs << (bits * np.arange(count))[:, None]).sum(2)
     return joined.astype(np.uint8).reshape(len(q), -1)
 
 
 def q2_k_bytes(d: Bytes, m: Bytes, scales: Ints, mins: Ints, q: Ints) -> Bytes:
-    """Superblocks (n, bytes) of fp16 d and m as bytes (n, 2), scales and mins (n, 16), q (n, 256) from 0 up."""
+    """Returns Q2_K superblocks (n, 84).
+
+    d, m: fp16 units of scales and minima, as bytes (n, 2).
+    scales, mins: 4-bit integers (n, 16).
+    q: codes from 0 (n, 256)."""
     return np.concatenate([(scales | mins << 4).astype(np.uint8), _join(q, 2, 4), d, m], 1)
 
 
 def q4_k_bytes(d: Bytes, m: Bytes, scales: Ints, mins: Ints, q: Ints) -> Bytes:
-    """As q2_k_bytes, scales and mins (n, 8)."""
+    """Returns Q4_K superblocks (n, 144). Parameters as q2_k_bytes, but scales and mins are 6-bit integers (n, 8)."""
     return np.concatenate([d, m, _six_bits(scales, mins), _join(q, 4, 2)], 1)
 
 
 def q5_k_bytes(d: Bytes, m: Bytes, scales: Ints, mins: Ints, q: Ints) -> Bytes:
-    """As q4_k_bytes."""
+    """Returns Q5_K superblocks (n, 176). Parameters as q4_k_bytes."""
     return np.concatenate([d, m, _six_bits(scales, mins), _join(q >> 4, 1, 8), _join(q & 15, 4, 2)], 1)
 
 
 def q3_k_bytes(d: Bytes, scales: Ints, q: Ints) -> Bytes:
-    """Superblocks (n, bytes) of fp16 d as bytes (n, 2), scales (n, 16) from -32 up, q (n, 256) from 0 up."""
+    """Returns Q3_K superblocks (n, 110).
+
+    d: fp16 unit of the scales, as bytes (n, 2).
+    scales: integers from -32 (n, 16).
+    q: codes from 0 (n, 256)."""
     scales = scales + 32
     low = scales[:, :8] & 15 | (scales[:, 8:] & 15) << 4
     high = (scales.reshape(-1, 4, 4) >> 4 << (2 * np.arange(4))[:, None]).sum(1)
@@ -238,8 +280,8 @@ def q3_k_bytes(d: Bytes, scales: Ints, q: Ints) -> Bytes:
 
 
 def q6_k_bytes(d: Bytes, scales: Ints, q: Ints) -> Bytes:
-    """As q3_k_bytes, scales from -128 up."""
-    # of each half 128: values 0 to 63 below 64 to 127
+    """Returns Q6_K superblocks (n, 210). Parameters as q3_k_bytes, but scales are integers from -128."""
+    # In each half of 128 codes, codes 0 to 63 take the low nibbles and codes 64 to 127 the high ones.
     low = (q & 15).reshape(-1, 2, 2, 64)
     return np.concatenate(
         [
@@ -253,19 +295,23 @@ def q6_k_bytes(d: Bytes, scales: Ints, q: Ints) -> Bytes:
 
 
 def _own_scales(scale: Floats) -> tuple[Floats, Ints]:
-    """Scales of blocks (rows, blocks) as (one float a row (rows, 1), int8)."""
+    """Returns scales (rows, blocks) as a float for each row (rows, 1) and an int8 for each block."""
     factor = own_factor(np.abs(scale).max(1, keepdims=True))
     return factor, _nearest(scale, factor, -127, 127)
 
 
 def own_factor(greatest: Floats) -> Floats:
-    """A row's float by its greatest scale; 1 where that would be 0, which takes the slow way on cores without FPU."""
+    """Returns the float of a row in TP2, TP3 and TPT: its greatest scale / 127.
+
+    It is 1 for a row of zeros, because a float of 0 takes a slow path on cores without FPU.
+
+    greatest: the greatest absolute scale of each row (rows, 1)."""
     factor = greatest / np.float32(127)
     return np.where(factor > 0, factor, np.float32(1)).astype(np.float32)
 
 
 def _pad4(x: npt.NDArray[np.generic]) -> Bytes:
-    """Bytes of int8 (n, count), each row padded to a multiple of 4."""
+    """Returns int8 values (n, count) as bytes, each row padded to a multiple of 4."""
     padded = np.zeros((len(x), (x.shape[1] + 3) // 4 * 4), np.int8)
     padded[:, : x.shape[1]] = x
     return padded.view(np.uint8)
@@ -278,11 +324,16 @@ def _tp3(x: Floats) -> Bytes:
 
 
 def tp3_bytes(factor: Floats, scales: Ints, codes: Ints) -> Bytes:
-    """Rows in fours of 3 bits: four float scales; of each block four int8 scales and 48 bytes. factor (rows, 1),
-    scales (rows, blocks), codes 0 to 7 (rows, blocks, 32)."""
+    """Returns a matrix in TP3 as bytes (rows // 4, bytes of four rows).
+
+    Four rows are stored together: four floats, then for each block four int8 scales and 48 bytes of codes.
+
+    factor: float of each row (rows, 1).
+    scales: int8 range (rows, blocks).
+    codes: 0 to 7 (rows, blocks, 32)."""
     fours, blocks = len(codes) // 4, codes.shape[1]
     two = (codes[..., :16] | codes[..., 16:] << 3).reshape(fours, 4, blocks, 16).transpose(0, 2, 1, 3)
-    # what the fourth row has is laid over the others, two bits each
+    # Two 3-bit codes of a row fill 6 bits of a byte. The fourth row's 6 bits go into the top 2 bits of the other three.
     data = two[:, :, :3] | (two[:, :, 3:] >> np.array([0, 2, 4])[:, None] & 3) << 6
     turned = scales.reshape(fours, 4, blocks).transpose(0, 2, 1).astype(np.int8).view(np.uint8)
     body = np.concatenate([turned, data.astype(np.uint8).reshape(fours, blocks, 48)], 2)
@@ -302,7 +353,9 @@ def _unpack_tp3(data: Bytes, cols: int) -> Floats:
 
 
 def _pairs(x: Floats, levels: tuple[int, int, int]) -> Bytes:
-    """levels: the least value, its distance to the next, and the greatest."""
+    """Returns weights x (rows, cols) in TP2 or TPT.
+
+    levels: the least level, the distance between two, the greatest."""
     low, step, high = levels
     parts = x.reshape(len(x), -1, 32)
     factor, scales = _own_scales(_pair_scale(parts, low, step, high))
@@ -311,11 +364,16 @@ def _pairs(x: Floats, levels: tuple[int, int, int]) -> Bytes:
 
 
 def pair_bytes(factor: Floats, scales: Ints, codes: Ints) -> Bytes:
-    """Rows in pairs of 2 bits: two float scales, int8 scales in turn, 16 bytes a block. factor (rows, 1), scales
-    (rows, blocks), codes 0 to 3 (rows, blocks, 32)."""
+    """Returns a matrix in TP2 or TPT as bytes (rows // 2, bytes of two rows).
+
+    Two rows are stored together: two floats, the int8 scales of both rows alternately, then 16 bytes for each block.
+
+    factor: float of each row (rows, 1).
+    scales: int8 range (rows, blocks).
+    codes: 0 to 3 (rows, blocks, 32)."""
     rows, blocks = scales.shape
     columns = codes.reshape(-1, 2, blocks, 4, 8)
-    # row b of a pair has the column of nibble i three nibbles on
+    # A nibble holds a code of each row. Those of the second row are rotated by three nibbles (see docs/kernels.md).
     nibbles = columns[:, 0] | np.roll(columns[:, 1], 3, -1) << 2
     data = (nibbles[..., 0::2] | nibbles[..., 1::2] << 4).astype(np.uint8).reshape(rows // 2, -1)
     turned = scales.reshape(-1, 2, blocks).transpose(0, 2, 1).reshape(rows // 2, -1)
@@ -323,12 +381,12 @@ def pair_bytes(factor: Floats, scales: Ints, codes: Ints) -> Bytes:
 
 
 def _steps(x: Floats, scale: Floats, low: int, step: int, high: int) -> Ints:
-    """The nearest of low, low + step .. high to x / scale."""
+    """Returns the level of low, low + step, ... high that is nearest to x / scale."""
     return low + step * _nearest(x - low * scale, step * scale, 0, (high - low) // step)
 
 
 def _pair_scale(parts: Floats, low: int, step: int, high: int) -> Floats:
-    """Scales (rows, blocks) of least squared error, of 24 tried."""
+    """Returns the scales (rows, blocks) with the least squared error, the best of 24 tried."""
     base = np.abs(parts).max(-1, keepdims=True) / high
     best, least = base, np.full(base.shape, np.inf, np.float32)
     for factor in np.linspace(0.3, 1.1, 24, dtype=np.float32):
@@ -339,7 +397,7 @@ def _pair_scale(parts: Floats, low: int, step: int, high: int) -> Floats:
     return scales
 
 
-LEVELS = {"TP2": (-3, 2, 3), "TPT": (-1, 1, 1)}
+LEVELS = {"TP2": (-3, 2, 3), "TPT": (-1, 1, 1)}  # the least level, the distance between two, the greatest
 
 
 def _unpack_pairs(data: Bytes, cols: int, type_: str) -> Floats:
@@ -355,9 +413,9 @@ def _unpack_pairs(data: Bytes, cols: int, type_: str) -> Floats:
     return x.reshape(len(data), cols)
 
 
-# K-quants with minima: values in a block, their greatest code, that of scales and minima; and without: their least
-# code, that of scales.
+# K-quants with minima: weights in a block, greatest code, greatest scale and minimum, packer.
 RANGED = {"Q2_K": (16, 3, 15, q2_k_bytes), "Q4_K": (32, 15, 63, q4_k_bytes), "Q5_K": (32, 31, 63, q5_k_bytes)}
+# K-quants without minima: least level, least scale, packer.
 SIGNED = {"Q3_K": (-4, -32, q3_k_bytes), "Q6_K": (-32, -128, q6_k_bytes)}
 
 

@@ -1,3 +1,3 @@
-"""What a board writes and what follows from it alone: record types, lines on the wire, runs, their figures.
+"""Records: their types and their line format, the run that they make up, and the figures computed from it.
 
-May import: quantize and what stands before it."""
+May import: quantize and the packages before it."""

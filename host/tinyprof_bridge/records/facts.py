@@ -1,4 +1,4 @@
-"""What decides a run's result, as lines of text."""
+"""The conditions of a run (model, board, kernels, counter, memory ...), as lines of text for every report."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,9 @@ from .runs import Run
 
 
 def main_test(run: Run) -> str | None:
-    """The test whose operators are shown first: the first decode, else the first of all."""
+    """Returns the name of the test whose operators are shown by default; None if no test has operators.
+
+    It is the first decode test, or the first test if there is no decode."""
     for test in run.tests.values():
         if test.phase == "decode" and test.costs:
             return test.name
@@ -16,7 +18,9 @@ def main_test(run: Run) -> str | None:
 
 
 def facts(run: Run, more: Sequence[tuple[str, str]] = ()) -> list[tuple[str, str]]:
-    """What decides the result, as (name, text) lines. more: further ones, of the energy."""
+    """Returns the conditions and the overall figures of a run as (name, text) lines, safe to print.
+
+    more: further lines, such as those of the energy; they come before the warnings."""
     lines: list[tuple[str, str]] = []
     if run.model:
         m = run.model
@@ -43,7 +47,7 @@ def facts(run: Run, more: Sequence[tuple[str, str]] = ()) -> list[tuple[str, str
         against = {
             "match": "the same bits as the unix port",
             "WRONG": "NOT the bits of the unix port: this result is wrong",
-            "not checked": "not checked against another board",
+            "not checked": "not checked against the unix port",
         }[run.correctness]
         lines.append(("logits", f"{run.check.logits_crc32}, {against}"))
     if run.cold:
@@ -60,7 +64,7 @@ def facts(run: Run, more: Sequence[tuple[str, str]] = ()) -> list[tuple[str, str
             (
                 "perplexity",
                 f"{perplexity(judged):.3f} on {judged.tokens:,} tokens of {of}, in windows of {judged.window:,};"
-                f" {100 * judged.right / judged.tokens:.1f} % foretold; logits {judged.logits_crc32}",
+                f" {100 * judged.right / judged.tokens:.1f} % predicted; logits {judged.logits_crc32}",
             )
         )
     if run.memory:
@@ -79,7 +83,7 @@ def facts(run: Run, more: Sequence[tuple[str, str]] = ()) -> list[tuple[str, str
         lines.append(("profiler", f"{overhead[0]:,.0f} {run.unit}/token, {100 * overhead[1]:.3f} % of a token"))
     lines += more
     if not run.complete:
-        lines.append(("INCOMPLETE", f"{run.losses}: not for comparison"))
+        lines.append(("INCOMPLETE", f"{run.losses}; do not compare this run, measure again"))
     if run.source == "emulated-icount":
-        lines.append(("note", "instructions counted by an emulator; they are not the cycles or seconds of a chip"))
+        lines.append(("note", "an emulator counted instructions; these are not cycles or seconds of a chip"))
     return [(name, plain(text)) for name, text in lines]

@@ -1,21 +1,32 @@
-"""Figures of a run: tests, operators, events, and the work that shapes alone give. Every figure keeps its source."""
+"""Figures of a run: its tests, operators and events, and the work (MACs, bytes) that follows from shapes.
+
+"Units" are those of the run's counter: instructions, cycles, ns, us or ticks (Run.unit). docs/measuring.md says how
+each figure is measured."""
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ..quantize import weight_types
+from ..tables import Rows
 from .runs import Run, Test
 from .schema import Op, Perplexity
 
-# roles that prefill runs for its last token alone
+if TYPE_CHECKING:  # loading pandas takes longer than printing a report
+    import pandas as pd
+
+# Roles of operators that prefill runs for its last token only, as no other token needs logits.
 HEAD = ("output_norm", "output_q8", "output", "argmax", "output_softcap")
 
 
-def tests(run: Run) -> pd.DataFrame:
-    """One row a test: units per token (mean, stddev over repetitions; p50, p95, p99), tok/s where
-    the counter knows seconds, units to the first token, interpreter share of the whole."""
+def test_rows(run: Run) -> Rows:
+    """Returns one row per test.
+
+    Columns: test, reps (complete repetitions), source (of the counter); units per token: per_token (mean), stddev (over
+    repetitions), p50, p95, p99, cold (of the first, unmeasured run); first_token (units of a whole prefill); tok_s and
+    tok_s_stddev (NaN unless the counter's rate is known); per_mac (units per MAC); interpreter (share of the time
+    outside of operators)."""
     rows = []
     for test in run.tests.values():
         totals = test.totals
@@ -49,14 +60,25 @@ def tests(run: Run) -> pd.DataFrame:
         if test.runs == len(totals) and len(test.costs) == len(run.ops) and totals.sum():
             row["interpreter"] = 1 - sum(test.costs.values()) / totals.sum()
         rows.append(row)
-    return pd.DataFrame(rows)
+    return rows
 
 
-def operators(run: Run, test_name: str) -> pd.DataFrame:
-    """One row a role in the model, for one test, greatest cost first. Per token of the test:
-    calls, units, MACs, bytes; share of the operators' total; units per MAC."""
+def tests(run: Run) -> "pd.DataFrame":
+    """Returns test_rows as a DataFrame."""
+    import pandas as pd
+
+    return pd.DataFrame(test_rows(run))
+
+
+def operator_rows(run: Run, test_name: str) -> Rows:
+    """Returns one row per role in the model for one test, highest cost first; no rows if it has no operator costs.
+
+    Columns: role, op (kernel), type (of the weights); per token of the test: calls, units, macs, bytes; share (of all
+    operators' units); per_mac (units per MAC, NaN where there are none).
+
+    test_name: a key of run.tests."""
     test = run.tests[test_name]
-    rows: dict[str, dict[str, float | str]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for op in run.ops:
         if op.i not in test.costs or not test.runs:
             continue
@@ -72,32 +94,44 @@ def operators(run: Run, test_name: str) -> pd.DataFrame:
             ("bytes", moved),
         ):
             row[key] = float(row[key]) + value / test.tokens
-    frame = pd.DataFrame(list(rows.values()))
-    if frame.empty:
-        return frame
-    frame["share"] = frame["units"] / max(frame["units"].sum(), 1)
-    frame["per_mac"] = frame["units"] / frame["macs"].where(frame["macs"] > 0)
-    return frame.sort_values("units", ascending=False, ignore_index=True)
+    whole = max(float(np.sum([row["units"] for row in rows.values()])), 1)
+    for row in rows.values():
+        row["share"] = row["units"] / whole
+        row["per_mac"] = row["units"] / row["macs"] if row["macs"] > 0 else math.nan
+    return sorted(rows.values(), key=lambda row: float(row["units"]), reverse=True)
 
 
-def events(run: Run) -> pd.DataFrame:
-    """One row an event: its counter, and a column each test with events a token; those that were too many, nan."""
-    rows: dict[tuple[str, str], dict[str, object]] = {}
+def operators(run: Run, test_name: str) -> "pd.DataFrame":
+    """Returns operator_rows as a DataFrame."""
+    import pandas as pd
+
+    return pd.DataFrame(operator_rows(run, test_name))
+
+
+def event_rows(run: Run) -> Rows:
+    """Returns one row per event of the chip: event, counter, and for each test a column of events per token.
+
+    A count that overflowed its counter is NaN."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
     for test in run.tests.values():
         for event in test.events.values():
             key = (event.counter, event.event)
             row = rows.setdefault(key, {"event": event.event, "counter": event.counter})
             row[test.name] = math.nan if event.count is None else event.count / event.tokens
-    return pd.DataFrame(list(rows.values()))
+    return list(rows.values())
 
 
 def kv_bytes(type_: str, head_dim: int) -> int:
-    """Bytes of one head's keys or values of one position in a cache of that type (kernels.h, tp_kv_bytes)."""
+    """Returns the bytes that one head's keys (or values) of one position take in the KV cache.
+
+    It is tp_kv_bytes of native_modules/kernels.
+
+    type_: F32, F16 or Q8_0."""
     return 4 + (head_dim + 3 & ~3) if type_ == "Q8_0" else head_dim * (2 if type_ == "F16" else 4)
 
 
 def batches(run: Run, op: Op, test: Test) -> list[int]:
-    """How many tokens each call of a record takes, over one repetition of a test."""
+    """Returns the number of tokens in each call of an operator, over one repetition of a test."""
     n = test.tokens
     if test.phase == "decode" or run.model is None:
         return [1] * n
@@ -108,21 +142,29 @@ def batches(run: Run, op: Op, test: Test) -> list[int]:
 
 
 def attended(op: Op, depth: int, tokens: int) -> int:
-    """Positions that so many tokens behind others see in an attention, in all."""
-    free = min(max(op.window - depth, 0), tokens) if op.window else tokens  # tokens of which each sees one more
+    """Returns the positions that an attention reads for consecutive tokens, summed over these tokens.
+
+    depth: positions in the KV cache before the first of them.
+    tokens: how many tokens."""
+    # Without a window, and until it is full, each token sees one position more than the one before it.
+    free = min(max(op.window - depth, 0), tokens) if op.window else tokens
     return free * depth + free * (free + 1) // 2 + (tokens - free) * op.window
 
 
 def seen(run: Run, depth: int, tokens: int) -> float:
-    """Positions that one of so many tokens sees, the mean of all attentions."""
+    """Returns the positions that one token attends to, the mean over tokens and attention layers.
+
+    depth: positions in the KV cache before the first token.
+    tokens: how many tokens."""
     found = [attended(op, depth, tokens) for op in run.ops if op.op == "attention"]
     return sum(found) / len(found) / tokens if found else depth + (tokens + 1) / 2
 
 
 def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
-    """(MACs, bytes, calls) of a record over one repetition of a test, from shapes alone.
+    """Returns (MACs, bytes, calls) of an operator over one repetition of a test, computed from shapes.
 
-    Bytes: weights once a call, activations read and written, keys and values once a token."""
+    Bytes are the weights once per call, the activations read and written, and the keys and values once per token. All
+    three are 0 for a weight type that this version does not know."""
     if run.model is None or op.type not in weight_types.TYPES:
         return 0, 0, 0
     groups = batches(run, op, test)
@@ -156,12 +198,14 @@ def work(run: Run, op: Op, test: Test) -> tuple[float, float, float]:
 
 
 def perplexity(judged: Perplexity) -> float:
-    """Of a text, by token."""
+    """Returns the perplexity of a text by token: e to the mean loss, which is recorded in millionths of a nat."""
     return math.exp(min(judged.loss / judged.tokens / 1e6, 700))
 
 
 def profiler_overhead(run: Run) -> tuple[float, float] | None:
-    """(units per token, share of the token) that operator stamps cost, medians of the run."""
+    """Returns what per-operator timestamps cost: (units per token, fraction of a token); None if not measured.
+
+    It is the difference between the medians of the same decode with and without timestamps."""
     o = run.overhead
     if o is None or not o.on or not o.off:
         return None

@@ -1,4 +1,4 @@
-"""A power supply as a sensor saw it: current and voltage against time, and edges of digital inputs."""
+"""Readings of a power sensor over time: current, voltage, and the edges of its digital inputs."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Pin:
-    """The edges of a digital input of a sensor: seconds, and whether it rose."""
+    """The edges of one digital input of a sensor.
+
+    name: of the input.
+    t: time of each edge in seconds, ascending.
+    up: whether the input rose at that edge."""
 
     name: str
     t: Array
@@ -19,8 +23,14 @@ class Pin:
 
 @dataclass(frozen=True)
 class Trace:
-    """A sensor's view of a supply: seconds, amperes, volts; saturated: readings at the sensor's end; pins: those that
-    changed."""
+    """Readings of the board's supply.
+
+    t: seconds, ascending.
+    a: amperes.
+    v: volts.
+    saturated: number of readings at the end of the sensor's range.
+    name: of the sensor or file.
+    pins: the digital inputs that changed."""
 
     t: Array
     a: Array
@@ -31,15 +41,18 @@ class Trace:
 
     @property
     def watts(self) -> Array:
+        """The power of each reading, in watts."""
         return self.a * self.v
 
     @property
     def rate(self) -> float:
-        """Readings a second."""
+        """Readings per second, from the median interval. Needs at least two readings."""
         return 1 / float(np.median(np.diff(self.t)))
 
     def between(self, begin: float, end: float) -> "Trace":
-        """The readings of a stretch of time, and at its ends what lies between two."""
+        """Returns the readings from begin to end, with interpolated readings at both ends.
+
+        begin, end: seconds, as in t."""
         first, last = np.searchsorted(self.t, (begin, end), "right")
         if last > first and self.t[last - 1] == end:
             last -= 1
@@ -54,22 +67,27 @@ class Trace:
 
 
 def joules(trace: Trace, begin: float, end: float) -> float:
-    """Trapezoids under the power."""
+    """Returns the energy between two times in joules, by the trapezoidal rule.
+
+    begin, end: seconds, as in trace.t."""
     part = trace.between(begin, end)
     watts = part.watts
     return float(np.diff(part.t) @ (watts[1:] + watts[:-1])) / 2
 
 
 def edges(name: str, t: Array, high: NDArray[np.bool_]) -> Pin:
-    """Of an input that was high at these times: halfway to where it was not."""
+    """Returns the edges of a sampled input; each lies halfway between two samples.
+
+    t: seconds of the samples, ascending.
+    high: whether the input was high in each sample."""
     at = np.flatnonzero(high[1:] != high[:-1])
     return Pin(name, (t[at] + t[at + 1]) / 2, high[at + 1])
 
 
 def levels(pin: Pin, t: Array) -> NDArray[np.bool_]:
-    """Whether an input was high at these times."""
+    """Returns whether an input was high at each of the times t (seconds). An input without edges counts as low."""
     if not len(pin.t):
         return np.zeros(len(t), dtype=bool)
-    behind = np.searchsorted(pin.t, t, "right")
-    high: NDArray[np.bool_] = np.where(behind > 0, pin.up[behind - 1], ~pin.up[0])
+    before = np.searchsorted(pin.t, t, "right")  # edges up to each time
+    high: NDArray[np.bool_] = np.where(before > 0, pin.up[before - 1], ~pin.up[0])
     return high

@@ -1,4 +1,4 @@
-"""From records to figures: tests, operators, memory. Every figure keeps its source."""
+"""A run: all records of one measurement, sorted by what they describe."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -32,15 +32,25 @@ from .schema import (
 )
 from .wire import Stream
 
-# units of a counter in one second; instructions and unknown ticks have no seconds
+# Units of a counter per second. Instructions and ticks of an unknown rate cannot be converted to seconds.
 _PER_SECOND = {"ns": 1e9, "us": 1e6}
-_NAMED = 10  # gaps between records that are named
+_NAMED = 10  # gaps in the sequence numbers that a message lists
 
 
 @dataclass
 class Test:
-    """One test. tokens: how many; samples: of each token, or of the whole prompt;
-    costs: units per record of the plan, summed over runs repetitions."""
+    """One test of a run, such as tg32.
+
+    name: as in reports, "tg32 @ d64".
+    phase: "prefill" or "decode".
+    tokens: processed in one repetition.
+    depth: positions in the KV cache before the first token.
+    cold: units of the first, unmeasured run; 0 without warm-up.
+    samples: units of each token (decode), or of each whole prompt (prefill).
+    costs: units of each operator by its index in the plan, summed over all repetitions.
+    runs: number of repetitions in costs.
+    counts: records of QEMU's plugin (--counters full).
+    events: counts of the chip's event counters, by event name."""
 
     name: str
     phase: str
@@ -51,22 +61,31 @@ class Test:
     costs: dict[int, int] = field(default_factory=dict)
     runs: int = 0
     counts: list[Counts] = field(default_factory=list)
-    events: dict[str, Event] = field(default_factory=dict)  # by name
+    events: dict[str, Event] = field(default_factory=dict)
 
     @property
     def totals(self) -> Floats:
-        """Units of each whole repetition; one that lacks samples is left out."""
+        """Units of each complete repetition."""
         return self.samples.totals(1 if self.phase == "prefill" else self.tokens)
 
     @property
     def latencies(self) -> Floats:
-        """Units per token: of each token (decode), of each repetition (prefill)."""
+        """Units per token, one value for each token (decode) or for each repetition (prefill)."""
         return self.totals / self.tokens if self.phase == "prefill" else self.samples.units
 
 
 @dataclass
 class Run:
-    """All that one run says: lines are fed to it as they come."""
+    """One run, built from its lines as they arrive. Fields whose record has not arrived are None or empty.
+
+    path: file that the run is read from, or will be written to.
+    stream: the state of the line reader.
+    ops: the operators of the plan, in order.
+    tests: by name, in order.
+    readings: power records by (test, repetition).
+    supply: readings of a sensor that is not on the board.
+    roof: measured ceilings of the board.
+    Each other field is the record of that kind (see schema), or a list of them."""
 
     path: str
     stream: Stream = field(default_factory=Stream)
@@ -84,14 +103,14 @@ class Run:
     windows: list[Window] = field(default_factory=list)
     readings: dict[tuple[str, int], list[Power]] = field(default_factory=dict)
     perplexity: Perplexity | None = None
-    supply: Trace | None = None  # of a sensor elsewhere
+    supply: Trace | None = None
     memory: Memory | None = None
     roof: list[Roof] = field(default_factory=list)
     simulated: Simulated | None = None
     end: End | None = None
 
     def feed(self, line: bytes) -> AnyRecord | None:
-        """Takes one line; returns its record if it is a new one of this run."""
+        """Adds one line; returns its record if it is a new one of this run, else None."""
         record = self.stream.feed(line)
         if record is not None:
             self._take(record)
@@ -152,7 +171,7 @@ class Run:
 
     @staticmethod
     def _event(events: dict[str, Event], record: Event) -> None:
-        """One record a part of the plan, the first one first, becomes one with all of them."""
+        """Joins the records of one event, each with a part of the plan, into one. Parts arrive in order."""
         before = events.get(record.event)
         if before is None or record.at == 0:
             events[record.event] = record
@@ -161,20 +180,22 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """It ended well and no record is missing."""
+        """Whether the run ended without an error and no record is missing."""
         return self.stream.complete
 
     @property
     def torn(self) -> int:
+        """Number of damaged records."""
         return self.stream.torn
 
     @property
     def missing(self) -> int:
+        """Number of missing records before the last one that arrived."""
         return sum(map(len, self.stream.gaps))
 
     @property
     def losses(self) -> str:
-        """How many records are missing, which (the first of them), and how many lines were damaged."""
+        """A text: how many records are missing, the first sequence numbers of them, and how many are damaged."""
         gaps = self.stream.gaps
         names = [str(gap[0]) if len(gap) == 1 else f"{gap[0]}-{gap[-1]}" for gap in gaps[:_NAMED]]
         which = f" ({', '.join(names)}{', …' if len(gaps) > _NAMED else ''})" if names else ""
@@ -182,15 +203,17 @@ class Run:
 
     @property
     def unit(self) -> str:
+        """The counter's unit, such as "instr" or "cycles"; "?" without a counter record."""
         return self.counter.unit if self.counter else "?"
 
     @property
     def source(self) -> str:
+        """How the counter gets its figures, such as "hw-cycles" (schema.Source); "?" without a counter record."""
         return self.counter.source if self.counter else "?"
 
     @property
     def per_second(self) -> float | None:
-        """Units in a second, None where a second means nothing (counted instructions, modelled cycles)."""
+        """Counter units per second; None where seconds mean nothing (counted instructions, modelled cycles)."""
         if self.source == "modelled":
             return None
         if self.counter and self.counter.unit == "cycles" and self.begin and self.begin.clock_hz:
@@ -199,7 +222,7 @@ class Run:
 
     @property
     def correctness(self) -> str:
-        """'match', 'WRONG' or 'not checked': logits against the unix port of the same model."""
+        """'match', 'WRONG' or 'not checked': the logits compared with the unix port's for the same model."""
         reference = None
         if self.begin and self.host:
             reference = self.host.reference_logits.get(self.begin.native.path)
@@ -209,20 +232,28 @@ class Run:
 
 
 def load(path: Path) -> Run:
-    """Reads a saved run. Raises BadInput if it cannot be read or holds no run."""
+    """Returns the run in a file. Raises BadInput if the file cannot be read or contains no run."""
     try:
         with path.open("rb") as lines:
             run = read(lines, str(path))
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from None
     if run.stream.last is None:
-        why = run.stream.newer or f"no intact record in it ({run.torn} damaged)"
+        why = run.stream.newer or f"it has no intact record ({run.torn} damaged); give a .jsonl file of `collect`"
         raise BadInput(f"{path} is not a run of tinyprof: {why}")
     return run
 
 
 def read(lines: Iterable[bytes], path: str) -> Run:
+    """Returns the run in lines of text; lines without records are ignored.
+
+    path: the name of the run in messages."""
     run = Run(path)
     for line in lines:
         run.feed(line)
     return run
+
+
+def supply_of(path: Path) -> Path:
+    """The file with the power trace of a run, recorded by a sensor at the host."""
+    return path.with_suffix(".power.csv")

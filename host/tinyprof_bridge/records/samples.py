@@ -1,4 +1,4 @@
-"""The samples of one test: columns of numbers, since a long run has millions."""
+"""The samples of one test, stored as columns of numbers because a long run has millions of them."""
 
 from array import array
 from collections.abc import Iterator
@@ -12,14 +12,19 @@ Whole = npt.NDArray[np.int64]
 
 
 class Samples:
-    """Units by repetition and token, in the order in which they came. Exact below 2^53."""
+    """Units of each token of each repetition, in order of arrival. Exact below 2^53."""
 
     def __init__(self) -> None:
-        # one entry a record: its repetition, its first token, where its units begin; and where the last end
+        # One entry per record: its repetition, its first token, and the index of its first unit. _begins has one more
+        # entry, the end of the last record.
         self._reps, self._ats, self._begins = array("q"), array("q"), array("q", [0])
         self._units = array("d")
 
     def add(self, rep: int, at: int, units: list[int]) -> None:
+        """Adds the units of one record.
+
+        rep: repetition.
+        at: token of the first unit."""
         if units:
             self._reps.append(rep)
             self._ats.append(at)
@@ -31,19 +36,21 @@ class Samples:
 
     @property
     def units(self) -> Floats:
-        """All, in the order in which they came. Nothing can be added while this view is held."""
+        """All units, in order of arrival. While this view is in use, add() fails."""
         return np.asarray(self._units)
 
     @property
     def positions(self) -> Whole:
-        """The token of each of the units."""
+        """The token of each of the units, as an index in its repetition."""
         begins = np.asarray(self._begins)
         positions: Whole = np.repeat(np.asarray(self._ats) - begins[:-1], np.diff(begins))
         positions += np.arange(len(self))
         return positions
 
     def totals(self, wanted: int) -> Floats:
-        """The sum of each repetition that has so many units, by their order."""
+        """Returns the sum of units of each complete repetition, in order of repetition.
+
+        wanted: the number of units in a complete repetition; others are left out."""
         if not len(self):
             return np.array([])
         begins = np.asarray(self._begins)
@@ -53,7 +60,7 @@ class Samples:
         return whole
 
     def repetitions(self) -> Iterator[list[tuple[int, float]]]:
-        """(token, units) of each repetition, by their order, tokens in order."""
+        """Yields for each repetition, in order, its list of (token, units), in order of tokens."""
         order = np.lexsort((self._ats, self._reps)).tolist()
         for _, records in groupby(order, self._reps.__getitem__):
             yield [

@@ -1,4 +1,4 @@
-"""Statistics that assume nothing of how figures are distributed, as in benchstat."""
+"""Statistics that assume no distribution, those that benchstat uses (golang.org/x/perf/benchmath)."""
 
 import math
 from collections.abc import Sequence
@@ -6,14 +6,15 @@ from statistics import NormalDist
 
 import numpy as np
 
-ALPHA = 0.05
-_EXACT_INTERVAL = 1000  # values up to which the binomial distribution is summed
-_EXACT = 40  # values in both samples together up to which all orders are counted
+ALPHA = 0.05  # significance level; intervals have a confidence of 1 - ALPHA
+_EXACT_INTERVAL = 1000  # up to this many values, the binomial distribution is summed exactly
+_EXACT = 40  # up to this many values in both samples, the p-value counts all possible orders
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """(median, low, high): low to high holds the true median with 95 % confidence, by order
-    statistics. Fewer than six values cannot say that: low and high are nan then."""
+    """Returns (median, low, high); low to high is a 95 % confidence interval of the median, by order statistics.
+
+    Fewer than six values have no such interval; low and high are NaN then."""
     ordered = sorted(values)
     n = len(ordered)
     k = _left_out(n)
@@ -22,8 +23,8 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _left_out(n: int) -> int:
-    """The greatest k for which the k-th of n values from either end leaves out no more than ALPHA."""
-    if n > _EXACT_INTERVAL:  # 2^-n would be 0
+    """Returns the greatest k for which the k-th lowest to the k-th highest of n values is a 1 - ALPHA interval."""
+    if n > _EXACT_INTERVAL:  # by the normal approximation, because 2^-n would become 0
         return math.floor((n - NormalDist().inv_cdf(1 - ALPHA / 2) * math.sqrt(n)) / 2)
     k, outside = 0, 2.0**-n
     tail = outside
@@ -35,15 +36,18 @@ def _left_out(n: int) -> int:
 
 
 def least_p(n: int, m: int) -> float:
-    """The least p-value that samples of n and m values can have."""
+    """Returns the lowest p-value that mann_whitney can give for samples of n and m different values."""
     return 2 / math.comb(n + m, n)
 
 
 def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
-    """The two-sided p-value of the Mann-Whitney U test, exact for small samples, ties or not."""
+    """Returns the two-sided p-value of the Mann-Whitney U test.
+
+    Exact for up to 40 values in all, with ties too; above that the normal approximation with corrections for ties and
+    continuity."""
     ranks = _doubled_ranks([*a, *b])
     n, m = len(a), len(b)
-    # doubled rank sums are whole numbers, with ties as well
+    # Twice a rank is a whole number even where values are equal.
     mean = n * (n + m + 1)
     off = abs(sum(ranks[:n]) - mean)
     if n + m <= _EXACT:
@@ -61,12 +65,13 @@ def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def _doubled_ranks(values: list[float]) -> list[int]:
-    """Twice the rank of each value, counted from 1; equal values share the mean of theirs."""
+    """Returns twice the rank of each value, counted from 1; equal values share the mean of their ranks."""
     ordered = np.sort(values)
     first = np.searchsorted(ordered, values, "left")
-    behind = np.searchsorted(ordered, values, "right")
-    return [int(rank) for rank in first + behind + 1]
+    end = np.searchsorted(ordered, values, "right")
+    return [int(rank) for rank in first + end + 1]
 
 
 def geomean(ratios: Sequence[float]) -> float:
+    """Returns the geometric mean of positive numbers; NaN for none."""
     return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan

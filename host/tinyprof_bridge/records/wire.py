@@ -1,4 +1,4 @@
-"""Lines to records and back. What a board sends is not to be trusted: every line is checked."""
+"""Lines to records and back (docs/records.md). Every line of a board is checked, as links lose and damage bytes."""
 
 import json
 import re
@@ -9,34 +9,37 @@ from pydantic import ValidationError
 
 from .schema import ADAPTER, SCHEMA, AnyRecord
 
-MAX_LINE = 16384
+MAX_LINE = 16384  # bytes; records are far shorter, so a longer line is one that lost its newlines
 _NEWER = re.compile(rb'\{"tp":(\d{1,9})[,}]')
 _LINE = re.compile(rb'(\{"tp":.*),"crc":"([0-9a-f]{8})"\}', re.DOTALL)
 
 
 class Torn(ValueError):
-    """A line that was meant to be a record and is not whole."""
+    """A damaged record: a line that was meant to be one, but is incomplete, altered or not of the schema."""
 
 
 class Newer(Torn):
-    """A record of a schema that this version does not understand."""
+    """A record of a newer schema than this version understands."""
 
 
 def encode(fields: dict[str, object]) -> bytes:
-    """A record line without its newline, as the board writes it. Names of files need not be UTF-8."""
+    """Returns a record as a line with its CRC, without a newline.
+
+    fields: all fields of the record but "crc"."""
+    # errors="replace": a file name on the host need not be valid UTF-8.
     body = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)[:-1].encode(errors="replace")
     return body + b',"crc":"%08x"}' % zlib.crc32(body)
 
 
 def decode(line: bytes) -> AnyRecord | None:
-    """The record in a line, None for a line that is none (a print, a prompt).
+    """Returns the record in a line; None for a line without one, such as printed text or a prompt.
 
-    Raises Torn for a damaged record, and for one that this version does not understand."""
+    Raises Torn for a damaged record, and Newer for one of a newer schema."""
     line = line.strip(b"\r\n \x00")
     start = line.find(b'{"tp":')
     if start < 0:
         if b'"crc":"' in line or (line.startswith(b"{") and b'"kind"' in line):
-            raise Torn("the begin of a record is missing")
+            raise Torn("the start of a record is missing")
         return None
     match = _LINE.fullmatch(line[start:])
     if match is None or len(line) > MAX_LINE:
@@ -48,7 +51,7 @@ def decode(line: bytes) -> AnyRecord | None:
     except ValueError as error:
         version = _NEWER.match(line, start)
         if version and int(version[1]) > SCHEMA:
-            raise Newer(f"schema {int(version[1])} is newer than this tinyprof-bridge: update it") from None
+            raise Newer(f"record schema {int(version[1])} is newer than this tinyprof-bridge: update it") from None
         raise Torn(f"a record does not follow the schema: {_first_line(error)}") from None
 
 
@@ -61,20 +64,24 @@ def _first_line(error: Exception) -> str:
 
 @dataclass
 class Stream:
-    """Tells a run's records from all else as lines arrive, and what is missing. Keeps no record but the last.
+    """Picks one run's records out of the lines of a board, and keeps track of missing ones.
 
-    run: take only this run's records; None takes the first that comes."""
+    run: id of the run; None takes that of the first record.
+    last: the last record of the run; earlier ones are not kept.
+    torn: number of damaged records.
+    newer: why a record of a newer schema was refused, else empty.
+    log: the first 1000 lines that are no records."""
 
     run: str | None = None
     last: AnyRecord | None = None
     torn: int = 0
-    newer: str = ""  # why a record was refused that only a later version understands
+    newer: str = ""
     log: list[str] = field(default_factory=list)
-    _seen: bytearray = field(default_factory=bytearray)  # by sequence number + 1
-    _own: set[int] = field(default_factory=set)  # numbers below -1: the host's between the board's
+    _seen: bytearray = field(default_factory=bytearray)  # 1 at each sequence number + 1 that has arrived
+    _own: set[int] = field(default_factory=set)  # sequence numbers below -1: records that the host adds later
 
     def feed(self, line: bytes) -> AnyRecord | None:
-        """Takes one line; returns its record if it is a new one of this run."""
+        """Returns the record in a line if it is a new one of this run, else None."""
         try:
             record = decode(line)
         except Newer as error:
@@ -105,16 +112,16 @@ class Stream:
 
     @property
     def gaps(self) -> list[range]:
-        """Sequence numbers that should be there and are not; the end's absence is told apart."""
+        """Ranges of missing sequence numbers before the last record that arrived."""
         found, at = [], 1
         while (begin := self._seen.find(0, at)) >= 0:
-            at = self._seen.find(1, begin)  # there is one: the last
+            at = self._seen.find(1, begin)  # always found, as the last entry is 1
             found.append(range(begin - 1, at - 1))
         return found
 
     @property
     def complete(self) -> bool:
-        """Whether the run ended well and nothing of it is missing."""
+        """Whether the run ended without an error and no record is missing."""
         last = self.last
         ended = last is not None and last.kind == "end" and last.ok and last.records == len(self._seen) - 1
         return ended and not self.gaps

@@ -1,3 +1,3 @@
-"""Runs, comparisons and models for people: terminal, Markdown, CSV, JSON, charts, one HTML page, traces.
+"""Reports on runs, comparisons and models: terminal, Markdown, CSV, JSON, charts, HTML page and traces.
 
-May import: analysis and what stands before it."""
+May import analysis and the packages before it."""

@@ -1,4 +1,4 @@
-"""Charts of a run, by matplotlib: on white for files, and in the reader's colours for the page."""
+"""Charts of a run, drawn by matplotlib: on white for files, in the page's text colour for the HTML page."""
 
 import contextlib
 import io
@@ -6,12 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from matplotlib import rc_context
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
@@ -26,14 +24,14 @@ from ..records.runs import Run, Test
 from ..records.stats import median_interval
 from ..tables import number
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
+# Okabe and Ito's palette, safe for colour-blind readers.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
-MANY = 20_000  # decoded tokens from which on they are drawn as a band
+MANY = 20_000  # decoded tokens above which a band is drawn instead of lines
 BINS = 400
-# Stands for the colour of the text around: a page replaces it.
+# Placeholder for the text colour, replaced in _forms.
 _TEXT = "#010203"
 
-# What an operator is for, by its role; the rest is "other".
+# Groups of operator roles; all other roles are "other".
 GROUPS = {
     "feed-forward": ("ffn_gate", "ffn_up", "ffn_down"),
     "attention projections": ("attn_q", "attn_k", "attn_v", "attn_output"),
@@ -46,17 +44,19 @@ GROUPS = {
 
 
 def group_of(role: str) -> str:
+    """The group of an operator role, a key of GROUPS or "other"."""
     return next((name for name, roles in GROUPS.items() if role in roles), "other")
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Any]:
-    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
     _plain(figure)
     return figure, axes
 
 
 def _plain(figure: Figure) -> None:
-    """Transparent, without frames, in the colour of the text."""
+    """Makes a figure transparent, without frames, in the text colour."""
     figure.patch.set_alpha(0)
     for axes in figure.axes:
         axes.patch.set_alpha(0)
@@ -68,16 +68,16 @@ def _plain(figure: Figure) -> None:
 
 
 def _legend(figure: Figure) -> None:
-    """Below the axes, where it covers nothing."""
+    """Adds a legend below the axes, where it covers nothing."""
     figure.legend(frameon=False, labelcolor=_TEXT, ncols=4, loc="outside lower left", fontsize=8)
 
 
 def _per_token(run: Run) -> str:
-    return f"{run.unit} a token"
+    return f"{run.unit} per token"
 
 
 def speed(run: Run) -> Figure | None:
-    """What a token costs in each test; prefill and decode against what is in the KV cache."""
+    """Bar chart of the cost per token in each test; None if no test finished."""
     frame = tests(run)
     if frame.empty:
         return None
@@ -98,7 +98,7 @@ def speed(run: Run) -> Figure | None:
 
 
 def icicle(run: Run) -> Figure | None:
-    """A mean token of the main test from above: the token, its layers, the operators of each."""
+    """Icicle chart of a mean token in the main test: the token, its layers, their operators. None without a test."""
     name = main_test(run)
     test = run.tests[name] if name else None
     if test is None or not test.runs:
@@ -145,7 +145,7 @@ def icicle(run: Run) -> Figure | None:
 
 
 def breakdown(run: Run) -> Figure | None:
-    """Shares of the operators in each test."""
+    """Stacked bars of the operator groups' shares in each test; None without per-operator times."""
     named = [name for name, test in run.tests.items() if test.costs]
     if not named:
         return None
@@ -161,17 +161,18 @@ def breakdown(run: Run) -> Figure | None:
             axes.barh(named, widths, left=list(left.values()), label=group, height=0.6, color=COLOURS[i % len(COLOURS)])
             left = {name: left[name] + width for name, width in zip(named, widths, strict=True)}
     axes.invert_yaxis()
-    axes.set_xlabel("% of the operators' sum")
+    axes.set_xlabel("% of all operators")
     _legend(figure)
     return figure
 
 
 def latency(run: Run) -> Figure | None:
-    """Each decoded token's latency as the KV cache fills, and how latencies are distributed."""
+    """Latency of each decoded token by position, and a histogram of latencies; None without a decode test."""
     decodes = [t for t in run.tests.values() if t.phase == "decode" and len(t.samples)]
     if not decodes:
         return None
-    figure, (axes, spread) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained", width_ratios=(2, 1), sharey=True)
+    figure = Figure(figsize=(10, 3), layout="constrained")
+    axes, spread = figure.subplots(1, 2, width_ratios=(2, 1), sharey=True)
     _plain(figure)
     for i, test in enumerate(decodes):
         colour = COLOURS[i % len(COLOURS)]
@@ -193,7 +194,7 @@ def latency(run: Run) -> Figure | None:
 
 
 def _band(axes: Any, test: Test, colour: str) -> None:
-    """Least, median and greatest of all repetitions; neighbouring tokens are one where there are many."""
+    """Draws minimum, median and maximum over all repetitions; neighbouring positions share up to BINS bins."""
     positions = test.samples.positions
     width = int(positions.max()) // BINS + 1
     bins = (positions // width).astype(np.uint16)
@@ -208,7 +209,7 @@ def _band(axes: Any, test: Test, colour: str) -> None:
 
 
 def memory(run: Run) -> Figure | None:
-    """What the heap holds: the parts of tinyprof, what else is live, and what is free."""
+    """Bar chart of the heap: tinyprof's buffers, other live objects, free memory. None without a memory record."""
     m = run.memory
     if m is None or not m.heap_total:
         return None
@@ -225,13 +226,13 @@ def memory(run: Run) -> Figure | None:
     axes.axvline(m.heap_peak / 1024, color="#d55e00", linestyle="--", linewidth=1)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel(f"KiB of heap; dashed: the peak, {m.heap_peak / 1024:,.0f}")
+    axes.set_xlabel(f"heap in KiB; dashed: peak, {m.heap_peak / 1024:,.0f}")
     _legend(figure)
     return figure
 
 
 def roofline(run: Run) -> Figure | None:
-    """Operators with MACs under the measured ceilings, in the first decode and the first prefill."""
+    """Roofline chart of the operators in the first decode and the first prefill test; None without ceilings."""
     roof = ceilings(run)
     measured = [t for t in run.tests.values() if t.costs]
     names = [next((t.name for t in measured if t.phase == phase), None) for phase in ("decode", "prefill")]
@@ -246,13 +247,12 @@ def roofline(run: Run) -> Figure | None:
         if not frame.empty:
             frames.append((name, marker, frame))
     if not frames:
-        plt.close(figure)
         return None
     whole = pd.concat([frame for _, _, frame in frames])
     types = sorted(set(whole.loc[whole["op"] == "matmul", "type"]))
     top = 2 * max([1 / p for t in types for n in roof.batches if (p := roof.peak(t, n))] + [whole["speed"].max()])
     rates = {place: rate for place in _PLACES if (rate := roof.reads.get(place))}
-    # so far to the left that a sloping roof is seen, where there is one
+    # start far enough to the left to show a sloping ceiling
     left, right = min([whole["intensity"].min() / 2] + [top * rate / 8 for rate in rates.values()]), 0.0
     right = whole["intensity"].max() * 3
     for (place, rate), also in _same(rates):
@@ -263,7 +263,7 @@ def roofline(run: Run) -> Figure | None:
         peaks = {str(n): 1 / peak for n in roof.batches if (peak := roof.peak(type_, n))}
         for (n, speed), also in _same(peaks):
             axes.axhline(speed, color=COLOURS[i], linestyle="-" if n == "1" else "--", linewidth=1.2)
-            text = f"{type_}, {' or '.join((n, *also))} token{'s' * (n != '1' or bool(also))} at once: {speed:.3f}"
+            text = f"{type_}, {' or '.join((n, *also))} token{'s' * (n != '1' or bool(also))} per call: {speed:.3f}"
             _note(axes, text, whole.loc[whole["type"] == type_, "intensity"].min(), speed, (-8, 3), "right")
     for name, marker, frame in frames:
         axes.scatter([], [], marker=marker, color="#777777", label=name)
@@ -280,8 +280,8 @@ def roofline(run: Run) -> Figure | None:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("MAC a byte, from shapes")
-    axes.set_ylabel(f"MAC a unit ({run.unit})")
+    axes.set_xlabel("MAC/byte, from shapes")
+    axes.set_ylabel(f"MAC/{run.unit}")
     _legend(figure)
     return figure
 
@@ -291,7 +291,7 @@ _NAMES = {"ram": "RAM", "mapped": "mapped flash", "storage": "storage"}
 
 
 def _same(values: dict[str, float]) -> list[tuple[tuple[str, float], list[str]]]:
-    """Each value with its name, and the names of later ones that a picture would not tell from it."""
+    """((name, value), names of later values within 5 % of it) for each distinct value: one line each in a chart."""
     found: list[tuple[tuple[str, float], list[str]]] = []
     for name, value in values.items():
         near = next((also for (_, first), also in found if abs(value - first) < 0.05 * first), None)
@@ -307,7 +307,7 @@ def _note(axes: Any, text: str, x: float, y: float, offset: tuple[int, int], ali
 
 
 def _labels(frame: pd.DataFrame) -> list[tuple[str, float, float]]:
-    """(text, x, y) of labels: operators that stand close together share one."""
+    """(text, x, y) of each label. Operators close to each other share a label."""
     groups: list[tuple[float, float, list[str]]] = []
     for _, row in frame.iterrows():
         x, y, role = math.log10(row["intensity"]), math.log10(row["speed"]), str(row["role"])
@@ -323,7 +323,7 @@ def _labels(frame: pd.DataFrame) -> list[tuple[str, float, float]]:
 
 
 def power_track(energy: Energy | None) -> Figure | None:
-    """Watts over time, the mean and the range of what a bin of time has, with the sensor's windows behind."""
+    """Chart of power over time: mean and range in each bin, with the sensor's windows. None without a trace."""
     if energy is None or energy.trace is None or not energy.windows:
         return None
     trace, windows = energy.trace, [m.window for m in energy.windows]
@@ -340,7 +340,7 @@ def power_track(energy: Energy | None) -> Figure | None:
             axes.axvspan(w.begin * 1e-6 - first, w.end * 1e-6 - first, label=None if n else test, **span)
     bins = np.minimum(((t - t[0]) / (t[-1] - t[0]) * BINS).astype(int), BINS - 1)
     frame = pd.DataFrame({"t": t - first, "w": watts}).groupby(bins).agg({"t": "mean", "w": ["mean", "min", "max"]})
-    frame = frame.reindex(range(BINS))  # where nothing was read the line is broken
+    frame = frame.reindex(range(BINS))  # bins without readings become gaps in the line
     axes.fill_between(
         frame["t", "mean"], frame["w", "min"], frame["w", "max"], color=COLOURS[0], alpha=0.35, linewidth=0
     )
@@ -356,28 +356,32 @@ def power_track(energy: Energy | None) -> Figure | None:
 
 
 CHARTS: dict[str, tuple[str, Callable[[Run], Figure | None]]] = {
-    "speed": ("What a token costs", speed),
-    "icicle": ("Where a token goes", icicle),
+    "speed": ("Cost per token", speed),
+    "icicle": ("One token by layer and operator", icicle),
     "breakdown": ("Operators in each test", breakdown),
-    "roofline": ("Operators under the measured ceilings", roofline),
+    "roofline": ("Roofline: operators and the measured ceilings", roofline),
     "latency": ("Latency of decoded tokens", latency),
     "memory": ("Memory", memory),
 }
-TITLES = {name: title for name, (title, _) in CHARTS.items()} | {"power": "What the board drew"}
+TITLES = {name: title for name, (title, _) in CHARTS.items()} | {"power": "Power over time"}
 
 
-def draw(run: Run, energy: Energy | None) -> dict[str, dict[str, bytes]]:
-    """Each chart that this run has something for, as png, svg and, for the page, inline (svg in the
-    colour of the text around it)."""
+def draw(run: Run, energy: Energy | None, png: bool = True) -> dict[str, dict[str, bytes]]:
+    """The charts for which the run has data: by chart name, then by form.
+
+    png: whether to draw that form, which takes as long as the others together.
+
+    Forms: "png", "svg", and "inline" for the HTML page (SVG in the colour of the surrounding text)."""
     with _style():
         figures = {name: make(run) for name, (_, make) in CHARTS.items()} | {"power": power_track(energy)}
-        return {name: _forms(figure) for name, figure in figures.items() if figure is not None}
+        return {name: _forms(figure, png) for name, figure in figures.items() if figure is not None}
 
 
 def side_by_side(result: Comparison) -> dict[str, bytes]:
-    """The tests of several runs, in the forms of draw(); medians, with 95 % intervals where there is chance."""
+    """Bar chart of the tests of several groups, in the forms of `draw` except "png": medians with their 95 %
+    intervals."""
     with _style():
-        return _forms(_tests_of(result))
+        return _forms(_tests_of(result), png=False)
 
 
 def _tests_of(result: Comparison) -> Figure:
@@ -397,26 +401,28 @@ def _tests_of(result: Comparison) -> Figure:
     axes.set_yticks(range(len(result.tests)), [row.name for row in result.tests])
     axes.invert_yaxis()
     axes.margins(x=0.15)
-    axes.set_xlabel(f"{result.unit} a token")
+    axes.set_xlabel(f"{result.unit} per token")
     axes.xaxis.set_major_formatter(EngFormatter())
     _legend(figure)
     return figure
 
 
 def _style() -> contextlib.AbstractContextManager[None]:
-    return plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinyprof", "font.family": "sans-serif"})
+    return rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinyprof", "font.family": "sans-serif"})
 
 
-def _forms(figure: Figure) -> dict[str, bytes]:
-    svg = io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None})
-    inline = svg.getvalue()
-    png = io.BytesIO()
-    figure.patch.set_alpha(1)
-    figure.savefig(png, format="png", dpi=160, facecolor="white")
-    plt.close(figure)
-    return {
-        "png": png.getvalue(),
-        "svg": inline.replace(_TEXT.encode(), b"#000000"),
-        "inline": inline[inline.index(b"<svg") :].replace(_TEXT.encode(), b"currentColor"),
+def _forms(figure: Figure, png: bool) -> dict[str, bytes]:
+    file = io.BytesIO()
+    # not savefig, which draws everything once more to find the size
+    FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    svg = file.getvalue()
+    forms = {
+        "svg": svg.replace(_TEXT.encode(), b"#000000"),
+        "inline": svg[svg.index(b"<svg") :].replace(_TEXT.encode(), b"currentColor"),
     }
+    if png:
+        file = io.BytesIO()
+        figure.patch.set_alpha(1)
+        figure.savefig(file, format="png", dpi=160, facecolor="white")
+        forms["png"] = file.getvalue()
+    return forms

@@ -1,4 +1,4 @@
-"""What `report` writes into files: each whole or not at all."""
+"""Files that `report` writes. A file is replaced only when the new one is complete."""
 
 import contextlib
 import os
@@ -17,6 +17,14 @@ from .run_report import power_tables
 
 @dataclass(frozen=True)
 class Wanted:
+    """The files to write, each None for not at all.
+
+    html: the page.
+    charts: folder of PNG and SVG charts.
+    csv: folder of tables.
+    trace: trace in Chrome's format.
+    speedscope: profile in speedscope's format."""
+
     html: Path | None
     charts: Path | None
     csv: Path | None
@@ -25,8 +33,9 @@ class Wanted:
 
 
 def write(run: Run, energy: Energy | None, wanted: Wanted) -> list[Path]:
-    """Writes the files that are wanted, and returns their paths. Raises BadInput where one cannot be written,
-    or a package for charts is missing."""
+    """The paths of all files, after writing them.
+
+    Raises BadInput if a file cannot be written or a package for charts is missing."""
     files: dict[Path, bytes] = {}
     if wanted.html or wanted.charts:
         with _packages():
@@ -59,7 +68,7 @@ def write(run: Run, energy: Energy | None, wanted: Wanted) -> list[Path]:
 
 
 def write_comparison(result: Comparison, html: Path) -> None:
-    """Writes the page of runs side by side. Raises BadInput as above."""
+    """Writes the page of a comparison. Raises BadInput as `write` does."""
     with _packages():
         from . import page
     write_whole(html, page.comparison(result).encode())
@@ -74,7 +83,7 @@ def _packages() -> Iterator[None]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Raises BadInput where it cannot be written."""
+    """Writes a file at once, with its folder. Raises BadInput if that fails; an old file is then unchanged."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

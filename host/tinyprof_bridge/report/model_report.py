@@ -1,4 +1,4 @@
-"""What a model file holds, what boards need to run it, and which have room: for people and programs."""
+"""Report on a model file: its tensors, the memory it needs, and the known boards that it fits."""
 
 import json
 from dataclasses import asdict
@@ -12,10 +12,9 @@ from ..models import board_fit
 from ..models.board_fit import Fit
 from ..models.inspection import Inspection
 
-FORMATS = ("table", "json")
-
 
 def as_json(found: Inspection) -> str:
+    """The report as JSON."""
     result = asdict(found)
     for kind in ("mapped", "streamed"):
         for variant, need in getattr(found, kind).items():
@@ -29,6 +28,7 @@ def _kib(size: int) -> str:
 
 
 def terminal(found: Inspection, console: Console) -> None:
+    """Prints the report."""
     types: dict[str, list[int]] = {}
     for tensor in found.tensors:
         count = types.setdefault(tensor["type"], [0, 0])
@@ -48,7 +48,7 @@ def terminal(found: Inspection, console: Console) -> None:
     console.print()
     table = Table(title="RAM in KiB, weights in flash", box=None, pad_edge=False, title_justify="left")
     for i, heading in enumerate(
-        ("kernels", "KV", "arena", "KV cache", "per 100 tokens", "plan", "package", "all", "streamed")
+        ("kernels", "KV", "arena", "KV cache", "per 100 tokens", "plan", "package", "total", "streamed")
     ):
         table.add_column(heading, justify="left" if i < 2 else "right")
     for variant, ram in found.mapped.items():
@@ -62,15 +62,16 @@ def terminal(found: Inspection, console: Console) -> None:
 
 
 def show_fits(fits: list[Fit], console: Console) -> None:
+    """Prints which known boards the model fits, those first."""
     flash = max((fit.flash_needed for fit in fits), default=0)  # the same for all
     title = f"known boards, KiB; {flash >> 10:,} of flash needed"
     table = Table(title=title, box=None, pad_edge=False, title_justify="left")
     for i, heading in enumerate(("board", "chip", "kernels", "RAM\nneeded", "has", "flash", "fits")):
-        # where the terminal is narrow, reasons take two lines, and figures stay whole
+        # in a narrow terminal, reasons wrap and figures do not
         table.add_column(heading, justify="right" if 3 <= i <= 5 else "left", no_wrap=i < 6)
     for fit in sorted(fits, key=lambda f: not f.good):
         sizes = [f"{size >> 10:,}" for size in (fit.ram_needed, fit.ram, fit.flash)]
         sizes[1] = ("" if fit.measured else "~") + sizes[1]
         table.add_row(fit.board, fit.chip, fit.kernels, *sizes, Text(fit.how, style="" if fit.good else "dim"))
     console.print(table)
-    console.print(Text("~ an estimate of what the firmware leaves; `deploy` asks the board itself"))
+    console.print(Text("~ estimated RAM left by the firmware; `deploy` asks the board itself"))

@@ -1,4 +1,4 @@
-"""One HTML file for people: no network, light and dark, on paper and on a phone."""
+"""The report as one self-contained HTML file, for light and dark screens, phones and paper."""
 
 from dataclasses import dataclass
 
@@ -12,15 +12,20 @@ from ..errors import BadInput, plain
 from ..records.facts import facts, main_test
 from ..records.metrics import operators, tests
 from ..records.runs import Run
-from ..tables import Column, number
-from . import qemu_table
+from ..tables import Column, Rows, number, shown
 from .charts import TITLES, draw, side_by_side
-from .run_report import counted_columns, measured_tables, operator_columns, test_columns
+from .run_report import counted_tables, measured_tables, operator_columns, test_columns
 
 
 @dataclass(frozen=True)
 class Cells:
-    """A table as text. shares: per row, 0 to 1, for a bar behind it; None without."""
+    """A table as text.
+
+    title: its heading.
+    headings: of its columns.
+    numbers: whether each column holds numbers.
+    rows: cells.
+    shares: 0 to 1 per row, drawn as a bar in the first cell; None for no bars."""
 
     title: str
     headings: list[str]
@@ -29,14 +34,15 @@ class Cells:
     shares: list[float] | None
 
 
-def _cells(title: str, frame: pd.DataFrame, columns: list[Column]) -> Cells:
-    rows = [[c.show(row[c.field]) for c in columns] for _, row in frame.iterrows()]
+def _cells(title: str, table: pd.DataFrame | Rows, columns: list[Column]) -> Cells:
+    rows = [list(row) for row in zip(*(shown(table, c) for c in columns), strict=True)]
+    frame = pd.DataFrame(table)
     shares = [float(v) for v in frame["share"]] if "share" in frame else None
     return Cells(title, [c.heading for c in columns], [c.show is not plain for c in columns], rows, shares)
 
 
 def _why(run: Run) -> tuple[list[tuple[str, str, str, str]], list[Cells], list[str]]:
-    """Findings as (what, evidence, gain, step); attribution and roofline; notes. Of an incomplete run nothing."""
+    """(findings as (what, evidence, gain, step), tables, notes) of the explanation; all empty for an incomplete run."""
     try:
         why = explain.explain(run)
     except BadInput:
@@ -47,13 +53,13 @@ def _why(run: Run) -> tuple[list[tuple[str, str, str, str]], list[Cells], list[s
 
 
 def _headline(run: Run) -> list[tuple[str, str, str]]:
-    """(what, figure, unit) of the first prefill and the first decode."""
+    """(what, figure, unit) of each card: the tests and the RAM for the model."""
     found = []
     for _, row in tests(run).iterrows():
         if run.per_second:
             found.append((str(row["test"]), f"{row['tok_s']:.2f}", "tok/s"))
         else:
-            found.append((str(row["test"]), number(row["per_token"]), f"{run.unit} a token"))
+            found.append((str(row["test"]), number(row["per_token"]), f"{run.unit} per token"))
     if run.memory:
         used = run.memory.arena + run.memory.kv + run.memory.plan + run.memory.model_ram
         found.append(("RAM for the model", f"{used / 1024:,.0f}", "KiB"))
@@ -61,7 +67,7 @@ def _headline(run: Run) -> list[tuple[str, str, str]]:
 
 
 def html(run: Run, energy: Energy | None) -> str:
-    """The page. Every figure stands beside its source."""
+    """The page of a run. energy: of the run, or None."""
     main = main_test(run)
     tables = [_cells("Tests", tests(run), test_columns(run))] if not tests(run).empty else []
     measured = [
@@ -70,11 +76,10 @@ def html(run: Run, energy: Energy | None) -> str:
     for test in sorted(run.tests.values(), key=lambda t: t.name != main):
         if test.costs:
             tables.append(_cells(f"Operators in {test.name}", operators(run, test.name), operator_columns(run)))
-        frame = qemu_table.operators(run, test.name)
-        for what, columns in ({} if frame.empty else counted_columns(run, frame)).items():
+        for what, frame, columns in counted_tables(run, test.name):
             tables.append(_cells(f"{test.name}: {what}", frame, columns))
     findings, why, notes = _why(run)
-    charts = [(TITLES[name], forms["inline"].decode()) for name, forms in draw(run, energy).items()]
+    charts = [(TITLES[name], forms["inline"].decode()) for name, forms in draw(run, energy, png=False).items()]
     return _render(
         "page.html.j2",
         title=f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}",
@@ -92,7 +97,7 @@ def html(run: Run, energy: Energy | None) -> str:
 
 
 def comparison(result: Comparison) -> str:
-    """The page of runs side by side."""
+    """The page of a comparison."""
     return _render(
         "comparison.html.j2",
         title=" | ".join(group.name for group in result.groups),

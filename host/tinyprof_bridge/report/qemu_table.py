@@ -1,17 +1,25 @@
-"""What QEMU's plugin counted, as a table: one row an operator, regions of one's own in it each a row behind."""
+"""Table of what QEMU's plugin counted, one row per operator and user-defined region."""
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from ..boards.qemu_counters import CLASSES, RANGES
 from ..records.metrics import work
 from ..records.runs import Run
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 AROUND = "(interpreter)"
 
 
-def operators(run: Run, test_name: str) -> pd.DataFrame:
-    """Per token of a test: calls, instructions, modelled cycles, branches, misses, bytes loaded and stored by
-    region (loaded_weights, ...); shares of the instructions by class. The greatest in cycles first."""
+def operators(run: Run, test_name: str) -> "pd.DataFrame":
+    """Counts per token of a test, one row per operator role and user-defined region, most cycles first.
+
+    Columns: role; calls; instr; cycles (modelled); taken, not_taken (branches); icache_misses, dcache_misses; a
+    fraction of the instructions for each of CLASSES; bytes as loaded_R and stored_R for each memory range R of RANGES;
+    macs; cpi; cycles_per_mac; taken_share; share (of all cycles). Empty if nothing was counted."""
+    import pandas as pd
+
     test = run.tests[test_name]
     rows: dict[tuple[str, int], dict[str, float | str]] = {}
     for counts in test.counts:

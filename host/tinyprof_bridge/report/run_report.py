@@ -1,9 +1,9 @@
-"""A run for people: terminal, Markdown, CSV, JSON. All from the same two tables."""
+"""Report on a run for the terminal, as Markdown, CSV or JSON."""
 
 import json
 import math
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,15 +13,17 @@ from ..energy import operator_energy, run_energy
 from ..energy.run_energy import Energy, energy_facts
 from ..errors import plain
 from ..records.facts import facts, main_test
-from ..records.metrics import events, operators, profiler_overhead, tests
+from ..records.metrics import event_rows, operator_rows, profiler_overhead, test_rows, tests
 from ..records.runs import Run
-from ..tables import Column, markdown_table, number, percent, ratio, rich_table, scaled
+from ..tables import Column, Rows, markdown_table, number, percent, ratio, rich_table, scaled
 from . import qemu_table
 
-FORMATS = ("table", "md", "csv", "json")
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def test_columns(run: Run) -> list[Column]:
+    """Columns of the table of tests (metrics.tests)."""
     unit = run.unit
     columns = [Column("test", "test", plain)]
     if run.per_second:
@@ -41,6 +43,7 @@ def test_columns(run: Run) -> list[Column]:
 
 
 def operator_columns(run: Run) -> list[Column]:
+    """Columns of the table of operators (metrics.operators)."""
     return [
         Column("operator", "role", plain),
         Column("kernel", "op", plain, 1),
@@ -72,9 +75,9 @@ POWER_COLUMNS = [
 OPERATOR_POWER_COLUMNS = [
     Column("operator", "role", plain),
     Column("energy/token", "joules", scaled("J")),
-    Column("of a token's", "share", percent),
+    Column("share", "share", percent),
     Column("mean", "watts", scaled("W")),
-    Column("found by", "how", plain),
+    Column("method", "how", plain),
 ]
 
 
@@ -87,10 +90,12 @@ SWEEP_COLUMNS = [
 ]
 
 
-def power_tables(run: Run, energy: Energy | None) -> list[tuple[str, pd.DataFrame, list[Column]]]:
-    """(title, rows, columns) of energy by test and by operator; none for a run without."""
-    frame = run_energy.figures(run, energy) if energy else pd.DataFrame()
-    if energy is None or frame.empty:
+def power_tables(run: Run, energy: Energy | None) -> "list[tuple[str, pd.DataFrame, list[Column]]]":
+    """(title, rows, columns) of the tables of energy: by test, and by operator if that was measured."""
+    if energy is None:
+        return []
+    frame = run_energy.figures(run, energy)
+    if frame.empty:
         return []
     tables = [(f"energy (sensor, {energy.how})", frame, POWER_COLUMNS)]
     frame = operator_energy.operators(run, energy)
@@ -98,26 +103,36 @@ def power_tables(run: Run, energy: Energy | None) -> list[tuple[str, pd.DataFram
         test = operator_energy.energy_test(run)
         name = test.name if test else ""
         whole = percent(float(frame["share"].sum()))
-        title = f"energy of operators in {name} (sensor): together {whole} of a token's"
+        title = f"energy of operators in {name} (sensor): {whole} of a token's energy"
         tables.append((title, frame, OPERATOR_POWER_COLUMNS))
     return tables
 
 
-def measured_tables(run: Run, energy: Energy | None) -> list[tuple[str, pd.DataFrame, list[Column]]]:
-    """(title, rows, columns) of energy, and of the events that the board counted; none for a run without."""
-    tables = power_tables(run, energy)
-    frame = events(run)
-    if not frame.empty:
+def measured_tables(run: Run, energy: Energy | None) -> "list[tuple[str, pd.DataFrame | Rows, list[Column]]]":
+    """(title, rows, columns) of the tables of energy and of hardware events, if the run has them."""
+    tables: list[tuple[str, pd.DataFrame | Rows, list[Column]]] = [*power_tables(run, energy)]
+    rows = event_rows(run)
+    if rows:
         source = next(e.source for t in run.tests.values() for e in t.events.values())
-        names = [test for test in run.tests if test in frame]
+        names = [test for test in run.tests if any(test in row for row in rows)]
         columns = [Column("event", "event", plain), Column("counter", "counter", plain, 1)]
         columns += [Column(plain(name), name, number, rank) for rank, name in enumerate(names)]
-        tables.append((f"events per token ({source})", frame, columns))
+        tables.append((f"events per token ({source})", rows, columns))
     return tables
 
 
-def counted_columns(run: Run, frame: pd.DataFrame) -> dict[str, list[Column]]:
-    """Two tables of what was counted in an emulator, by heading; columns of zeros are left out."""
+def counted_tables(run: Run, test_name: str) -> "list[tuple[str, pd.DataFrame, list[Column]]]":
+    """(title, rows, columns) of an emulator's counts of a test, if the run has them."""
+    if not run.tests[test_name].counts:
+        return []
+    frame = qemu_table.operators(run, test_name)
+    return [(title, frame, columns) for title, columns in counted_columns(run, frame).items()]
+
+
+def counted_columns(run: Run, frame: "pd.DataFrame") -> dict[str, list[Column]]:
+    """Columns of two tables of an emulator's counts, by title: instructions and memory.
+
+    frame: from qemu_table.operators. Columns that are all zero are left out."""
     core = run.simulated.core if run.simulated else "?"
     name = Column("operator", "role", plain)
 
@@ -154,6 +169,7 @@ def _caches(run: Run) -> str:
 
 
 def terminal(run: Run, energy: Energy | None, console: Console) -> None:
+    """Prints the report. energy: of the run, or None."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(justify="right", style="bold")
     grid.add_column()
@@ -161,42 +177,41 @@ def terminal(run: Run, energy: Energy | None, console: Console) -> None:
         alarming = name in ("INCOMPLETE", "POWER NOT VALID") or "NOT the bits" in text
         grid.add_row(name, Text(text), style="bold red" if alarming else "")
     console.print(grid)
-    frame = tests(run)
-    if frame.empty:
+    measured = test_rows(run)
+    if not measured:
         console.print("no test finished")
         return
-    console.print(rich_table(frame, test_columns(run), f"tests ({run.source})", console.width))
+    console.print(rich_table(measured, test_columns(run), f"tests ({run.source})", console.width))
     for title, rows, columns in measured_tables(run, energy):
         console.print(rich_table(rows, columns, title, console.width))
     main = main_test(run)
     if main:
         title = f"operators in {main} ({run.source})"
-        console.print(rich_table(operators(run, main), operator_columns(run), title, console.width))
-        frame = qemu_table.operators(run, main)
-        for what, columns in ({} if frame.empty else counted_columns(run, frame)).items():
+        console.print(rich_table(operator_rows(run, main), operator_columns(run), title, console.width))
+        for what, frame, columns in counted_tables(run, main):
             console.print(rich_table(frame, columns, f"{main}: {what}", console.width))
 
 
 def markdown(run: Run, energy: Energy | None) -> str:
+    """The report as a Markdown document. energy: of the run, or None."""
     title = f"{run.model.name if run.model else 'run'} on {run.host.board if run.host else 'a board'}"
     parts = [f"# {plain(title)}\n", "\n".join(f"- **{n}**: {t}" for n, t in facts(run, energy_facts(energy)))]
-    parts += [f"\n## Tests ({run.source})\n", markdown_table(tests(run), test_columns(run))]
+    parts += [f"\n## Tests ({run.source})\n", markdown_table(test_rows(run), test_columns(run))]
     for title, rows, columns in measured_tables(run, energy):
         parts += [f"\n## {plain(title[0].upper() + title[1:])}\n", markdown_table(rows, columns)]
     for test in run.tests.values():
         if test.costs:
             parts += [
                 f"\n## Operators in {plain(test.name)} ({run.source})\n",
-                markdown_table(operators(run, test.name), operator_columns(run)),
+                markdown_table(operator_rows(run, test.name), operator_columns(run)),
             ]
-        frame = qemu_table.operators(run, test.name)
-        for what, columns in ({} if frame.empty else counted_columns(run, frame)).items():
+        for what, frame, columns in counted_tables(run, test.name):
             parts += [f"\n## {plain(test.name)}: {what}\n", markdown_table(frame, columns)]
     return "\n".join(parts) + "\n"
 
 
 def csv(run: Run) -> str:
-    """The tests, one row each, with what decides them in the first columns."""
+    """The tests as CSV, one row each; the first columns are board, machine, model and unit."""
     frame = tests(run)
     frame.insert(0, "unit", run.unit)
     frame.insert(0, "model_sha256", run.model.sha256 if run.model else None)
@@ -207,11 +222,14 @@ def csv(run: Run) -> str:
 
 
 def as_json(run: Run, energy: Energy | None) -> str:
-    """Everything: provenance records as they came, tests, operators of every test."""
+    """The report as JSON: provenance records unchanged, tests, operators of every test, energy."""
 
-    def rows(frame: pd.DataFrame) -> list[dict[str, object]]:
-        table: list[dict[str, object]] = json.loads(frame.to_json(orient="records"))
-        return table
+    import pandas as pd
+
+    def rows(table: pd.DataFrame | Rows) -> Rows:
+        """As JSON has them: None for NaN, 10 decimals."""
+        found: Rows = json.loads(pd.DataFrame(table).to_json(orient="records"))
+        return found
 
     whole = {
         "complete": run.complete,
@@ -241,10 +259,10 @@ def as_json(run: Run, energy: Energy | None) -> str:
             "operators": rows(operator_energy.operators(run, energy)),
         },
         "cold": [cold.model_dump() for cold in run.cold],
-        "tests": rows(tests(run)),
-        "events": rows(events(run)),
+        "tests": rows(test_rows(run)),
+        "events": rows(event_rows(run)),
         "simulated": run.simulated.model_dump() if run.simulated else None,
         "counted": {t.name: rows(qemu_table.operators(run, t.name)) for t in run.tests.values() if t.counts},
-        "operators": {t.name: rows(operators(run, t.name)) for t in run.tests.values() if t.costs},
+        "operators": {t.name: rows(operator_rows(run, t.name)) for t in run.tests.values() if t.costs},
     }
     return json.dumps(whole, indent=1)

@@ -1,9 +1,8 @@
-"""A run as traces for viewers: Chrome's trace format (Perfetto, chrome://tracing) and speedscope's.
+"""Traces of a run for viewers: in Chrome's trace format (Perfetto, chrome://tracing) and in speedscope's.
 
-What is known are each operator's mean cost in a test and each token's latency. So a trace shows one
-mean token, operator after operator in the order of the plan, and the tokens of the first repetition
-one after the other. Where units are no seconds, one stands for a microsecond.
-Windows of a power sensor stand in a process of their own, with its readings as counters."""
+A run records each operator's mean cost in a test and each token's latency. So a trace shows one mean token with its
+operators in the order of the plan, and the tokens of the first repetition. If the unit is not a time, one unit is
+drawn as a microsecond. The windows of a power sensor are a separate process, with its readings as counters."""
 
 import json
 from typing import Any
@@ -14,13 +13,13 @@ from ..energy import operator_energy
 from ..energy.run_energy import OPERATOR, Energy
 from ..records.runs import Run, Test
 
-_READINGS = 100_000  # of a power track at most, so that a viewer can open it
-_TOKENS = 8  # of a window under which operators are drawn
+_READINGS = 100_000  # most points of a power track that viewers open comfortably
+_TOKENS = 8  # tokens of a window for which operators are drawn
 _MICROSECONDS = {"ns": 1e-3, "us": 1.0}
 
 
 def _scale(run: Run) -> float:
-    """Microseconds that a unit is drawn as."""
+    """Microseconds per unit in the trace."""
     if run.per_second:
         return 1e6 / run.per_second
     return _MICROSECONDS.get(run.unit, 1.0)
@@ -31,14 +30,15 @@ def _layer(layer: int) -> str:
 
 
 def _mean(run: Run, test: Test) -> list[tuple[str, str, float]]:
-    """(layer, operator, units) of a mean token, in the order of the plan."""
+    """(layer, operator role, units) of a mean token, in the order of the plan."""
     per = max(test.runs * test.tokens, 1)
     return [(_layer(op.layer), op.role, test.costs.get(op.i, 0) / per) for op in run.ops]
 
 
 def chrome(run: Run, energy: Energy | None) -> str:
-    """https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU: complete events ("X"),
-    ts and dur in microseconds."""
+    """The trace in Chrome's format: complete events ("X"), with ts and dur in microseconds.
+
+    Format: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU"""
     events: list[dict[str, Any]] = []
     scale = _scale(run)
     for process, test in enumerate(run.tests.values(), 1):
@@ -66,7 +66,9 @@ def chrome(run: Run, energy: Energy | None) -> str:
 
 
 def _power(run: Run, energy: Energy | None, process: int) -> list[dict[str, Any]]:
-    """The windows of a sensor in their own time, microseconds of the board, and under them its readings as counters."""
+    """Events of the sensor's windows, the operators inside them, and its readings as counters.
+
+    Times are microseconds of the board's clock. process: its number in the trace."""
     if energy is None or not energy.windows:
         return []
     events = [_name("process_name", f"power (sensor, {energy.how})", process)]
@@ -74,11 +76,13 @@ def _power(run: Run, energy: Energy | None, process: int) -> list[dict[str, Any]
     found = operator_energy.operators(run, energy)
     main = operator_energy.energy_test(run)
     joules = {
-        str(row["role"]): {"joules a token": row["joules"], "watts": row["watts"], "found by": row["how"]}
+        str(row["role"]): {"joules per token": row["joules"], "watts": row["watts"], "found by": row["how"]}
         for _, row in found.iterrows()
         if row["how"]
     }
-    events.append(_name("thread_name", "operators of a mean token, by shares of the runs that were timed", process, 2))
+    events.append(
+        _name("thread_name", "operators of a mean token, by their shares in the timed repetitions", process, 2)
+    )
     for m in energy.windows:
         w = m.window
         about = {"joules": m.joules if m.joules == m.joules else None, "tokens": w.tokens}
@@ -94,7 +98,7 @@ def _power(run: Run, energy: Energy | None, process: int) -> list[dict[str, Any]
         times, watts, volts = part.t[seen] * 1e6, part.watts[seen], part.v[seen]
         step = max(-(-len(times) // _READINGS), 1)
         whole = len(times) // step * step
-        # a viewer's point is the mean of what it stands for
+        # each point is the mean of the readings that it replaces
         means = [np.round(x[:whole].reshape(-1, step).mean(axis=1), 9) for x in (times, watts, volts)]
         for t, w_, v in zip(*means, strict=True):
             events.append(_counter("power (W)", t, {"W": float(w_)}, process))
@@ -105,8 +109,10 @@ def _power(run: Run, energy: Energy | None, process: int) -> list[dict[str, Any]
 def _under(
     run: Run, test: Test, begin: int, end: int, process: int, known: dict[str, dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Where operators lie in a window if all its tokens are alike; nothing of the sensor is in that. known: of roles,
-    what it says of their energy."""
+    """Events of the operators in a window, placed as if all tokens were equal; the sensor does not show their times.
+
+    begin, end: of the window, in microseconds.
+    known: energy by role, added to the events."""
     parts = _mean(run, test)
     whole = sum(units for _, _, units in parts)
     tokens = test.tokens if test.phase == "decode" else 1
@@ -131,15 +137,17 @@ def _name(kind: str, name: str, process: int, thread: int = 0) -> dict[str, Any]
 
 
 def _event(name: str, begin: float, end: float, process: int, thread: int, about: dict[str, Any]) -> dict[str, Any]:
-    # One ends where the next begins, to the last bit, else viewers nest them or leave them out: so both are multiples
-    # of a power of 2, and nearly whole nanoseconds, to which Perfetto rounds ts and dur each by itself.
-    # Not from 0 on, which DevTools take for no time.
+    # An event must end exactly where the next one starts; otherwise viewers nest or drop events. So times are multiples
+    # of a power of 2 near whole nanoseconds, since Perfetto rounds ts and dur separately.
+    # Times start at 1, because DevTools treats 0 as a missing time.
     first, last = (1 + round(round(t * 1000) * 65.536) / 65536 for t in (begin, end))
     return {"ph": "X", "name": name, "ts": first, "dur": last - first, "pid": process, "tid": thread, "args": about}
 
 
 def speedscope(run: Run) -> str:
-    """https://www.speedscope.app/file-format-schema.json: a sampled profile for each test."""
+    """The run as a speedscope file, with a sampled profile for each test.
+
+    Format: https://www.speedscope.app/file-format-schema.json"""
     frames: list[dict[str, str]] = []
     index: dict[str, int] = {}
 

@@ -7,7 +7,8 @@
 int main(int argc, char **argv) {
     tp_cache_t cache;
     unsigned int address, misses = 0;
-    if (argc != 4 || !tp_cache_init(&cache, (uint32_t)atoi(argv[1]), (uint32_t)atoi(argv[2]), (uint32_t)atoi(argv[3]))) {
+    if (argc != 4
+        || !tp_cache_init(&cache, (uint32_t)atoi(argv[1]), (uint32_t)atoi(argv[2]), (uint32_t)atoi(argv[3]))) {
         return 2;
     }
     while (scanf("%u", &address) == 1) {

@@ -9,11 +9,11 @@
 #if defined(__XTENSA__)
 
 static int simcall(int number, int a, int b, int c) {
-    register int a2 __asm ("a2") = number;
-    register int a3 __asm ("a3") = a;
-    register int a4 __asm ("a4") = b;
-    register int a5 __asm ("a5") = c;
-    __asm volatile ("simcall" : "+r" (a2), "+r" (a3) : "r" (a4), "r" (a5) : "memory");
+    register int a2 __asm("a2") = number;
+    register int a3 __asm("a3") = a;
+    register int a4 __asm("a4") = b;
+    register int a5 __asm("a5") = c;
+    __asm volatile("simcall" : "+r"(a2), "+r"(a3) : "r"(a4), "r"(a5) : "memory");
     return a2;
 }
 
@@ -23,13 +23,13 @@ static void put(const char *text, size_t size) {
 
 static uint32_t now(void) {
     uint32_t count;
-    __asm volatile ("rsr %0, ccount" : "=r" (count));
+    __asm volatile("rsr %0, ccount" : "=r"(count));
     return count;
 }
 
 // Two instructions a turn.
 static void spin(uint32_t turns) {
-    __asm volatile ("1: addi %0, %0, -1\n bnez %0, 1b" : "+r" (turns));
+    __asm volatile("1: addi %0, %0, -1\n bnez %0, 1b" : "+r"(turns));
 }
 
 // What the compiler calls and Debian's library for this core lacks: an ESP8266 has it in its ROM.
@@ -64,7 +64,10 @@ uint32_t __umodsi3(uint32_t a, uint32_t b) {
 // Quantizing divides once a token; nothing else here is float arithmetic.
 float __divsf3(float a, float b);
 float __divsf3(float a, float b) {
-    union { float f; uint32_t u; } x = { a }, z = { b };
+    union {
+        float f;
+        uint32_t u;
+    } x = { a }, z = { b };
     uint32_t m = (x.u & 0x7fffffu) | 0x800000u, d = (z.u & 0x7fffffu) | 0x800000u, quotient = 0;
     int32_t e = (int32_t)(x.u >> 23 & 255) - (int32_t)(z.u >> 23 & 255) + 127;
     if (m < d) {
@@ -88,7 +91,13 @@ static float never(void) {
     simcall(1, 3, 0, 0);
     return 0;
 }
-#define NEVER(name) float name(float a, float b); float name(float a, float b) { (void)a; (void)b; return never(); }
+#define NEVER(name) \
+    float name(float a, float b); \
+    float name(float a, float b) { \
+        (void)a; \
+        (void)b; \
+        return never(); \
+    }
 NEVER(__addsf3)
 NEVER(__mulsf3)
 float __floatsisf(int a);

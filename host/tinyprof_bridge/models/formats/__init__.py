@@ -1,3 +1,3 @@
-"""One module a file format, each of which gives a Source, and what these share: tensor names, tokenizers, RoPE.
+"""One importer module per file format, each returning a Source, and their shared code: tensor names, tokenizers, RoPE.
 
-May import: its siblings in models, but not convert or inspection."""
+May import: the other modules of models, except convert and inspection."""

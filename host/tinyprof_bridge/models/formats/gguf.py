@@ -1,6 +1,7 @@
-"""Reads GGUF files of the architectures that boards run, with tensors of any type, to write them with other types.
+"""Reads GGUF files of the supported architectures, with tensors of all types of llama.cpp, for requantizing.
 
-The header goes through the device package's own reader, which checks every size before it is used."""
+The device package's reader parses the header; it checks every size before using it. Format: docs/gguf.md in the ggml
+repository."""
 
 import mmap
 import re
@@ -20,40 +21,47 @@ from ..source import Bytes, Floats, Sizes, Source, Tensor, Vocabulary, file_size
 from ..tokenize import strings
 
 MAGIC = b"GGUF"
-# strings of general.* that go with the weights
+# metadata that is copied to the converted file
 ABOUT = ("general.author", "general.organization", "general.url", "general.license", "general.license.link")
 _OURS = {type_.id: name for name, type_ in weight_types.TYPES.items()}
 
 
 def open_mapped(path: Path) -> memoryview:
-    """The bytes of a GGUF file, which lie in the file; a version that differs from 3 in nothing is told as 3.
-    Raises BadInput if it is no such file."""
+    """Returns the bytes of a GGUF file, mapped into memory.
+
+    Version 2 reads as version 3, since both have the same layout.
+    Raises BadInput if it is not a little-endian GGUF file."""
     try:
         size = file_size(path)
         with path.open("rb") as file:
             head = file.read(8)
             if size < 24 or head[:4] != MAGIC:
-                raise BadInput(f"{path}: not a GGUF file: `tinyprof-bridge convert` makes one of other formats")
+                raise BadInput(f"{path}: not a GGUF file; convert it with tinyprof-bridge convert")
             data = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
     (version,) = struct.unpack_from("<I", head, 4)
     if version == 3 << 24:
-        raise BadInput(f"{path}: a big-endian GGUF file: convert it with gguf's gguf-convert-endian")
+        raise BadInput(f"{path}: this GGUF file is big-endian; convert it with gguf-convert-endian of the gguf package")
     if version == 2:
         data[4] = 3
     return memoryview(data)
 
 
 def read(path: Path) -> Source:
-    """Raises BadInput for what no board could run but for its types."""
+    """Returns the model in a GGUF file.
+
+    Raises BadInput if the file is damaged, or boards do not support the model even with other tensor types."""
     data = open_mapped(path)
     device = planner.device("portable", any_type=True)
     try:
         gguf = device.read(data)
         if gguf.get("split.count", 1, int) > 1:
             first = re.sub(r"-\d{5}-of-", "-00001-of-", path.name)
-            raise BadInput(f"{path}: is a part of a model: llama.cpp's llama-gguf-split --merge {first} OUT joins them")
+            raise BadInput(
+                f"{path}: is only one part of a model; join all parts with llama.cpp's"
+                f" llama-gguf-split --merge {first} OUT"
+            )
         llama = device.llama.Llama(gguf, 1, 1)
         tokenizer = device.tokenizer.load(gguf, llama.vocab)
         about = {key: gguf.get(key, "", str)[:1024] for key in ABOUT if key in gguf.keys}
@@ -99,7 +107,7 @@ def _float(bits: int) -> float:
 
 
 class _Rows:
-    """Rows of a tensor of any type, as bytes or as floats."""
+    """Reads rows of a tensor of any type, as bytes or as floats."""
 
     def __init__(self, path: Path, data: Bytes, type_: int, cols: int) -> None:
         self.path, self.data, self.type, self.cols = path, data, type_, cols
@@ -110,13 +118,13 @@ class _Rows:
     def floats(self, first: int, count: int) -> Floats:
         raw = self.raw(first, count)
         try:
-            with np.errstate(all="ignore"):  # infinity is told later
+            with np.errstate(all="ignore"):  # the converter reports infinity
                 if self.type in _OURS:
                     return weight_types.dequantize(raw, _OURS[self.type], self.cols)
                 return dequantize(raw, GGMLQuantizationType(self.type)).astype(np.float32)
         except NotImplementedError:
             name = GGMLQuantizationType(self.type).name
-            raise BadInput(f"{self.path}: weights of type {name} cannot be unpacked: take another file") from None
+            raise BadInput(f"{self.path}: weights of type {name} cannot be dequantized; take another file") from None
 
 
 def _vocabulary(path: Path, gguf: Any, tokenizer: Any) -> Vocabulary:
@@ -124,7 +132,7 @@ def _vocabulary(path: Path, gguf: Any, tokenizer: Any) -> Vocabulary:
     tokens = _texts(path, "token", tokenizer.tokens)
     numbers = np.frombuffer(gguf.data, np.uint8, 4 * count, tokenizer.types).view("<i4").tolist()
     if wrong := set(numbers) - {t.value for t in TokenType}:
-        raise BadInput(f"{path}: tokens of type {min(wrong)}, which does not exist")
+        raise BadInput(f"{path}: damaged: a token has the unknown type {min(wrong)}; copy it again")
     types = [TokenType(t) for t in numbers]
     ends = {"bos": tokenizer.bos, "eos": tokenizer.eos, "add_bos": tokenizer.add_bos}
     if gguf.get("tokenizer.ggml.model") == "gpt2":
@@ -132,7 +140,7 @@ def _vocabulary(path: Path, gguf: Any, tokenizer: Any) -> Vocabulary:
         return Vocabulary(tokens, types, pre=tokenizer.pre, merges=merges, **ends)
     scores = np.frombuffer(gguf.data, np.uint8, 4 * count, tokenizer.scores).view("<f4")
     if not np.isfinite(scores).all():
-        raise BadInput(f"{path}: a token's score is no number")
+        raise BadInput(f"{path}: damaged: a token's score is NaN or infinity; copy it again")
     return Vocabulary(tokens, types, scores.tolist(), unknown=tokenizer.unknown, add_space=tokenizer.add_space, **ends)
 
 
@@ -142,5 +150,5 @@ def _texts(path: Path, what: str, array: Any) -> list[str]:
         try:
             found.append(text.decode())
         except UnicodeDecodeError:
-            raise BadInput(f"{path}: {what} {i} is not UTF-8") from None
+            raise BadInput(f"{path}: damaged: {what} {i} is not UTF-8; copy it again") from None
     return found

@@ -1,4 +1,6 @@
-"""Hugging Face's config.json: the sizes of a model, after a check that a board's plan has all that it asks for."""
+"""Reads Hugging Face's config.json: the sizes of a model, after a check that boards support all its features.
+
+Keys and defaults are those of transformers' configuration classes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +14,17 @@ from ..source import MOST, Sizes, read_json
 from .rope import llama3_factors
 
 CONFIG_LIMIT = 1 << 20
-# What boards' plans lack, by model_type.
+# Why a model_type is not supported.
 LACKING = {
-    "gemma3": "it sees pictures: take its text model, gemma3_text",
-    "mixtral": "it is a mixture of experts",
-    "phi3": "its projections are joined",
+    "gemma3": "it takes images; use its text model, gemma3_text",
+    "mixtral": "it is a mixture of experts; use a dense model",
+    "phi3": "its projections are fused; use another model",
 }
 
 
 class Rope(BaseModel):
+    """RoPE's parameters in config.json, under rope_scaling or rope_parameters."""
+
     model_config = ConfigDict(extra="ignore")
     rope_type: str | None = None
     type: str | None = None
@@ -29,16 +33,17 @@ class Rope(BaseModel):
     low_freq_factor: float = 0.0
     high_freq_factor: float = 0.0
     original_max_position_embeddings: int = 0
-    full_attention: "Rope | None" = None  # one for each kind of layers
+    full_attention: "Rope | None" = None  # gemma3 has one for each kind of layer
     sliding_attention: "Rope | None" = None
 
     @property
     def kind(self) -> str:
+        """Name of the scaling; "default" for none."""
         return self.rope_type or self.type or "default"
 
 
 class Config(BaseModel):
-    """config.json; where a key is missing, what transformers takes."""
+    """Content of config.json, with transformers' defaults for missing keys."""
 
     model_config = ConfigDict(extra="ignore")
     model_type: str
@@ -66,7 +71,7 @@ class Config(BaseModel):
     )
     rope_local_base_freq: float = 10000.0
     query_pre_attn_scalar: float = Field(256, ge=2**-10, le=MOST)
-    # 0: not said
+    # 0: key is missing; None: no cap
     attn_logit_softcapping: float | None = 0.0
     final_logit_softcapping: float | None = 0.0
     use_sliding_window: bool | None = None
@@ -82,21 +87,24 @@ class Config(BaseModel):
 
     @property
     def tied(self) -> bool:
+        """Whether the output shares the embedding's weights."""
         return self.kind.traits.always_tied if self.tie_word_embeddings is None else self.tie_word_embeddings
 
     @property
     def eos(self) -> int | None:
+        """Number of the EOS token, the first one of a list; None if there is none."""
         if isinstance(self.eos_token_id, list):
             return self.eos_token_id[0] if self.eos_token_id else None
         return self.eos_token_id
 
 
 def read_config(path: Path) -> Config:
+    """Returns the content of a config.json. Raises BadInput if it is missing, damaged, or of an unsupported type."""
     if not path.exists():
-        raise BadInput(f"{path.parent}: no model: a folder needs a config.json and safetensors files")
+        raise BadInput(f"{path.parent}: not a model folder; it needs a config.json and safetensors files")
     given = read_json(path, CONFIG_LIMIT)
     kind = plain(str(given.get("model_type")))[:32]
-    if kind not in MODEL_TYPES:  # before its keys, which another kind names otherwise
+    if kind not in MODEL_TYPES:  # checked first, as other models name their keys differently
         why = LACKING.get(kind, f"only {', '.join(MODEL_TYPES)} are")
         raise BadInput(f"{path}: model_type {kind!r} is not supported: {why}")
     try:
@@ -108,7 +116,10 @@ def read_config(path: Path) -> Config:
 
 
 def sizes_of(path: Path, config: Config) -> Sizes:
-    """The sizes, after a check that a board's plan has all that the configuration asks for."""
+    """Returns the sizes of a model.
+
+    path: of config.json, for error messages.
+    Raises BadInput if boards do not support a feature of the model, or a value is out of range."""
     both = config.rope_parameters or config.rope_scaling or Rope()
     rope = both.full_attention or both
     local = both.sliding_attention or Rope(rope_theta=config.rope_local_base_freq)
@@ -123,16 +134,16 @@ def sizes_of(path: Path, config: Config) -> Sizes:
         usual = not any(caps)
     activation = plain((config.hidden_activation if traits.windows else config.hidden_act) or "")[:32]
     for wrong, what in (
-        (config.quantization_config is not None, "weights that are quantized already: take the original"),
+        (config.quantization_config is not None, "weights that are already quantized; take the original model"),
         (
             activation not in ("", *config.kind.activations),
             f"hidden_act {activation!r}",
         ),
         (bool(config.use_bidirectional_attention), "use_bidirectional_attention"),
-        (traits.always_tied and not config.tied, "a gemma with an output of its own"),
+        (traits.always_tied and not config.tied, "a gemma whose output is not tied"),
         (both.sliding_attention is not None and not traits.local_rope, "RoPE of two kinds"),
-        (local.kind != "default", f"rope scaling {plain(local.kind)[:32]!r} of layers with a window"),
-        (not usual, f"caps of scores and logits {caps[0]}, {caps[1]}"),
+        (local.kind != "default", f"rope scaling {plain(local.kind)[:32]!r} in layers with a sliding window"),
+        (not usual, f"attn_logit_softcapping {caps[0]} with final_logit_softcapping {caps[1]}"),
         (config.attention_bias, "attention_bias"),
         (config.mlp_bias, "mlp_bias"),
         (config.partial_rotary_factor != 1, "partial_rotary_factor"),
@@ -143,7 +154,7 @@ def sizes_of(path: Path, config: Config) -> Sizes:
     base = config.rope_theta if rope.rope_theta is None else rope.rope_theta
     base = config.kind.rope_base if base is None else base
     context = config.max_position_embeddings
-    # Within the window it is attention as any other. Qwen's have one only where they are told to.
+    # Up to the window's length, attention with a window is full attention. Qwen uses its window only on request.
     if config.sliding_window and (config.use_sliding_window or config.kind.window_limits_context):
         context = min(context, config.sliding_window)
     sizes = Sizes(
@@ -175,29 +186,27 @@ def sizes_of(path: Path, config: Config) -> Sizes:
         raise BadInput(f"{path}: {fault}")
     for name, value, least, most in (
         ("rope_theta", base, 1, 1e38),
-        ("rope_theta of layers with a window", sizes.window_rope_base, 1, 1e38),
-        ("rope scaling by", rope.factor, 2**-10, 2**20),
+        ("rope_theta of layers with a sliding window", sizes.window_rope_base, 1, 1e38),
+        ("factor of rope scaling", rope.factor, 2**-10, 2**20),
     ):
         if not least <= value <= most:
-            raise BadInput(f"{path}: {name} {value} is no usable number")
+            raise BadInput(f"{path}: {name} is {value}, outside {least:g} to {most:g}; copy the file again")
     return replace(sizes, rope_factors=_llama3_factors(path, rope, base, sizes.head_dim)) if kind == "llama3" else sizes
 
 
 def score_factor(config: Config, sizes: Sizes) -> float:
-    """How many times greater scores are than by the root of the head size."""
+    """Returns the factor of attention scores relative to the usual scaling by 1 / √head_dim."""
     return (sizes.head_dim / config.query_pre_attn_scalar) ** 0.5 if config.kind.traits.windows else 1.0
 
 
 def _period(path: Path, config: Config) -> int:
-    """Each which layer has no window."""
+    """The period of the layers without a window."""
     if config.layer_types is None:
         return config.sliding_window_pattern or config.kind.traits.period
     period = [*config.layer_types, "full_attention"].index("full_attention") + 1
     kinds = ["sliding_attention" if (i + 1) % period else "full_attention" for i in range(config.num_hidden_layers)]
     if config.layer_types != kinds:
-        raise BadInput(
-            f"{path}: not supported: layer_types other than a full_attention after each so many with a window"
-        )
+        raise BadInput(f"{path}: not supported: layer_types in which full_attention does not come at a fixed interval")
     return period
 
 
@@ -205,7 +214,7 @@ def _llama3_factors(path: Path, rope: Rope, base: float, dims: int) -> tuple[flo
     low, high, context = rope.low_freq_factor, rope.high_freq_factor, rope.original_max_position_embeddings
     if not 0 < low < high < MOST or not 0 < context <= MOST:
         raise BadInput(
-            f"{path}: rope scaling 'llama3' with low_freq_factor {low}, high_freq_factor {high} and"
-            f" original_max_position_embeddings {context}: these are no usable numbers"
+            f"{path}: rope scaling 'llama3' has unusable numbers: low_freq_factor {low}, high_freq_factor {high} and"
+            f" original_max_position_embeddings {context}; copy the file again"
         )
     return tuple(llama3_factors(dims, base, rope.factor, low, high, context).tolist())

@@ -1,8 +1,8 @@
 """Reads llama2.c checkpoints and their tokenizer.bin.
 
-Formats: legacy (v0) is what `legacy_export` in llama2.c's export.py writes and run.c reads, v1 what `version1_export`
-and v2 what `version2_export` does: int8 with a float32 scale for each group, which runq.c reads. Both llama2.c and
-GGUF's llama rotate neighbouring pairs in RoPE, so rows of wq and wk keep their order.
+Formats, by the functions in llama2.c's export.py that write them: legacy or v0 (`legacy_export`, read by run.c), v1
+(`version1_export`), and v2 (`version2_export`, read by runq.c), which stores int8 with a float32 scale for each group.
+In RoPE llama2.c and GGUF's llama rotate the same pairs of neighbouring values, so wq and wk keep their order of rows.
 """
 
 import re
@@ -23,17 +23,20 @@ from . import tokenizers
 HEADER = struct.Struct("<7i")
 MAGIC = b"24ka"
 LATER_HEADER = 256
-LATER = struct.Struct("<4si7iBi")  # magic, version, sizes, shared output, group size (v2)
+LATER = struct.Struct("<4si7iBi")  # magic, version, sizes, whether the output is tied, group size (v2)
 TOKEN = struct.Struct("<fi")
 TOKENIZER_LIMIT = 64 << 20  # bytes; Llama 2's 32000 tokens take 0.4 MB
 SPECIALS = ("<unk>", "<s>", "</s>")
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 EXPORT = "export the model with llama2.c's export.py"
-EXPORT_HINT = f"{EXPORT}, or give GGUF, ONNX, PyTorch's or a Hugging Face folder"
+EXPORT_HINT = f"{EXPORT}, or give a GGUF, ONNX or PyTorch file or a Hugging Face folder"
 
 
 def read(checkpoint: Path, tokenizer: Path | None) -> Source:
-    """Raises BadInput for what is no such checkpoint."""
+    """Returns the model in a checkpoint of version 0, 1 or 2.
+
+    tokenizer: tokenizer.bin, tokenizer.model or tokenizer.json.
+    Raises BadInput if either is missing, damaged, or not of this format."""
     try:
         size = file_size(checkpoint)
         with checkpoint.open("rb") as file:
@@ -47,11 +50,11 @@ def read(checkpoint: Path, tokenizer: Path | None) -> Source:
     wanted = _file_size(sizes, version, shared, group)
     if size != wanted:
         raise BadInput(
-            f"{checkpoint}: {size} bytes where its header asks for {wanted}: cut short or"
-            " no llama2.c checkpoint; copy or export it again"
+            f"{checkpoint}: has {size} bytes, but its header requires {wanted}: truncated, or"
+            " not a llama2.c checkpoint; copy or export it again"
         )
     if tokenizer is None:
-        raise BadInput(f"{checkpoint}: a llama2.c checkpoint has no tokenizer in it; give --tokenizer tokenizer.bin")
+        raise BadInput(f"{checkpoint}: a llama2.c checkpoint contains no tokenizer; give --tokenizer tokenizer.bin")
     vocabulary, notes = read_vocabulary(tokenizer, sizes.vocab_size)
     try:
         digest = sha256(checkpoint)
@@ -64,7 +67,7 @@ def read(checkpoint: Path, tokenizer: Path | None) -> Source:
 
 
 def _header(path: Path, raw: bytes) -> tuple[Sizes, int, bool, int]:
-    """Sizes, version, whether the output is the embedding, and the group size of v2."""
+    """Sizes, version, whether the output is tied to the embedding, and the group size of v2."""
     problem = f"{path}: not a llama2.c checkpoint: "
     version = group = 0
     if raw.startswith(MAGIC):
@@ -72,9 +75,9 @@ def _header(path: Path, raw: bytes) -> tuple[Sizes, int, bool, int]:
             raise BadInput(f"{problem}only {len(raw)} bytes; copy or export it again")
         _, version, *numbers, shared, group = LATER.unpack(raw)
         if version not in (1, 2):
-            raise BadInput(f"{problem}version {version} is not known; {EXPORT} --version 1 or 2")
+            raise BadInput(f"{problem}version {version} is unknown; {EXPORT} --version 1 or 2")
         if shared > 1:
-            raise BadInput(f"{problem}damaged header; {EXPORT_HINT}")
+            raise BadInput(f"{problem}its header is damaged; {EXPORT_HINT}")
         vocab = numbers[5]
     else:
         numbers = list(HEADER.unpack_from(raw))
@@ -89,7 +92,7 @@ def _header(path: Path, raw: bytes) -> tuple[Sizes, int, bool, int]:
 
 
 def _file_size(sizes: Sizes, version: int, shared: bool, group: int) -> int:
-    """Bytes of the checkpoint; cosines and sines of RoPE lie in v0 too, unused."""
+    """Bytes of the checkpoint. Version 0 also contains RoPE's cosines and sines, which are not used."""
     norms = (2 * sizes.n_layers + 1) * sizes.dim
     per_layer = sum(prod(shape) for shape in sizes.layer().values() if len(shape) == 2)
     weights = sizes.n_layers * per_layer + sizes.vocab_size * sizes.dim * (1 if shared else 2)
@@ -103,7 +106,7 @@ def _file_size(sizes: Sizes, version: int, shared: bool, group: int) -> int:
 
 
 def _by_kind(sizes: Sizes, kinds: tuple[str, ...]) -> Iterator[tuple[str, Shape]]:
-    """Name and shape of tensors: of each kind those of all layers."""
+    """Name and shape of tensors: for each kind those of all layers."""
     for kind in kinds:
         for i in range(sizes.n_layers):
             yield f"blk.{i}.{kind}", sizes.layer()[kind]
@@ -114,7 +117,7 @@ MATRICES = tuple(f"{kind}.weight" for kind in _MATRICES)
 
 
 class _Floats:
-    """Takes float32 tensors one after another from the file."""
+    """Reads consecutive float32 tensors of the file."""
 
     def __init__(self, data: npt.NDArray[np.uint8], at: int) -> None:
         self.data, self.at = data, at
@@ -168,7 +171,7 @@ def _v2(data: npt.NDArray[np.uint8], sizes: Sizes, shared: bool, group: int) -> 
         values = prod(shape)
         q = data[at : at + values].view(np.int8).reshape(shape[0], -1, group)
         at += values
-        # scales may lie at any byte: a copy aligns them
+        # scales may start at any byte; _groups copies them to align them
         raw = data[at : at + values // group * 4].reshape(shape[0], -1)
         at += values // group * 4
         tensors[name] = Tensor(shape, _groups(q, raw))
@@ -179,7 +182,7 @@ def _groups(q: npt.NDArray[np.int8], raw: npt.NDArray[np.uint8]) -> Callable[[in
     def rows(first: int, count: int) -> Floats:
         some = slice(first, first + count)
         scale: Floats = np.ascontiguousarray(raw[some]).view("<f4")
-        with np.errstate(over="ignore", invalid="ignore"):  # infinity is told later
+        with np.errstate(over="ignore", invalid="ignore"):  # the converter reports infinity
             return (q[some].astype(np.float32) * scale[..., None]).reshape(len(scale), -1)
 
     return rows
@@ -188,7 +191,13 @@ def _groups(q: npt.NDArray[np.int8], raw: npt.NDArray[np.uint8]) -> Callable[[in
 def vocabulary_for(
     path: Path, tokenizer: Path | None, vocab_size: int, bos: int | None = None, eos: int | None = None
 ) -> tuple[Vocabulary, list[str]]:
-    """As read_vocabulary; without a tokenizer that of the checkpoint's folder."""
+    """Returns the vocabulary of a checkpoint, and notes for the user.
+
+    path: of the checkpoint.
+    tokenizer: file with the tokenizer; None reads the one in the checkpoint's folder.
+    vocab_size: number of rows of the embedding.
+    bos, eos: token numbers from config.json, None if it names none.
+    Raises BadInput if there is no tokenizer, or it does not fit the model."""
     if tokenizer is None:
         return tokenizers.read(path.parent, vocab_size, bos, eos)
     return read_vocabulary(tokenizer, vocab_size, bos, eos)
@@ -197,22 +206,31 @@ def vocabulary_for(
 def read_vocabulary(
     path: Path, vocab_size: int, bos: int | None = None, eos: int | None = None
 ) -> tuple[Vocabulary, list[str]]:
-    """The vocabulary of a checkpoint that has none in it, by the name of its file, and notes on it. bos, eos: of a
-    config.json beside."""
+    """Returns the vocabulary in tokenizer.model, tokenizer.json or llama2.c's tokenizer.bin, and notes for the user.
+
+    path: its suffix tells the format.
+    vocab_size: number of rows of the embedding.
+    bos, eos: token numbers from config.json, None if it names none.
+    Raises BadInput if the file is damaged, or does not fit the model."""
     if path.suffix in (".model", ".json"):
         return tokenizers.from_file(path, vocab_size, bos, eos)
     return read_tokenizer(path, vocab_size), []
 
 
 def read_tokenizer(path: Path, vocab_size: int) -> Vocabulary:
-    """Read tokenizer.bin: longest piece (i32), then score (f32), length (i32), bytes of each."""
+    """Returns the vocabulary in a tokenizer.bin, as llama2.c's tokenizer.py writes it.
+
+    Format: length of the longest piece (i32), then for each piece its score (f32), length (i32) and bytes.
+
+    vocab_size: number of rows of the embedding.
+    Raises BadInput if the file is damaged, or of another model."""
     try:
         size = file_size(path)
         data = path.read_bytes() if size <= TOKENIZER_LIMIT else b""
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
     if len(data) < 4:
-        raise BadInput(f"{path}: {size} bytes are no llama2.c tokenizer; give its tokenizer.bin")
+        raise BadInput(f"{path}: not a llama2.c tokenizer ({size} bytes); give its tokenizer.bin")
     tokens, scores, types = [], [], []
     for i, (score, piece) in enumerate(_pieces(path, data, vocab_size)):
         try:
@@ -226,40 +244,40 @@ def read_tokenizer(path: Path, vocab_size: int) -> Vocabulary:
         types.append(type_)
     if len(set(tokens)) < len(tokens):
         twice = Counter(tokens).most_common(1)[0][0]
-        raise BadInput(f"{path}: token {twice[:32]!r} is there twice; export the tokenizer again")
+        raise BadInput(f"{path}: token {twice[:32]!r} occurs twice; export the tokenizer again")
     return Vocabulary(tokens, types, scores)
 
 
 def _pieces(path: Path, data: bytes, count: int) -> Iterator[tuple[float, bytes]]:
-    """Score and bytes of each of `count` tokens, which must fill `data`."""
+    """Score and bytes of each of `count` tokens, which must fill `data` exactly."""
     hint = "of another model; give the tokenizer that the checkpoint was trained with"
     (longest,) = struct.unpack_from("<i", data)
     at = 4
     for i in range(count):
-        ends_early = f"{path}: ends in token {i} of the checkpoint's {count}: cut short or {hint}"
+        ends_early = f"{path}: ends at token {i} of the checkpoint's {count}: truncated, or {hint}"
         if at + TOKEN.size > len(data):
             raise BadInput(ends_early)
         score, length = TOKEN.unpack_from(data, at)
         at += TOKEN.size
         if not 0 < length <= longest or not np.isfinite(score):
             raise BadInput(
-                f"{path}: token {i} has length {length} and score {score}: not a llama2.c"
-                " tokenizer.bin, or damaged; export the tokenizer again"
+                f"{path}: token {i} has length {length} and score {score}: damaged, or not a llama2.c"
+                " tokenizer.bin; export the tokenizer again"
             )
         if at + length > len(data):
             raise BadInput(ends_early)
         yield score, data[at : at + length]
         at += length
     if at < len(data):
-        raise BadInput(f"{path}: has more than the checkpoint's {count} tokens: {hint}")
+        raise BadInput(f"{path}: has more tokens than the checkpoint's {count}: {hint}")
 
 
 def _restore(path: Path, i: int, text: str) -> tuple[str, TokenType]:
-    """Undo what llama2.c's export does to token `i`: '\\n<s>\\n' for '<s>', ' ' for '▁'."""
+    """Undoes llama2.c's changes to token `i`: '\\n<s>\\n' for '<s>', ' ' for '▁'."""
     if i < len(SPECIALS):
         if text.strip() != SPECIALS[i]:
             raise BadInput(
-                f"{path}: token {i} is {text[:32]!r} where llama2.c has {SPECIALS[i]}: not a llama2.c"
+                f"{path}: token {i} is {text[:32]!r}, but llama2.c has {SPECIALS[i]} there: not a llama2.c"
                 " tokenizer.bin; export the tokenizer again"
             )
         return SPECIALS[i], TokenType.UNKNOWN if i == 0 else TokenType.CONTROL

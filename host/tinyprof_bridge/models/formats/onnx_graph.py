@@ -1,8 +1,8 @@
-"""What the graph of a llama-shaped decoder does with its weights, found while it runs on a prompt.
+"""Finds the weights of a llama in an ONNX graph by what the graph does with them while it runs on a prompt.
 
-Exporters keep the names of few tensors, and write norms, RoPE and attention in many ways. What stays: which matrix
-products come between which. So each value carries the products that reach it without another one between (its
-sources), beside its numbers."""
+Exporters keep few names of tensors, and each writes norms, RoPE and attention differently. What does not change is how
+matrix products follow one another. So each value carries, besides its numbers, its sources: the products and looked-up
+tables whose results reach it without another product in between."""
 
 import time
 from collections import Counter, defaultdict
@@ -17,11 +17,11 @@ Array = npt.NDArray[Any]
 Sources = frozenset[str]
 
 INSTEAD = "give the Hugging Face folder that it was exported from"
-SECONDS = 120  # far more than a prompt takes
-ROOM = 8 << 20  # bytes of intermediate values, besides as many as the weights have
+SECONDS = 120  # limit; a prompt takes far less
+ROOM = 8 << 20  # bytes of intermediate values, in addition to the bytes of the weights
 WIDENING = {"Add", "Sub", "Mul", "Div", "Pow", "Where", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
 WIDENING |= {"And", "Or", "Min", "Max", "Mod"}
-# None of these runs a graph of its own, or has a size that _values does not foretell.
+# Operators that are allowed: none runs a subgraph, and _values predicts the size of each result.
 KNOWN = WIDENING | {
     *("Abs", "Attention", "Cast", "CastLike", "Clip", "Concat", "Constant", "ConstantOfShape", "Cos", "CumSum", "Exp"),
     *(
@@ -44,11 +44,17 @@ KNOWN = WIDENING | {
 
 
 class NoLlama(Exception):
-    """Why the graph is none, in one line."""
+    """The graph is not a llama. The message is one line with the reason."""
 
 
 @dataclass(frozen=True)
 class Value:
+    """Value in the graph.
+
+    data: its numbers.
+    sources: names of the products and tables that it is made of.
+    constant: whether it depends on weights only, not on the prompt."""
+
     data: Array
     sources: Sources = frozenset()
     constant: bool = False
@@ -56,7 +62,12 @@ class Value:
 
 @dataclass(frozen=True)
 class Product:
-    """weights: (rows, cols). inputs: the sources of what it is multiplied with."""
+    """Product of a value with a weight matrix.
+
+    name: as it appears in sources.
+    inputs: the sources of the value.
+    weights: (outputs, inputs).
+    out: result, kept only for the first three products."""
 
     name: str
     inputs: Sources
@@ -66,44 +77,61 @@ class Product:
 
 @dataclass
 class Trace:
-    """What was seen; norms and eps by the sources of what is normed."""
+    """What happened while the graph ran.
+
+    gathered: embeddings and other tables that were looked up, by name.
+    products: in the order in which they ran.
+    norms: vectors that a value was multiplied with, by the value's sources.
+    eps: constants that were added, by the sources of the sum.
+    pairs: sources of two values that were multiplied as matrices, as in attention.
+    queries: the first layer's queries as attention gets them, after RoPE.
+    gates: sources of the values that went through a sigmoid.
+    outputs: of the graph."""
 
     gathered: dict[str, Array] = field(default_factory=dict)
     products: list[Product] = field(default_factory=list)
     norms: dict[Sources, list[Array]] = field(default_factory=lambda: defaultdict(list))
     eps: dict[Sources, set[float]] = field(default_factory=lambda: defaultdict(set))
-    pairs: list[tuple[Sources, Sources]] = field(default_factory=list)  # multiplied with each other
-    queries: Array | None = None  # the first layer's, as they come to attention
+    pairs: list[tuple[Sources, Sources]] = field(default_factory=list)
+    queries: Array | None = None
     gates: set[Sources] = field(default_factory=set)
     outputs: list[Value] = field(default_factory=list)
 
     @property
     def embedding(self) -> str:
-        """The first product's only source."""
+        """Name of the embedding: the only source of the first product."""
         return next(iter(self.products[0].inputs))
 
     def own(self, sources: Sources) -> Sources:
-        """Without tables that were looked up, as those of RoPE."""
+        """Returns the sources without tables other than the embedding, such as those of RoPE."""
         if not self.products:
             return sources
         return frozenset(s for s in sources if s not in self.gathered or s == self.embedding)
 
 
 def check(nodes: Any) -> None:
-    """Raises NoLlama for operators that are not run. To be called before there is an evaluator of them."""
+    """Raises NoLlama if a node must not run. Call it before making an evaluator.
+
+    nodes: of the graph."""
     for node in nodes:
         if node.op_type in ("Erf", "Gelu", "Tanh"):
-            raise NoLlama(f"it has GELU where a llama has SiLU: {INSTEAD}")
+            raise NoLlama(f"it has GELU, but a llama has SiLU; {INSTEAD}")
         if node.domain not in ("", "ai.onnx") or node.op_type not in KNOWN:
             name = f"{node.domain or 'ai.onnx'}.{node.op_type}"[:64]
-            raise NoLlama(f"operator {name} is not supported: export the model without optimizing or quantizing it")
+            raise NoLlama(f"operator {name} is not supported; export the model without optimizing or quantizing it")
         for attribute in node.attribute:
             if attribute.t.data_location or attribute.type in (5, 9, 10, 11, 12):
-                raise NoLlama(f"attribute {attribute.name[:64]!r} of {node.op_type} is not supported")
+                raise NoLlama(f"attribute {attribute.name[:64]!r} of {node.op_type} is not supported; {INSTEAD}")
 
 
 def run(evaluator: Any, constants: dict[str, Array], inputs: dict[str, Array]) -> Trace:
-    """evaluator: onnx's ReferenceEvaluator. Raises NoLlama, and whatever its operators raise."""
+    """Returns what happened while the graph ran.
+
+    evaluator: onnx's ReferenceEvaluator of the graph.
+    constants: the graph's weights by name.
+    inputs: the graph's inputs by name.
+    Raises NoLlama if the graph is not a llama, or exceeds the limits of time and memory. Its operators may raise any
+    exception."""
     nodes, wanted = evaluator.nodes_, evaluator.output_names
     values = {name: Value(data, constant=True) for name, data in constants.items()}
     values |= {name: Value(data) for name, data in inputs.items()}
@@ -114,11 +142,11 @@ def run(evaluator: Any, constants: dict[str, Array], inputs: dict[str, Array]) -
     end = time.monotonic() + SECONDS
     for node, operator in zip(nodes, evaluator.rt_nodes_, strict=True):
         if time.monotonic() > end:
-            raise NoLlama(f"its graph runs for more than {SECONDS} s")
+            raise NoLlama(f"its graph runs for more than {SECONDS} s; {INSTEAD}")
         given = [values[name] if name else None for name in node.input]
         data = [value.data if value else None for value in given]
         if 8 * _values(node, data) + sum(held.values()) > limit:
-            raise NoLlama(f"{node.op_type} makes more values than the model has weights")
+            raise NoLlama(f"{node.op_type} needs more memory than the model's weights; {INSTEAD}")
         out = [np.asarray(x) for x in operator.run(*data)]
         there = [value for value in given if value]
         constant = all(value.constant for value in there)
@@ -136,7 +164,7 @@ def run(evaluator: Any, constants: dict[str, Array], inputs: dict[str, Array]) -
 
 
 def _values(node: Any, data: list[Array | None]) -> int:
-    """How many values an operator makes, before it does."""
+    """The number of values that an operator will return, at most."""
     arrays = [x for x in data if x is not None]
     shapes: list[tuple[int, ...]] = [x.shape for x in arrays]
     most = max((x.size for x in arrays), default=0)
@@ -170,7 +198,7 @@ def _values(node: Any, data: list[Array | None]) -> int:
 
 
 def _seen(trace: Trace, node: Any, given: list[Value], out: list[Array]) -> Sources:
-    """Notes what the operator does. Returns the sources of what it makes."""
+    """Records in `trace` what an operator did. Returns the sources of its results."""
     sources = frozenset().union(*(value.sources for value in given))
     own, first = trace.own(sources), given[0] if given else None
     constants = [value.data for value in given if value.constant and value.data.dtype.kind == "f"]
@@ -204,23 +232,23 @@ def _seen(trace: Trace, node: Any, given: list[Value], out: list[Array]) -> Sour
         case "Add" if constants and len(own) == 1:
             product = next((p for p in trace.products if p.name in own), None)
             if product and constants[0].size == len(product.weights):
-                raise NoLlama(f"a product has biases: {INSTEAD}")
+                raise NoLlama(f"a product has biases; {INSTEAD}")
     return sources
 
 
 def _product(trace: Trace, node: Any, given: list[Value], out: Array) -> str:
     attributes = {a.name: a for a in node.attribute}
     if len(given) > 2:
-        raise NoLlama(f"a product has biases: {INSTEAD}")
+        raise NoLlama(f"a product has biases; {INSTEAD}")
     if any(attributes[name].f != 1 for name in ("alpha", "beta") if name in attributes):
-        raise NoLlama("a product is scaled")
+        raise NoLlama(f"a product is scaled; {INSTEAD}")
     inputs, weights = given[0].sources, given[1].data
     if not (node.op_type == "Gemm" and "transB" in attributes and attributes["transB"].i):
         weights = weights.T
     if not trace.products and (len(inputs) != 1 or not inputs <= trace.gathered.keys()):
-        raise NoLlama("its first product does not follow an embedding")
+        raise NoLlama(f"its first product does not follow an embedding; {INSTEAD}")
     name = f"product {len(trace.products)}"
-    # only the first layer's queries are wanted, which are one of its first three
+    # only the result of the first layer's query projection is needed, which is one of the first three products
     trace.products.append(Product(name, trace.own(inputs), weights, out if len(trace.products) < 3 else None))
     return name
 
@@ -233,7 +261,13 @@ def _pair(trace: Trace, a: Value, b: Value) -> None:
 
 @dataclass(frozen=True)
 class Llama:
-    """tensors: by their names in GGUF. before, after: the first layer's queries, without and with RoPE."""
+    """Llama found in a graph.
+
+    tensors: by GGUF name.
+    eps: epsilon of RMSNorm; None if the graph does not contain it.
+    before: the first layer's queries before RoPE.
+    after: the same after RoPE.
+    logits: of the prompt's tokens."""
 
     tensors: dict[str, Array]
     eps: float | None
@@ -243,9 +277,12 @@ class Llama:
 
 
 def recognise(trace: Trace) -> Llama:
-    """The tensors by what they do. Raises NoLlama where they do something else."""
+    """Returns the llama that a graph computed. Raises NoLlama if the products do not follow one another as in a llama.
+
+    Starts at the embedding. The residual stream's sources grow by one product for each attention and feed-forward part,
+    and the products that read the same sources belong together."""
     if not trace.products:
-        raise NoLlama("it has no products with weights")
+        raise NoLlama(f"it has no products with weights; {INSTEAD}")
     groups: dict[Sources, list[Product]] = {}
     for product in trace.products:
         groups.setdefault(product.inputs, []).append(product)
@@ -257,13 +294,15 @@ def recognise(trace: Trace) -> Llama:
     def take(inputs: Sources, count: int) -> list[Product]:
         group = groups.pop(inputs, [])
         if len(group) != count:
-            raise NoLlama(f"layer {layer} has {len(group)} products where a llama has {count} (joined projections?)")
+            raise NoLlama(
+                f"layer {layer} has {len(group)} products, a llama has {count} there (fused projections?); {INSTEAD}"
+            )
         return group
 
     def norm(name: str) -> None:
         weights = [w for w in trace.norms[stream] if w.size == found["token_embd.weight"].shape[1]]
         if len(weights) != 1:
-            raise NoLlama(f"{name} is not found: {len(weights)} vectors are multiplied there")
+            raise NoLlama(f"{name} was not found: {len(weights)} vectors are multiplied there; {INSTEAD}")
         found[f"{name}.weight"] = weights[0].reshape(-1)
         eps.update(trace.eps[stream])
 
@@ -274,7 +313,7 @@ def recognise(trace: Trace) -> Llama:
         named = {p.name: p for p in take(stream, 3)}
         pair = next(((a, b) for a, b in trace.pairs if a != b and a | b < named.keys() and len(a) == len(b) == 1), None)
         if pair is None:
-            raise NoLlama(f"the queries and keys of layer {layer} are not found")
+            raise NoLlama(f"the queries and keys of layer {layer} were not found; {INSTEAD}")
         (q,), (k,) = pair
         (v,) = named.keys() - {q, k}
         (o,) = take(frozenset(named), 1)
@@ -283,7 +322,7 @@ def recognise(trace: Trace) -> Llama:
         two = take(stream, 2)
         gates = [p for p in two if frozenset({p.name}) in trace.gates]
         if len(gates) != 1:
-            raise NoLlama(f"the feed-forward part of layer {layer} is not gated by SiLU")
+            raise NoLlama(f"the feed-forward part of layer {layer} is not gated by SiLU; {INSTEAD}")
         (up,) = (p for p in two if p is not gates[0])
         (down,) = take(frozenset(p.name for p in two), 1)
         stream |= {down.name}
@@ -296,10 +335,10 @@ def recognise(trace: Trace) -> Llama:
     (output,) = take(stream, 1)
     found["output.weight"] = output.weights
     if groups or before is None or trace.queries is None:
-        raise NoLlama("it has products that are no llama's")
+        raise NoLlama(f"it has products that a llama does not have; {INSTEAD}")
     logits = [out.data for out in trace.outputs if out.sources == {output.name}]
     if len(logits) != 1:
-        raise NoLlama("it does not give the logits")
+        raise NoLlama(f"its outputs do not contain the logits; {INSTEAD}")
     if len(eps) > 1:
-        raise NoLlama(f"its norms differ in epsilon: {min(eps)} and {max(eps)}")
+        raise NoLlama(f"its norms differ in epsilon, {min(eps)} and {max(eps)}; {INSTEAD}")
     return Llama(found, next(iter(eps), None), before, trace.queries, logits[0])

@@ -1,4 +1,4 @@
-"""Names of a model's tensors in Hugging Face's and in Meta's modules (llama2.c's too), and which rows go where."""
+"""Maps tensors with Hugging Face's or Meta's names (llama2.c uses Meta's) to GGUF's names, order of rows and values."""
 
 import re
 from collections.abc import Callable
@@ -46,28 +46,34 @@ _ENDS = {
     "lm_head": "output",
     "output": "output",
 }
-# Before that wrappers put names of their own: torch.compile, Lightning, modules that hold a model.
+# Wrappers add prefixes: torch.compile, Lightning, modules that contain the model.
 _LAYER = re.compile(r"(?:.*\.)?layers\.(0|[1-9]\d{0,3})\.(.+)")
-# tables that can be computed
+# tables that the model computes, not weights
 _TABLES = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|rope\.freqs|freqs_cos|freqs_sin|freqs_cis)")
 
 
 def is_table(name: str) -> bool:
+    """Returns whether a tensor is a table of RoPE."""
     return _TABLES.fullmatch(name) is not None
 
 
 def is_scale(name: str) -> bool:
-    """Whether it is what a gemma's embeddings are multiplied with, which its sizes tell."""
+    """Returns whether a tensor is the scale of Gemma's embeddings, which follows from the model's sizes."""
     return name.endswith("embed_tokens.embed_scale")
 
 
 def halves(names: list[str]) -> bool:
-    """Whether RoPE rotates the two halves of a head, as Hugging Face has it, and not neighbouring pairs."""
+    """Returns whether RoPE pairs the two halves of a head, as in Hugging Face's modules; else neighbouring values.
+
+    names: of the model's tensors in the source."""
     return any(".self_attn." in name for name in names)
 
 
 def gguf_name(name: str, architecture: str = "llama") -> str | None:
-    """The GGUF name of a module's tensor, None where the architecture does not have it."""
+    """Returns the GGUF name of a tensor; None if its name is unknown.
+
+    name: in the source, with any prefix.
+    architecture: as GGUF names it."""
     stem, _, kind = name.rpartition(".")
     if match := _LAYER.fullmatch(stem):
         hugging_face = _HUGGING_FACE | (_POST_NORMS if ARCHITECTURES[architecture].post_norms else {})
@@ -79,8 +85,13 @@ def gguf_name(name: str, architecture: str = "llama") -> str | None:
 
 
 def to_gguf(path: Path, sizes: Sizes, tensors: dict[str, Tensor], tied: bool, score_factor: float) -> dict[str, Tensor]:
-    """A module's tensors as GGUF has them. tied: output and embedding are the same; score_factor: how many times
-    greater its scores are than by the root of the head size."""
+    """Returns the tensors by GGUF name, with rows and values as llama.cpp's convert_hf_to_gguf.py changes them.
+
+    path: for error messages.
+    tensors: by their names in the source.
+    tied: whether the output shares the embedding's weights.
+    score_factor: factor of attention scores relative to the usual scaling by 1 / √head_dim.
+    Raises BadInput if a tensor is missing, unknown or of the wrong shape."""
     found: dict[str, Tensor] = {}
     shapes = sizes.tensors()
     for name, tensor in tensors.items():
@@ -88,26 +99,27 @@ def to_gguf(path: Path, sizes: Sizes, tensors: dict[str, Tensor], tied: bool, sc
             continue
         known = gguf_name(name, sizes.architecture)
         if known is None or known not in shapes:
-            raise BadInput(f"{path}: tensor {name[:128]!r} is not supported: no board's plan has it")
+            raise BadInput(f"{path}: tensor {name[:128]!r} is not supported by boards; take another model")
         if known in found:
-            raise BadInput(f"{path}: tensor {known} is there twice, the second time as {name[:128]!r}")
+            raise BadInput(f"{path}: tensor {known} occurs twice, again as {name[:128]!r}; save the model again")
         found[known] = tensor
     if tied:
         found.pop("output.weight", None)
     elif "output.weight" not in found:
         raise BadInput(
-            f"{path}: the output's weights (lm_head.weight) are missing, and it is not tied to the embedding"
+            f"{path}: the output's weights (lm_head.weight) are missing; set tie_word_embeddings in config.json if the"
+            " output is tied, else copy the model again"
         )
     found = complete(path, sizes, found)
     if not sizes.traits.halves and halves(list(tensors)):
         interleave(sizes, found)
-    if offset := sizes.traits.norm_offset:
+    if offset := sizes.traits.norm_offset:  # Gemma's modules store a norm's weights minus 1
         found |= {
             name: _changed(tensor, lambda x: x + np.float32(offset))
             for name, tensor in found.items()
             if name.endswith("_norm.weight")
         }
-    if score_factor != 1:  # goes into the weights that queries meet last
+    if score_factor != 1:  # multiply it into the last weights that the queries pass
         kind = "attn_q_norm" if sizes.traits.head_norms else "attn_q"
         for name in [f"blk.{i}.{kind}.weight" for i in range(sizes.n_layers)]:
             found[name] = _changed(found[name], lambda x: x * np.float32(score_factor))
@@ -119,7 +131,9 @@ def _changed(tensor: Tensor, change: Callable[[Floats], Floats]) -> Tensor:
 
 
 def interleave(sizes: Sizes, tensors: dict[str, Tensor]) -> None:
-    """Makes halves of heads, as RoPE turns them in the source, to neighbours, as it does in GGUF."""
+    """Reorders the rows of attn_q and attn_k so that RoPE's pairs are neighbours, as GGUF's llama has them.
+
+    tensors: by GGUF name; changed in place."""
     for i in range(sizes.n_layers):
         for kind, heads in (("q", sizes.n_heads), ("k", sizes.n_kv_heads)):
             name = f"blk.{i}.attn_{kind}.weight"
@@ -127,8 +141,7 @@ def interleave(sizes: Sizes, tensors: dict[str, Tensor]) -> None:
 
 
 def _interleaved(tensor: Tensor, heads: int) -> Tensor:
-    """Rows in the order that makes neighbours of what RoPE rotates together, as llama.cpp's converter has it for
-    llamas."""
+    """The tensor with reordered rows, as `permute` of llama.cpp's converter does for llama."""
     rows = tensor.matrix[0]
     order = np.arange(rows).reshape(heads, 2, -1).swapaxes(1, 2).reshape(-1)
 

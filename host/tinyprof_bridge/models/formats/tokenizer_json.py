@@ -1,6 +1,6 @@
-"""tokenizer.json, as Hugging Face's tokenizers writes it: its parts, and BPE of SentencePiece's kind.
+"""Reads tokenizer.json of Hugging Face's tokenizers: its parts, and BPE as SentencePiece does it.
 
-Boards merge by score whatever two neighbours make a token, as SentencePiece and llama.cpp do."""
+Boards merge any two neighbours that make a token, the highest score first, as SentencePiece and llama.cpp do."""
 
 import re
 from dataclasses import dataclass
@@ -12,29 +12,37 @@ from gguf.constants import TokenType
 from ...errors import BadInput
 from ..source import Vocabulary
 
-LONGEST = 512  # characters of a token
+LONGEST = 512  # characters of a token, up to which all its splits are compared with the merges
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
-OTHERWISE = "text is split by scores, which may differ from what tokenizer.json's merges give"
+OTHERWISE = "boards split text by scores, so tokens may differ from those that its merges give"
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """The numbers of a model's own tokens, what was added to them (content, and whether it is special), and merges."""
+    """Tokens and merges of a tokenizer.json.
+
+    ids: number of each token of the BPE model.
+    added: text of each added token, and whether it is special, by number.
+    merges: pairs of tokens, the first one merged first."""
 
     ids: dict[str, int]
     added: dict[int, tuple[str, bool]]
     merges: list[tuple[str, str]]
 
     def tokens(self, path: Path) -> list[str]:
-        """All tokens by number."""
+        """Returns all tokens in the order of their numbers. Raises BadInput if a number is missing or used twice."""
         by_id = {i: token for token, i in self.ids.items()} | {i: token for i, (token, _) in self.added.items()}
         if sorted(by_id) != list(range(len(by_id))):
-            raise BadInput(f"{path}: the numbers of its tokens have gaps, or are there twice")
+            raise BadInput(f"{path}: a token's number is missing, or used twice; copy it again")
         return [by_id[i] for i in range(len(by_id))]
 
 
 def pieces(path: Path, ids: Any, added: Any, merges: Any) -> Pieces:
-    """Raises BadInput where something is not as it should be. ids, added, merges: as tokenizer.json has them."""
+    """Returns the tokens and merges after checking their types.
+
+    path: for error messages.
+    ids, added, merges: as tokenizer.json has them under vocab, added_tokens and merges.
+    Raises BadInput if one is malformed."""
     try:
         return Pieces(
             {str(token): _index(i) for token, i in ids.items()},
@@ -42,7 +50,9 @@ def pieces(path: Path, ids: Any, added: Any, merges: Any) -> Pieces:
             [_pair(m.split(" ", 1) if isinstance(m, str) else m) for m in merges],
         )
     except (TypeError, ValueError, KeyError, IndexError, AttributeError):
-        raise BadInput(f"{path}: damaged: vocabulary, merges or added tokens are not as they should be") from None
+        raise BadInput(
+            f"{path}: damaged: its vocabulary, merges or added tokens are malformed; copy it again"
+        ) from None
 
 
 def _index(value: object) -> int:
@@ -57,15 +67,21 @@ def _pair(merge: list[Any]) -> tuple[str, str]:
 
 
 def sentencepiece(path: Path, parsed: dict[str, Any]) -> tuple[Vocabulary, list[str]]:
-    """A token's score is less, the later it is made."""
+    """Returns the vocabulary in a tokenizer.json of SentencePiece's kind, and notes for the user.
+
+    The later a token's merge, the lower its score.
+
+    path: for error messages.
+    parsed: content of tokenizer.json.
+    Raises BadInput if the tokenizer is of another kind."""
     model = parsed.get("model")
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
         kind = model.get("type") if isinstance(model, dict) else None
-        raise BadInput(f"{path}: a tokenizer of type {str(kind)[:32]} is not supported: only BPE")
+        raise BadInput(f"{path}: a tokenizer of type {str(kind)[:32]} is not supported; only BPE is")
     if model.get("type") != "BPE" or not model.get("byte_fallback"):
         raise BadInput(
-            f"{path}: boards split text as SentencePiece's BPE with byte fallback does, or as byte-level BPE; this"
-            f" tokenizer ({str(model.get('type'))[:32]}, of words or characters) is not supported"
+            f"{path}: a tokenizer of type {str(model.get('type'))[:32]} without byte fallback is not supported; take a"
+            " model with SentencePiece's BPE and byte fallback, or with byte-level BPE"
         )
     found = pieces(path, model["vocab"], parsed.get("added_tokens"), model.get("merges"))
     tokens = found.tokens(path)
@@ -96,7 +112,9 @@ def _type(i: int, token: str, added: dict[int, tuple[str, bool]], unknown: int) 
 
 
 def _as_sentencepiece(normal: set[str], merges: list[tuple[str, str]]) -> bool:
-    """Whether merging by score is what the merges say: all pairs that make a token are there, token after token."""
+    """Whether merging by score gives the same tokens as the merges do.
+
+    It does if the merges contain every pair of tokens that makes a token, and the pairs of each token are adjacent."""
     order = [left + right for left, right in merges]
     made = set(order)
     if len(made) != sum(a != b for a, b in zip([None, *order], order, strict=False)):
@@ -109,7 +127,11 @@ def _as_sentencepiece(normal: set[str], merges: list[tuple[str, str]]) -> bool:
 
 
 def steps(parsed: dict[str, Any], name: str, part: str) -> list[dict[str, Any]]:
-    """A normalizer, pre-tokenizer or post-processor, alone or those of a sequence."""
+    """Returns the steps of a normalizer, pre-tokenizer or post-processor: itself, or those of a sequence.
+
+    parsed: content of tokenizer.json.
+    name: of the key, such as "normalizer".
+    part: key of the steps in a sequence, such as "normalizers"."""
     step = parsed.get(name)
     if not isinstance(step, dict):
         return []
@@ -118,6 +140,7 @@ def steps(parsed: dict[str, Any], name: str, part: str) -> list[dict[str, Any]]:
 
 
 def adds_bos(parsed: dict[str, Any]) -> bool:
+    """Returns whether the content of a tokenizer.json puts BOS before a text."""
     for step in steps(parsed, "post_processor", "processors"):
         single = step.get("single")
         if step.get("type") == "TemplateProcessing" and isinstance(single, list) and single:

@@ -1,7 +1,7 @@
-"""Reads programs of torch.export (.pt2), as torch.export.save writes them since 2.8: raw weights, and JSON.
+"""Reads programs of torch.export (.pt2), as torch.export.save has written them since 2.8: raw weights and JSON.
 
-No code of the program runs, and PyTorch is not needed. Of the graph some constants are read: heads, epsilon, and RoPE's
-table."""
+No code of the program runs, and PyTorch is not needed. The graph gives the number of heads and epsilon, RoPE's tables
+give base and factor. Format: torch/_export/serde/schema.py in PyTorch."""
 
 import json
 from math import prod
@@ -16,50 +16,64 @@ from . import rope, tensor_names
 from .safetensors import Rows
 
 JSON_LIMIT = 64 << 20
-TYPES = {6: "F16", 7: "F32", 8: "F64", 13: "BF16"}  # of ScalarType
+TYPES = {6: "F16", 7: "F32", 8: "F64", 13: "BF16"}  # by the numbers of ScalarType in the schema
 BYTES = {"F16": 2, "F32": 4, "F64": 8, "BF16": 2}
 
 
 def is_one(parts: dict[str, Bytes]) -> bool:
+    """Returns whether an archive contains a program of torch.export.
+
+    parts: of the archive, by name."""
     return any(name.endswith(("/archive_format", "serialized_exported_program.json")) for name in parts)
 
 
 def load(path: Path, parts: dict[str, Bytes]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The program's tensors by name, and settings as its graph tells them."""
+    """Returns the program's tensors by name, and the settings that its graph and tables contain.
+
+    path: for error messages.
+    parts: of the archive, by name.
+    Raises BadInput if the program is damaged, or of PyTorch before 2.8."""
     root = next((name.partition("/")[0] for name in parts if name.endswith("/archive_format")), "")
     if not root:
-        raise BadInput(f"{path}: a program of torch.export before 2.8: load it, and save program.state_dict instead")
+        raise BadInput(f"{path}: from torch.export before 2.8; load it and save program.state_dict instead")
     try:
         weights = _tensors(path, parts, f"{root}/data/weights/", "model_weights_config.json")
         constants = _tensors(path, parts, f"{root}/data/constants/", "model_constants_config.json")
         models = [name for name in parts if name.startswith(f"{root}/models/") and name.endswith(".json")]
         if len(models) != 1:
-            raise BadInput(f"{path}: holds {len(models)} programs, not one")
+            raise BadInput(f"{path}: contains {len(models)} programs; export one alone")
         settings = _settings(_parse(path, parts[models[0]])["graph_module"]) | _of_tables(weights | constants)
+    except BadInput:
+        raise
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: damaged, or no program of torch.export: {plain(repr(error))[:100]}") from None
+        why = plain(repr(error))[:100]
+        raise BadInput(f"{path}: damaged, or not a program of torch.export: {why}; export it again") from None
     return weights, settings
 
 
 def check(path: Path, settings: dict[str, Any]) -> None:
-    """That a program alone says what it is. settings: as its graph and params.json tell them."""
+    """Raises BadInput if a program without config.json does not tell that it is a llama, and its RoPE.
+
+    settings: from its graph, its tables and params.json."""
     if why := settings.get("no_rope"):
-        raise BadInput(f"{path}: {why}: put its config.json beside it")
+        raise BadInput(f"{path}: {why}; put the model's config.json into its folder")
     if "rope_theta" not in settings:
-        raise BadInput(f"{path}: does not say RoPE's base: put its config.json or params.json beside it")
+        raise BadInput(
+            f"{path}: does not contain RoPE's base; put the model's config.json or params.json into its folder"
+        )
     if not settings.get("silu"):
-        raise BadInput(f"{path}: has no SiLU, so is no llama: put its config.json beside it")
+        raise BadInput(f"{path}: has no SiLU, so it is not a llama; put the model's config.json into its folder")
 
 
 def _parse(path: Path, part: Bytes) -> dict[str, Any]:
     if part.size > JSON_LIMIT:
-        raise BadInput(f"{path}: {part.size:,} bytes of JSON are too many")
+        raise BadInput(f"{path}: damaged: {part.size:,} bytes of JSON are too many; export it again")
     parsed: dict[str, Any] = json.loads(bytes(part))
     return parsed
 
 
 def _tensors(path: Path, parts: dict[str, Bytes], folder: str, listed: str) -> dict[str, Tensor]:
-    """The tensors that a file of the folder lists. An output that is the embedding is left out."""
+    """The tensors that the JSON file `listed` of a folder in the archive lists, without a tied output."""
     found, places = {}, {}
     for name, about in _parse(path, parts[folder + listed])["config"].items():
         meta, shown = about["tensor_meta"], plain(name)[:128]
@@ -70,13 +84,13 @@ def _tensors(path: Path, parts: dict[str, Bytes], folder: str, listed: str) -> d
         if about["use_pickle"] or not type_:
             if "constants" in folder:
                 continue
-            raise BadInput(f"{path}: {shown!r} is no plain tensor of floats")
+            raise BadInput(f"{path}: {shown!r} is not a plain tensor of floats; export it as float32")
         raw = parts[folder + about["path_name"]]
         strides = tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
         if not shape or min(shape) < 1 or prod(shape) * BYTES[type_] != raw.size or meta["storage_offset"]["as_int"]:
-            raise BadInput(f"{path}: {shown!r} has {raw.size} bytes, which its shape does not ask for")
+            raise BadInput(f"{path}: {shown!r} has {raw.size} bytes, which do not match its shape; export it again")
         if tuple(stride["as_int"] for stride in meta["strides"]) != strides:
-            raise BadInput(f"{path}: {shown!r} is no plain tensor: its rows do not follow one another")
+            raise BadInput(f"{path}: {shown!r} is not contiguous; call contiguous() on it and export again")
         found[name] = Tensor(shape, Rows(raw.reshape(-1, shape[-1] * BYTES[type_]), type_).floats)
         places[tensor_names.gguf_name(name)] = name, about["path_name"]
     embedding, output = places.get("token_embd.weight"), places.get("output.weight")
@@ -86,7 +100,7 @@ def _tensors(path: Path, parts: dict[str, Bytes], folder: str, listed: str) -> d
 
 
 def _settings(module: dict[str, Any]) -> dict[str, Any]:
-    """The number of heads and epsilon, where the graph tells them."""
+    """Number and size of heads, epsilon, and whether there is SiLU, as far as the graph tells."""
     weights = {
         spec["parameter"]["arg"]["name"]: tensor_names.gguf_name(spec["parameter"]["parameter_name"])
         for spec in module["signature"]["input_specs"]
@@ -117,7 +131,7 @@ def _settings(module: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_tables(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """RoPE's base and factor from its frequencies, or from cosines and sines of positions; or why they tell none."""
+    """RoPE's base and factor, from a table of frequencies or of cosines and sines; or why they cannot be found."""
     tables = {name.rpartition(".")[2]: t.rows(0, min(t.matrix[0], 2)) for name, t in tensors.items()}
     if "inv_freq" in tables:
         freqs: Floats = tables["inv_freq"].reshape(-1)
