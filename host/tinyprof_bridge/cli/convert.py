@@ -1,13 +1,12 @@
 """The verb convert."""
 
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..errors import BadInput, plain
+from ..errors import plain
 from . import options
 
 WEIGHTS = "Types of the weights"
@@ -64,24 +63,11 @@ def convert(
     """Convert a model to GGUF, or a GGUF file to other types."""
     options.positive(tokens=tokens)
 
-    from ..models.convert import KEEP, check, write
-    from ..quantize import calibrated
+    from ..models.convert import convert_calibrated
     from ..quantize import recipe as recipes
 
-    type_ = type_.upper()
-    if type_ == KEEP and calibration:
-        raise BadInput("--type keep quantizes nothing: give it without --calibration")
     mix = recipes.read(recipe) if recipe else {}
-    how = calibrated.Rounding()
-    model = check(source, tokenizer, out, type_, mix)
-    if calibration and method != "nearest":
-        from ..models import calibration_stats
-
-        with tempfile.TemporaryDirectory() as scratch:
-            exact = Path(scratch) / "f32.gguf"
-            write(model, exact, "F32")
-            how = calibrated.Rounding(method, calibration_stats.moments(exact, calibration, tokens))
-    summary = write(model, out, type_, name, mix, how)
+    summary = convert_calibrated(source, tokenizer, out, type_, name, mix, calibration, method, tokens)
     print(f"{out}: {summary.parameters:,} parameters, {summary.bytes:,} bytes", end="")
     if summary.padded_to != summary.padded_from:
         print(f"; hidden size padded with zeros from {summary.padded_from} to {summary.padded_to}", end="")

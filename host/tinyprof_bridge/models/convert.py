@@ -89,7 +89,7 @@ def convert_calibrated(
     if tokens < 1:
         raise BadInput("tokens must be positive")
     if type_ == KEEP and calibration:
-        raise BadInput("calibration and type keep: give one of them")
+        raise BadInput("type keep quantizes nothing: give it without a calibration text")
     model = check(source, tokenizer, out, type_, mix or {})
     rounding = None
     if calibration and method != "nearest":
