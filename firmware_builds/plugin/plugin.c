@@ -1,10 +1,10 @@
-// A plugin of QEMU's translator that counts what the guest executes, by region of its program:
-// the operators of a plan and what is around them, as the marks in marks.h tell.
+// A QEMU plugin that counts what the guest executes, by region of its program. The marks in marks.h
+// delimit the regions: the operators of a plan, and everything around them.
 //
 //   -plugin counters.so,out=FILE,core=m4[,code=FIRST:SIZE][,icache=BYTES:WAYS:LINE][,dcache=…]
 //
-// Counting is by blocks, stretches of code with a mark only at their begin. A block is counted when it
-// is entered, and what it stands for is added up when the region changes.
+// It counts in blocks of code that have a mark only at their start. A block is counted when it is
+// entered; the counts are summed when the region changes.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +21,7 @@
 #define MAX_TOUCHED (4096)
 #define USERS (TP_MARK_TEST) // user regions 1 to 4, and 0 for none
 
-enum { WEIGHTS, ARENA, KV, PLAN, STACK, CODE, RANGES }; // as mark_ranges tells them
+enum { WEIGHTS, ARENA, KV, PLAN, STACK, CODE, RANGES }; // in the order of mark_ranges
 enum { LOADS, STORES, DIRECTIONS };
 
 typedef struct {
@@ -31,7 +31,7 @@ typedef struct {
     uint64_t cycles;
     uint64_t taken;
     uint64_t not_taken;
-    uint64_t bytes[DIRECTIONS][RANGES + 1]; // the last: none of them
+    uint64_t bytes[DIRECTIONS][RANGES + 1]; // the last one: outside of all
     uint64_t icache_misses;
     uint64_t dcache_misses;
 } counts_t;
@@ -48,7 +48,7 @@ typedef struct block {
     struct block **begun; // by the number of instructions: the same block, left by an exception or to do I/O
 } block_t;
 
-// How an instruction accesses memory: what QEMU says of it, and what that means.
+// How an instruction accesses memory, from what QEMU reports.
 typedef struct {
     uint32_t info;
     uint32_t size;
@@ -67,7 +67,7 @@ static struct {
 static counts_t *slots; // of (operator + 1) * USERS + user
 static size_t slots_count;
 static size_t stack[MAX_DEPTH];
-static size_t depth; // may be greater than MAX_DEPTH: then regions are not told apart
+static size_t depth; // beyond MAX_DEPTH regions are not distinguished
 static size_t next_op;
 static counts_t outside;
 static counts_t *now = &outside;
@@ -195,7 +195,7 @@ static void mark(unsigned int id) {
         case TP_MARK_RUN:
             awaiting = id;
             break;
-        default: { // a user's, within the operator that runs
+        default: { // a user's region within the running operator
             size_t around = depth == 0 || depth > MAX_DEPTH ? 0 : stack[depth - 1] / USERS;
             enter_region(around * USERS + id);
         }
@@ -249,8 +249,8 @@ static block_t *new_block(const tp_insn_t *insns, uint32_t length, uint32_t begi
     return b;
 }
 
-// The last block was left before its end, so that the instruction at address comes next: what was
-// counted in advance is taken back.
+// The last block was left before its end, and the instruction at address comes next. Subtracts what
+// was counted in advance.
 static void left_early(block_t *b, uint32_t address) {
     uint32_t done = 0, at = b->begin;
     while (done < b->length && at != address) {
@@ -265,7 +265,7 @@ static void left_early(block_t *b, uint32_t address) {
     if (b->begun[done] == NULL) {
         b->begun[done] = new_block(b->insns, done, b->begin);
     }
-    if (b->runs != 0) { // else a mark has come between
+    if (b->runs != 0) { // otherwise a mark came in between
         --b->runs;
         count(b->begun[done]);
     }

@@ -1,5 +1,5 @@
-// The part of QEMU's interface for plugins (version 1) that ours uses, declared here since no package
-// brings the header. https://www.qemu.org/docs/master/devel/tcg-plugins.html describes it.
+// The part of QEMU's plugin interface (version 1) that this plugin uses. It is declared here because no
+// package ships the header. https://www.qemu.org/docs/master/devel/tcg-plugins.html describes it.
 #ifndef TP_QEMU_PLUGIN_H
 #define TP_QEMU_PLUGIN_H
 
@@ -11,11 +11,11 @@
 
 struct qemu_plugin_tb;
 struct qemu_plugin_insn;
-typedef struct qemu_info qemu_info_t; // not looked into
+typedef struct qemu_info qemu_info_t; // opaque
 
 enum qemu_plugin_cb_flags { QEMU_PLUGIN_CB_NO_REGS = 0 };
 enum qemu_plugin_op { QEMU_PLUGIN_INLINE_ADD_U64 = 0 };
-enum qemu_plugin_mem_rw { QEMU_PLUGIN_MEM_RW = 3 }; // QEMU 7.2 mistakes loads alone for stores
+enum qemu_plugin_mem_rw { QEMU_PLUGIN_MEM_RW = 3 }; // QEMU 7.2 reports loads as stores if only loads are asked for
 
 typedef void (*qemu_plugin_translated_t)(uint64_t id, struct qemu_plugin_tb *tb);
 typedef void (*qemu_plugin_executed_t)(unsigned int cpu, void *data);

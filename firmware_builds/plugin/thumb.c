@@ -1,6 +1,6 @@
 // Thumb, with the timings of Arm's manuals: Cortex-M0+ TRM table 3-1, Cortex-M3 and M4 TRM tables 3-1
-// and 7-1 (FPU). docs/counters.md has the choices where these leave a range, and what the cores
-// without published timings are taken for.
+// and 7-1 (FPU). docs/counters.md lists the choices where the manuals give a range, and the
+// assumptions for cores without published timings.
 #include "insn.h"
 
 #define PC (15)
@@ -52,7 +52,7 @@ static void transfer(tp_insn_t *insn, tp_core_t core, bool load, uint32_t target
     insn->base = base;
 }
 
-// Several words.
+// Loads and stores of several words.
 static void transfers(tp_insn_t *insn, tp_core_t core, bool load, int count, bool to_pc) {
     bool wide = core == TP_M7 || core == TP_M55; // 64 bits a cycle
     int cycles = wide ? (count + 1) / 2 : 1 + count;
@@ -176,7 +176,7 @@ static void decode_16(tp_insn_t *insn, uint32_t code, tp_core_t core) {
         default:
             set(insn, TP_ALU, 1);
     }
-    // A store to a fixed offset leaves its data to the cycle of the next instruction.
+    // A store to a fixed offset writes its data during the next instruction's cycle.
     bool fixed = code >> 12 != 5;
     if (core >= TP_M3 && insn->kind == TP_STORE && insn->single && fixed) {
         insn->cycles = 1;
