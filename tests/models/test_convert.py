@@ -460,7 +460,7 @@ def test_what_is_wrong_is_told_before_calibrating(source):
     for options, message in (
         (["-o", source.out.parent / "none" / "x.gguf"], "its folder does not exist"),
         (["-o", source.out, "--recipe", recipe], "matches none of the model's matrices"),
-        (["-o", source.out, "--type", "keep"], "--calibration and --type keep"),
+        (["-o", source.out, "--type", "keep"], "type keep quantizes nothing"),
         (["-o", source.out], "none.txt: cannot be read"),
     ):
         result = bridge(*given, *options)
