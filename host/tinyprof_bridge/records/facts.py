@@ -41,7 +41,7 @@ def facts(run: Run, more: Sequence[tuple[str, str]] = ()) -> list[tuple[str, str
     if run.counter:
         c = run.counter
         clock = f"{c.clock}, emulated" if c.source == "emulated-icount" else "the board's own clock"
-        rate = f"; {c.rate:,} a second by {clock}" if c.rate else ""
+        rate = f"; {c.rate:,} per second by {clock}" if c.rate else ""
         lines.append(("counted by", f"{c.name}: {c.source}, in {c.unit}, a read costs {c.read_cost}{rate}"))
     if run.check:
         against = {
