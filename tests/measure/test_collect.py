@@ -277,7 +277,7 @@ def test_only_what_the_user_gave_is_bad_input(error, raised):
 def test_profile_refuses_equal_lengths_at_the_repl(model):
     with board("unix", model) as b:
         code = f"import tinyprof\ntry:\n tinyprof.profile(tinyprof.load({b.source!r}), p=(4, 4))\n"
-        assert "each number once" in b.run(code + "except ValueError as e:\n print(e)\n").splitlines()[-1]
+        assert "must not repeat a number" in b.run(code + "except ValueError as e:\n print(e)\n").splitlines()[-1]
 
 
 def test_captured_output_is_a_file_for_report(model, tmp_path):

@@ -89,7 +89,7 @@ def test_the_request_reaches_each_run(models, tmp_path):
         run = runs.load(tmp_path / "all" / entry["file"])
         assert run.model.batch == 4 and "--timeout 77" in run.host.command  # which names what the user typed
     again = collect("unix", models, tmp_path, "--timeout", "88", "--batch", "4", "--events", "all")
-    assert "2 of 2 runs are there already" in again.stderr
+    assert "2 of 2 runs are already finished" in again.stderr
 
 
 def test_a_timeout_ends_a_run(models, tmp_path):
