@@ -2,8 +2,7 @@
 
 `import tinyprof_bridge as tp` is the Python API (docs/python.md). A name loads its libraries when it is first used."""
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as in typing, whose import would delay the command line's handling of Ctrl-C
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:

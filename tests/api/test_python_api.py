@@ -81,7 +81,7 @@ def test_runs_side_by_side(runs, folder, tmp_path):
     converted = tp.convert("demo", tmp_path / "q8.gguf", "q8_0")
     assert converted.tensors == {"Q8_0": 29, "F32": 9} and converted.bytes == (tmp_path / "q8.gguf").stat().st_size
     other = tp.collect("m4", tmp_path / "q8.gguf", p=4, n=(4, 8), r=3, out=tmp_path / "q8.jsonl")
-    with pytest.raises(tp.BadInput, match="ran other models"):
+    with pytest.raises(tp.BadInput, match="ran different models"):
         tp.compare([runs["m4"], other])
     result = tp.compare([runs["m4"], other.path], by="types")
     assert result.groups == ["Q4_0:29 F32:9", "Q8_0:29 F32:9"]
@@ -133,8 +133,12 @@ def test_types_for_a_board(tmp_path, monkeypatch):
     assert said and found.save(tmp_path / "best.gguf").is_file() and "Q8_0" in found.recipe()
     assert {"units", "flash", "ram", "loss"} <= set(found.front.columns) and "host-clock" in found._repr_html_()
     nothing = tp.optimize(model, text, "unix", max_flash=1000, **options)
-    assert not nothing.feasible and "infeasible" in nothing.problems[0] and "nothing within" in nothing._repr_html_()
-    with pytest.raises(tp.RunFailed, match="infeasible"):
+    assert (
+        not nothing.feasible
+        and "no plan is within the bounds" in nothing.problems[0]
+        and "nothing within" in nothing._repr_html_()
+    )
+    with pytest.raises(tp.RunFailed, match="no plan is within the bounds"):
         nothing.save(tmp_path / "none.gguf")
 
 
@@ -178,7 +182,7 @@ def test_bad_input_of_other_functions(runs, tmp_path):
         (lambda: tp.explain(runs["m4"], "tg9"), "tg9"),
         (lambda: tp.what_if(runs["m4"], "colour=red"), "takes type=Q8_0"),
         (lambda: tp.inspect("demo", kv="f8"), "kv takes"),
-        (lambda: tp.convert("demo", tmp_path / "x.gguf", "Q9"), "type Q9 is not known"),
+        (lambda: tp.convert("demo", tmp_path / "x.gguf", "Q9"), "type Q9 is unknown"),
         (lambda: tp.convert("demo", tmp_path / "x.gguf", method="best"), "method takes"),
         (lambda: tp.optimize("demo", tmp_path / "none.txt"), "none.txt"),
         (lambda: tp.optimize("demo", tmp_path / "none.txt", max_ram=-1), "must be positive"),
@@ -190,11 +194,13 @@ def test_bad_input_of_other_functions(runs, tmp_path):
 
 def test_a_wrong_run_is_no_result(monkeypatch, tmp_path):
     monkeypatch.setattr("tinyprof_bridge.measure.collect._reference_logits", lambda *_: {"float": "00000000"})
-    with pytest.raises(tp.RunFailed, match="of a wrong kernel; the records are in") as raised:
+    with pytest.raises(
+        tp.RunFailed, match="a kernel is wrong, so its figures do not count; the records are in"
+    ) as raised:
         tp.collect("m4", p=(), n=4, r=1, out=tmp_path / "r.jsonl")
     assert isinstance(raised.value, RuntimeError)
     run = tp.load(tmp_path / "r.jsonl")
-    assert "wrong kernel" in run.problems[0] and "NOT VALID" in repr(run) and "NOT VALID" in run._repr_html_()
+    assert "a kernel is wrong" in run.problems[0] and "NOT VALID" in repr(run) and "NOT VALID" in run._repr_html_()
 
 
 def test_an_incomplete_run_says_so(runs, tmp_path):

@@ -134,7 +134,7 @@ out.append(said(make, "ina219", [(0, 0), (1000, 0)], 3300, 100000, 1000, 0, 0, 4
 print(out)
 """,
     )
-    assert found[:6] == [False, True, False] * 2 and "the INA219 has no pin" in found[6]
+    assert found[:6] == [False, True, False] * 2 and "the INA219 has no ALERT pin" in found[6]
 
 
 @pytest.mark.parametrize("name", NAMES)

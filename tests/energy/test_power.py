@@ -317,7 +317,7 @@ def test_battery_of_a_run(measured, tmp_path):
     assert result.returncode == 0 and float(result.stdout.split()[0]) == pytest.approx(3.7 / mean, rel=0.01)
     for more, why in (
         (("--test", "tg9", "--an-hour", "60", "--watt-hours", "3.7"), "there is pp8, tg8"),
-        (("--test", "tg8", "--an-hour", "36000", "--watt-hours", "3.7"), "do not fit in an hour"),
+        (("--test", "tg8", "--an-hour", "36000", "--watt-hours", "3.7"), "an hour has no room for"),
         (("--test", "tg8", "--an-hour", "0", "--watt-hours", "3.7"), "must be positive"),
     ):
         result = battery(*more)

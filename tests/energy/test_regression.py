@@ -73,7 +73,7 @@ def test_a_fit_is_written_and_read(tmp_path, monkeypatch):
     assert found == regression.fit(rows) and found.machines == [MACHINE]
     parts = [c.value * size for c, size in zip(found.coefficients, (2.0, 3e9, 4e9), strict=True)]
     assert found.joules({"seconds": 2.0, "cycles": 1.0, "macs": 3e9, "bytes": 4e9}) == pytest.approx(sum(parts))
-    with pytest.raises(BadInput, match="is an input too"):
+    with pytest.raises(BadInput, match="is also an input"):
         power.fit([tmp_path / "fit.json"], on="macs", o="md", out=tmp_path / "fit.json")
 
 

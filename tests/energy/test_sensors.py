@@ -348,4 +348,4 @@ def test_a_host_has_no_clock_to_sweep(tmp_path):
     )[0]
     assert clock_sweep.figures([run]).empty
     result = bridge("power", "sweep", str(tmp_path / "r.jsonl"))
-    assert result.returncode == 2 and "no run knows its clock" in result.stderr
+    assert result.returncode == 2 and "no run has a known clock" in result.stderr
