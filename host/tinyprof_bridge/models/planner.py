@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
-from unittest import mock
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
@@ -117,7 +116,7 @@ class Device:
         package.__path__ = [str(device_package.folder())]
         vars(micropython)["const"] = lambda value: value
         shims = {"_tinyprof": native(variant), "micropython": micropython, name: package}
-        with mock.patch.dict(sys.modules, shims):
+        with device_package.stand_ins(shims):
             self.gguf, self.llama, self.stream, self.tokenizer, self.bpe, self.ops, self.errors, *_ = (
                 importlib.import_module(f"{name}.{module}")
                 for module in ("gguf", "llama", "stream", "tokenizer", "bpe", "ops", "errors", "sentencepiece")
