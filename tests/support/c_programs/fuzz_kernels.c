@@ -9,8 +9,13 @@
 
 #include "types.h"
 
-static const uint8_t types[] = { TP_F32, TP_F16, TP_Q4_0, TP_Q4_1, TP_Q5_0, TP_Q5_1, TP_Q8_0, TP_Q2_K, TP_Q3_K, TP_Q4_K,
-    TP_Q5_K, TP_Q6_K, TP_TQ1_0, TP_TQ2_0, TP_TP2, TP_TP3, TP_TPT };
+static const uint8_t types[] = {
+    TP_F32,
+    TP_F16,
+    #define WEIGHT_TYPE(name, ...) TP_##name,
+    #include "weight_types.h"
+    #undef WEIGHT_TYPE
+};
 
 // size bytes of their own, on a multiple of 16, filled from the input over and over.
 static void *filled(size_t size, const uint8_t *data, size_t n, size_t at) {
