@@ -239,8 +239,8 @@ def collect(
     """The run of a model on a board, measured now; its records are kept in a file.
 
     Args:
-        board: an emulated board (m0, m3, m4, m7, m33, m55, rv32), unix, unix-fixed, a port such as /dev/ttyACM0, or
-            auto for the only board on USB.
+        board: an emulated board (boards() has them), unix, unix-fixed, a port such as /dev/ttyACM0, or auto for the
+            only board on USB.
         model: a GGUF file, or 'demo' for the model that comes with the package.
         p: prefill lengths in tokens, a test each; () for none.
         n: decode lengths in tokens, a test each; () for none.
