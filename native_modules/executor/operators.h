@@ -1,7 +1,6 @@
 // The operators of a plan, one line each: OPERATOR(name, number). Include this file with OPERATOR defined.
 //
-// A new operator takes a line here, a case in executor.c, its function in kernels.h and on both paths, and its
-// number and name in device/tinyprof/ops.py, which tests/native/test_lists.py holds against this list.
+// What else a new operator takes is in docs/kernels.md, "Adding to them".
 //
 // Shapes: n tokens, row after row. dst, a, b, rows, cols and p0 to p4 are the words of a record (executor.h).
 

@@ -1,7 +1,6 @@
 // The types of weights in blocks, one line each. Include this file with WEIGHT_TYPE defined.
 //
-// A new type takes a line here, its decoding in types.c, its name in device/tinyprof/ops.py (which
-// tests/native/test_lists.py holds against this list) and, to be fast, kernels in the variants (isa.h).
+// What else a new type takes is in docs/kernels.md, "Adding to them", where the layouts are drawn too.
 //
 // WEIGHT_TYPE(name, number, group, parts, bytes, d_at, m_at, over):
 //   number       in GGUF; those from 192 on are ours
@@ -10,7 +9,6 @@
 //   bytes        of a block; 0: rows have a float scale, and blocks of 32 an int8 scale (tp_own in types.h)
 //   d_at, m_at   offsets in a block of its fp16 scale and fp16 minimum, TP_NONE where it has none
 //   over         bits beyond 20 that the integer sum over a block can have
-// The layouts are drawn in docs/kernels.md.
 
 // clang-format off
 
