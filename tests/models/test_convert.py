@@ -465,3 +465,8 @@ def test_what_is_wrong_is_told_before_calibrating(source):
     ):
         result = bridge(*given, *options)
         assert result.returncode == 2 and message in result.stderr and not source.out.exists()
+
+
+def test_the_demo_model_is_converted_by_its_name(tmp_path):
+    result = bridge("convert", "demo", "--type", "Q8_0", "-o", tmp_path / "q8.gguf")
+    assert result.returncode == 0 and "29 Q8_0" in result.stdout, result.stderr

@@ -64,10 +64,11 @@ def convert(
     options.positive(tokens=tokens)
 
     from ..models.convert import convert_calibrated
+    from ..models.demo import model_path
     from ..quantize import recipe as recipes
 
     mix = recipes.read(recipe) if recipe else {}
-    summary = convert_calibrated(source, tokenizer, out, type_, name, mix, calibration, method, tokens)
+    summary = convert_calibrated(model_path(str(source)), tokenizer, out, type_, name, mix, calibration, method, tokens)
     print(f"{out}: {summary.parameters:,} parameters, {summary.bytes:,} bytes", end="")
     if summary.padded_to != summary.padded_from:
         print(f"; hidden size padded with zeros from {summary.padded_from} to {summary.padded_to}", end="")
