@@ -51,7 +51,7 @@ def model_of(run: Run, model: str | None) -> Path:
     """The file of a run's model: the one given, else the demo model if the run is of that. Raises BadInput."""
     name = run.host.model_file if run.host else ""
     if model is None and name != DEMO_MODEL.name:
-        raise BadInput(f"verify needs the model of the run: give {name or 'it'} as model")
+        raise BadInput(f"--verify needs the model of the run: give {name or 'it'} with --model")
     return model_path(model or "demo")
 
 

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import BadInput
-from ..models.demo import DEMO_MODEL, model_path
 from . import options, show
 
 if TYPE_CHECKING:
@@ -67,9 +66,5 @@ def _what_if(run: "Run", text: str, verify: bool, model: str | None, form: str) 
     predicted = whatif.predict(run, whatif.parse(text))
     measured = None
     if verify:
-        name = run.host.model_file if run.host else ""
-        path = model_path(model) if model else DEMO_MODEL if name == DEMO_MODEL.name else None
-        if path is None:
-            raise BadInput(f"--verify needs the model of the run: give {name or 'it'} with --model")
-        measured = verifying.measure(run, predicted.change, path, Progress())
+        measured = verifying.measure(run, predicted.change, verifying.model_of(run, model), Progress())
     verifying.show(run, predicted, measured, form)
